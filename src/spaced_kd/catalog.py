@@ -1,0 +1,146 @@
+"""What exists: plug-ins by kind and name, their settings and one-line descriptions.
+
+The name in a configuration is the name on disk: a file of its own for a dataset, method, evaluation, table or figure; a
+function of its own in a family's file for a network. Everything but `find` reads the source with `ast`, so that a
+misspelt name or setting is refused while the workflow's graph is built, without importing torch.
+"""
+
+import ast
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from spaced_kd.errors import UserError
+
+ROOT = Path(__file__).parent
+KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
+FACES = {"datasets": "prepare", "evaluations": "evaluate", "tables": "table", "figures": "figure"}
+REQUIRED = object()  # default of a setting that has none
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One plug-in as its source describes it: `settings` maps a name to (annotation, default)."""
+
+    kind: str
+    name: str
+    path: Path
+    attribute: str
+    docstring: str
+    settings: dict[str, tuple[str, Any]]
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return self.docstring.partition("\n")[0]
+
+
+@cache
+def plugins(kind: str) -> dict[str, Plugin]:
+    """Every plug-in of a kind, by name."""
+    found = {}
+    for path in sorted((ROOT / kind).glob("[!_]*.py")):
+        for plugin in _read(kind, path):
+            if plugin.name in found:
+                raise UserError(f"{path}: {kind} has {plugin.name} twice, the other is {found[plugin.name].path}")
+            found[plugin.name] = plugin
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """Names of a kind, sorted."""
+    return sorted(plugins(kind))
+
+
+def plugin(kind: str, name: str) -> Plugin:
+    """The plug-in called `name`; UserError with the right names where there is none."""
+    try:
+        return plugins(kind)[name]
+    except (KeyError, TypeError):
+        raise UserError(f"{name!r} is none of the {kind}: {', '.join(names(kind))}") from None
+
+
+def find(kind: str, name: str) -> Any:
+    """Import the plug-in: a dataset's module, a network's function, a method's class, or the face of the other kinds."""
+    found = plugin(kind, name)
+    module = importlib.import_module(f"spaced_kd.{kind}.{found.path.stem}")
+    return module if kind == "datasets" else getattr(module, found.attribute)
+
+
+def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with each value checked against its annotation; UserError names an unknown setting or a wrong type."""
+    known = plugin(kind, name).settings
+    for key in given:
+        if key not in known:
+            raise UserError(f"{name} has no setting {key!r}: it has {', '.join(known) or 'none'}")
+    return {key: check_type(f"{name}.{key}", value, known[key][0]) for key, value in given.items()}
+
+
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """Settings of a plug-in with their default values."""
+    return {key: default for key, (_, default) in plugin(kind, name).settings.items() if default is not REQUIRED}
+
+
+def check_type(key: str, value: Any, annotation: str) -> Any:
+    """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
+    for option in annotation.split(" | "):
+        if option.startswith("Literal["):
+            if value in ast.literal_eval(option.removeprefix("Literal")):
+                return value
+        elif option.startswith("tuple["):
+            if isinstance(value, list | tuple):
+                inner = option[len("tuple[") :].split(",")[0]
+                return tuple(check_type(key, item, inner) for item in value)
+        elif option == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif option == "None" and value is None:
+            return None
+        elif type(value).__name__ == option:
+            return value
+    raise UserError(f"{key} is {value!r}, but must be {annotation}")
+
+
+def _read(kind: str, path: Path) -> list[Plugin]:
+    try:
+        tree = ast.parse(path.read_text())
+    except SyntaxError as error:
+        raise UserError(f"{path}: {error.msg} in line {error.lineno}") from None
+    described = ast.get_docstring(tree) or ""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    if kind == "networks":
+        return [
+            Plugin(kind, node.name, path, node.name, ast.get_docstring(node) or "", _keywords(node))
+            for node in functions
+            if [arg.arg for arg in node.args.args] == ["classes", "image_size"]
+        ]
+    if kind == "methods":
+        nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.decorator_list]
+        settings = [_fields(node) for node in nodes]
+    else:
+        nodes = [node for node in functions if node.name == FACES[kind]]
+        settings = [_keywords(node) for node in nodes]
+    if len(nodes) != 1:
+        face = "one dataclass" if kind == "methods" else f"one function {FACES[kind]}"
+        raise UserError(f"{path}: a file in {kind} holds {face}, this one has {len(nodes)}")
+    return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0])]
+
+
+def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
+    """Keyword-only arguments are settings; `seed` and `exits` are the suite's own."""
+    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in ("seed", "exits")}
+
+
+def _fields(node: ast.ClassDef) -> dict[str, tuple[str, Any]]:
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return {
+        item.target.id: _setting(item.annotation, item.value)
+        for item in fields
+        if not ast.unparse(item.annotation).startswith("ClassVar")
+    }
+
+
+def _setting(annotation: ast.expr | None, value: ast.expr | None) -> tuple[str, Any]:
+    return (ast.unparse(annotation) if annotation else "str", REQUIRED if value is None else ast.literal_eval(value))

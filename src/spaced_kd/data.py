@@ -1,0 +1,146 @@
+"""Prepared data on disk and in memory: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+from torch import Tensor
+
+from spaced_kd import catalog
+from spaced_kd.errors import UserError
+from spaced_kd.files import write_safely
+from spaced_kd.seeding import generator
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """One dataset in memory.
+
+    Attributes:
+        images: split -> uint8 (N, H, W, 3).
+        labels: split -> int64 (N,).
+        classes: number of classes.
+        checksum: sha256 of all arrays, part of every run's provenance.
+        mean, std: of each channel in [0, 1], which `normalise` takes off.
+        path: file that it was read from; corrupted copies of its test images lie beside it.
+    """
+
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    classes: int
+    checksum: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    path: Path
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.images["train"].shape[1]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Network input: uint8 (B, H, W, 3), or float (B, 3, H, W) in [0, 1], to standardised float (B, 3, H, W)."""
+        if images.dtype == torch.uint8:
+            images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
+        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
+        std = torch.tensor(self.std, device=images.device)[:, None, None]
+        return (images - mean) / std
+
+    def subset(self, split: str, count: int) -> Tensor:
+        """Indices (count,) of a fixed random choice of images, the same for every run; all of them if there are fewer."""
+        total = len(self.labels[split])
+        order = generator(0, f"subset of {split}").permutation(total)[:count]
+        return torch.from_numpy(np.sort(order))
+
+    def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
+        """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
+        arrays, _ = read(corrupted_path(self.path, images))
+        return {(name, int(severity)): torch.from_numpy(array) for (name, severity), array in _split_names(arrays)}
+
+    def to(self, device: torch.device) -> "Data":
+        """The same data with images and labels on `device`."""
+        moved = {"images": self.images, "labels": self.labels}
+        moved = {key: {split: tensor.to(device) for split, tensor in value.items()} for key, value in moved.items()}
+        return Data(**(vars(self) | moved))
+
+
+def corrupted_path(path: Path, images: int) -> Path:
+    """Where the corrupted copies of the first `images` of the test subset of prepared data lie."""
+    return path.with_name(f"{path.stem}.corrupted-{images}.safetensors")
+
+
+def _split_names(arrays: dict[str, np.ndarray]) -> list[tuple[list[str], np.ndarray]]:
+    return [(name.split("/"), array) for name, array in arrays.items()]
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """sha256 over names, shapes, types and bytes of all arrays."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(array.data if array.size else b"")
+    return sha.hexdigest()
+
+
+def check(arrays: dict[str, np.ndarray]) -> None:
+    """UserError unless the arrays are what every later step relies on."""
+    for split in SPLITS:
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise UserError(f"{split} images are {images.dtype} {images.shape}, but must be uint8 (N, H, W, 3)")
+        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            raise UserError(f"{split} labels are {labels.dtype} {labels.shape}, but must be int64 {images.shape[:1]}")
+        if not len(labels):
+            raise UserError(f"the {split} set has no image: leave fewer images to the other set")
+    classes = int(arrays["train_labels"].max()) + 1
+    counts = np.bincount(arrays["train_labels"], minlength=classes)
+    if (counts == 0).any() or arrays["test_labels"].max() >= classes or arrays["test_labels"].min() < 0:
+        raise UserError(
+            f"class {int(counts.argmin())} has no training image, or the test set has a class that training lacks"
+        )
+
+
+def load(path: Path, dataset: str) -> Data:
+    """Prepared data from `path`; UserError if it is missing or damaged."""
+    arrays, about = read(path)
+    module = catalog.find("datasets", dataset)
+    return Data(
+        images={split: torch.from_numpy(arrays[f"{split}_images"]) for split in SPLITS},
+        labels={split: torch.from_numpy(arrays[f"{split}_labels"]) for split in SPLITS},
+        classes=int(arrays["train_labels"].max()) + 1,
+        checksum=about["checksum"],
+        mean=module.MEAN,
+        std=module.STD,
+        path=path,
+    )
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Arrays and description of a file that `save` wrote; UserError if it is missing or damaged."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: make it with `spaced-kd prepare` and the run's dataset and settings")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and prepare it again") from None
+    if digest(arrays) != about.get("checksum"):
+        raise UserError(f"{path} is damaged (its checksum does not match): delete it and prepare it again")
+    return arrays, about
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], **about: object) -> str:
+    """Write arrays with their checksum and a description; the checksum."""
+    checksum = digest(arrays)
+    arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    write_safely(path, to_bytes(arrays, metadata={"about": json.dumps({"checksum": checksum} | about)}))
+    return checksum

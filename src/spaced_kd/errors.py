@@ -1,0 +1,5 @@
+"""The one exception that a user sees as a single line: it names the culprit and the remedy."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; the command line prints its text without a traceback."""

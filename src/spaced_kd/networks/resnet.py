@@ -1,0 +1,99 @@
+"""ResNets from timm's classes, with exits after each stage for self KD.
+
+Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code. Initial weights are
+timm's (Kaiming, fan out; the last scale of each residual branch zero).
+Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
+"""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
+from timm.models.resnet import ResNet as TimmResNet
+from torch import Tensor, nn
+
+from spaced_kd.outputs import Exit
+
+
+def resnet_mini(classes: int, image_size: int, *, width: float = 0.125, exits: bool = False) -> nn.Module:
+    """ResNet with one basic block per stage, an eighth as wide as ResNet-18; for demos and tests."""
+    return _ResNet(BasicBlock, (1, 1, 1, 1), width, classes, image_size, exits)
+
+
+def resnet18(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+    """ResNet-18; `width` multiplies the channels of every stage (64, 128, 256, 512)."""
+    return _ResNet(BasicBlock, (2, 2, 2, 2), width, classes, image_size, exits)
+
+
+def resnet50(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+    """ResNet-50; `width` multiplies the channels of every stage."""
+    return _ResNet(Bottleneck, (3, 4, 6, 3), width, classes, image_size, exits)
+
+
+def resnet101(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+    """ResNet-101; `width` multiplies the channels of every stage."""
+    return _ResNet(Bottleneck, (3, 4, 23, 3), width, classes, image_size, exits)
+
+
+class _ResNet(nn.Module):
+    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep."""
+
+    def __init__(
+        self, block: type, layers: tuple[int, ...], width: float, classes: int, image_size: int, exits: bool
+    ) -> None:
+        super().__init__()
+        channels = tuple(round(width * base) for base in (64, 128, 256, 512))
+        self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels)
+        if image_size < 224:
+            # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of their width
+            self.trunk.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
+            self.trunk.bn1 = nn.BatchNorm2d(channels[0])
+            self.trunk.maxpool = nn.Identity()
+            kinds = {"act_layer": nn.ReLU, "norm_layer": nn.BatchNorm2d}
+            for name, stage in make_blocks((block,) * 4, channels, layers, channels[0], **kinds)[0]:
+                setattr(self.trunk, name, stage)
+            self.trunk.init_weights()
+        # after the trunk, so that the trunk starts alike with and without exits
+        wide = [count * block.expansion for count in channels]
+        self.branches = nn.ModuleList(_Branch(wide[depth:], classes) for depth in range(3)) if exits else None
+
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+        trunk, branches = self.trunk, self.branches if exits and self.branches else []
+        x = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(images))))
+        found = []
+        for depth, stage in enumerate((trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)):
+            x = stage(x)
+            if depth < len(branches):
+                found.append(branches[depth](x))
+        features = trunk.global_pool(x)
+        logits = trunk.fc(features)
+        return [*found, Exit(logits, features)] if exits else logits
+
+
+class _Branch(nn.Module):
+    """Exit after a stage: attention, then one separable convolution per stage that is left; features as wide as the deepest."""
+
+    def __init__(self, channels: list[int], classes: int) -> None:
+        super().__init__()
+        self.attention = _separable(channels[0], channels[0])
+        self.shrink = nn.Sequential(*(_separable(before, after) for before, after in pairwise(channels)))
+        self.fc = nn.Linear(channels[-1], classes)
+
+    def forward(self, x: Tensor) -> Exit:
+        # nearest, not bilinear: its gradient is deterministic on a GPU too
+        mask = F.interpolate(self.attention(x), size=x.shape[-2:], mode="nearest").sigmoid()
+        features = self.shrink(x * mask).mean(dim=(2, 3))
+        return Exit(self.fc(features), features)
+
+
+def _separable(before: int, after: int) -> nn.Sequential:
+    """Two depthwise-separable convolutions, the first with stride 2."""
+    layers = []
+    for wide, out, stride in ((before, before, 2), (before, after, 1)):
+        layers += [
+            nn.Conv2d(wide, wide, 3, stride=stride, padding=1, groups=wide, bias=False),
+            nn.Conv2d(wide, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)

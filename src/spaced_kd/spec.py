@@ -1,0 +1,381 @@
+"""What a run is: `RunSpec`, its id, and the study that a configuration file expands to.
+
+A run is described by what differs from the defaults, as `key=value` words on the command line and as canonical JSON in
+its id. So a new setting with a default leaves finished runs finished. The full resolved description is stored beside a
+run and compared: a default that changed is refused by name, and never silently means something else.
+"""
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spaced_kd import catalog
+from spaced_kd.errors import UserError
+
+PLUGINS = {"dataset": "datasets", "network": "networks", "teacher": "networks", "method": "methods"}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training. Every field can change the weights; nothing else can (but machine and versions, which are recorded)."""
+
+    dataset: str
+    network: str
+    method: str
+    seed: int
+    interval: float | str = 0.0  # epochs that the teacher is ahead; 0 is one batch (online KD), "max" is offline KD
+    teacher: str = ""  # network of the teacher; empty: the student's
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, network, teacher and method
+    epochs: int = 80
+    batch_size: int = 128
+    optimizer: str = "sgd"  # sgd | adamw
+    lr: float = 0.01
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 5e-4
+    lr_schedule: str = "constant"  # constant | cosine
+    warmup_epochs: float = 0.0  # epochs of linear warm-up from 0
+    min_lr: float = 0.0  # where cosine ends
+    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    threads: int = 1  # CPU threads: 1 and 2 give different weights
+    eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
+
+    def changed(self) -> dict[str, Any]:
+        """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
+        plain = {f.name: f.default for f in fields(self)}
+        out = {k: v for k, v in vars(self).items() if k != "settings" and v != plain[k]}
+        out |= {"seed": self.seed}
+        for role, given in self.settings.items():
+            standard = catalog.defaults(PLUGINS[role], getattr(self, role))
+            out |= {f"{role}.{key}": value for key, value in given.items() if value != standard.get(key)}
+        return {key: out[key] for key in sorted(out)}
+
+    def resolved(self) -> dict[str, Any]:
+        """Every field and every setting with its value, defaults included: what is stored beside a run."""
+        roles = {role: kind for role, kind in PLUGINS.items() if getattr(self, role)}
+        full = {
+            role: catalog.defaults(kind, getattr(self, role)) | self.settings.get(role, {})
+            for role, kind in roles.items()
+        }
+        return json.loads(json.dumps(asdict(self) | {"settings": full}))
+
+    @property
+    def id(self) -> str:
+        """Readable parts and a hash of all that differs from the defaults, e.g. digits-resnet_mini-online_kd-1.5-0-3f2a91c04d."""
+        parts = [
+            self.dataset,
+            self.network,
+            self.method,
+            f"{self.interval:g}" if self.interval != "max" else "max",
+            str(self.seed),
+        ]
+        return "-".join([*parts, _hash(self.changed())])
+
+    @property
+    def data_id(self) -> str:
+        """Name of the prepared data: the dataset and a hash of its settings that differ from the defaults."""
+        settings = {key: value for key, value in self.changed().items() if key.startswith("dataset")}
+        return f"{self.dataset}-{_hash(settings)}"
+
+    def words(self) -> list[str]:
+        """The run as `key=value` words that the command line takes."""
+        return [
+            f"{key}={json.dumps(value) if not isinstance(value, str) else value}"
+            for key, value in self.changed().items()
+        ]
+
+    def label(self, role: str) -> str:
+        """Display name of a plug-in: its name, with what differs from its defaults in brackets."""
+        name = getattr(self, role) or self.network
+        given = {
+            key.removeprefix(f"{role}."): value for key, value in self.changed().items() if key.startswith(f"{role}.")
+        }
+        return f"{name}[{','.join(f'{key}={value}' for key, value in given.items())}]" if given else name
+
+    def teacher_spec(self) -> "RunSpec | None":
+        """The run of the teacher that this one follows, which is also the baseline `w/o KD`; None for one that has none."""
+        if self.method in TEACHERLESS:
+            return None
+        network = self.teacher or self.network
+        own = self.settings.get("teacher" if self.teacher else "network", {})
+        settings = {"dataset": self.settings.get("dataset", {}), "network": own}
+        return check(replace(self, method="baseline", interval=0.0, network=network, teacher="", settings=settings))
+
+
+TEACHERLESS = ("baseline", "self_kd")  # methods whose teacher is the network itself
+CHOICES = {"optimizer": ("sgd", "adamw"), "lr_schedule": ("constant", "cosine"), "precision": ("fp32", "bf16")}
+POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
+
+
+def check(spec: RunSpec) -> RunSpec:
+    """The spec with names, types and ranges checked and empty settings dropped; UserError names the culprit."""
+    values = dict(vars(spec))
+    for f in fields(RunSpec):
+        if f.name != "settings":
+            values[f.name] = catalog.check_type(
+                f.name, values[f.name], str(f.type) if isinstance(f.type, str) else _name(f.type)
+            )
+    settings = {}
+    for role, kind in PLUGINS.items():
+        given = spec.settings.get(role) or {}
+        if role == "teacher" and not spec.teacher:
+            if given:
+                raise UserError(
+                    f"teacher.{next(iter(given))} is set, but no teacher network is named: add teacher=NAME"
+                )
+            continue
+        catalog.plugin(kind, values[role])
+        if given := catalog.check_settings(kind, values[role], given):
+            settings[role] = given
+    for key, options in CHOICES.items():
+        if values[key] not in options:
+            raise UserError(f"{key} is {values[key]!r}, but must be {' or '.join(options)}")
+    for key in POSITIVE:
+        if values[key] <= 0:
+            raise UserError(f"{key} is {values[key]}, but must be positive")
+    interval = values["interval"]
+    if interval != "max":
+        if isinstance(interval, str):
+            raise UserError(f"interval is {interval!r}, but must be a number of epochs, or max for offline KD")
+        if interval < 0:
+            raise UserError(f"interval is {interval:g}, but must not be negative: 0 is online KD")
+        if interval > values["epochs"]:
+            raise UserError(
+                f"interval is {interval:g} epochs, longer than the training of {values['epochs']}: use max for offline KD"
+            )
+    if interval != 0 and spec.method == "baseline":
+        raise UserError(f"interval is {interval}, but baseline has no student that could lag behind: leave it out")
+    if interval == "max" and spec.method == "self_kd":
+        raise UserError("interval is max, but in self KD teacher and student are one network: give epochs")
+    if values["seed"] < 0:
+        raise UserError(f"seed is {values['seed']}, but must not be negative")
+    return RunSpec(**(values | {"settings": settings}))
+
+
+def from_flat(flat: dict[str, Any]) -> RunSpec:
+    """A checked RunSpec from flat keys, as `changed` gives them: {"dataset": "digits", "method.alpha": 0.5, ...}."""
+    known = {f.name for f in fields(RunSpec)} - {"settings"}
+    values: dict[str, Any] = {"settings": {}}
+    for key, value in flat.items():
+        role, dot, setting = key.partition(".")
+        if dot and role in PLUGINS:
+            values["settings"].setdefault(role, {})[setting] = value
+        elif key in known:
+            values[key] = value
+        else:
+            raise UserError(
+                f"unknown key {key!r}: a run has {', '.join(sorted(known))}, and settings as method.alpha=0.5"
+            )
+    for key in ("dataset", "network", "method", "seed"):
+        if key not in values:
+            raise UserError(f"the run has no {key}: add {key}=...")
+    return check(RunSpec(**values))
+
+
+def from_words(words: list[str]) -> RunSpec:
+    """A checked RunSpec from `key=value` words; values are read as YAML."""
+    return from_flat(dict(parse_word(word) for word in words))
+
+
+def parse_word(word: str) -> tuple[str, Any]:
+    """`key=value` with the value read as YAML (1e-3 counts as a number)."""
+    key, equals, text = word.partition("=")
+    if not equals:
+        raise UserError(f"{word!r} is not of the form key=value")
+    return key, read_value(text)
+
+
+def read_value(text: str) -> Any:
+    """One YAML value; unlike YAML 1.1, numbers like 5e-4 are numbers."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{text!r} cannot be read as a YAML value") from None
+    return _numbers(value)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A configuration file expanded: its runs, what is evaluated on which of them, and what is drawn from the rows."""
+
+    name: str
+    runs: tuple[RunSpec, ...]
+    evaluations: dict[str, dict[str, Any]]  # name -> settings
+    evaluated: dict[str, tuple[str, ...]]  # id of a run -> names of its costly evaluations
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+
+    def followers(self, teacher_id: str) -> list[float | str]:
+        """Intervals of this study's students that follow the teacher, without those that train it along (online KD)."""
+        theirs = [run for run in self.runs if (teacher := run.teacher_spec()) and teacher.id == teacher_id]
+        return sorted({run.interval for run in theirs} - {0.0}, key=str)
+
+
+STUDY_KEYS = ("study", "title", "recipes", "grids", "evaluations", "tables", "figures")
+
+
+def load_study(path: Path | str) -> Study:
+    """The study of a YAML file."""
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return expand(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def expand(config: Any) -> Study:
+    """The study of a configuration: every grid's cross product, each run once, the teachers of the students added."""
+    if not isinstance(config, dict) or not config.get("study"):
+        raise UserError("the configuration has no key 'study': give the study a name")
+    config = _numbers(config)
+    _known("the configuration", config, STUDY_KEYS)
+    name = config["study"]
+    if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
+        raise UserError(f"study is {name!r}, but must be a word of letters, digits, - and _")
+    recipes = _mapping("recipes", config.get("recipes"))
+    evaluations = {
+        key: catalog.check_settings("evaluations", key, _mapping(f"evaluations.{key}", given))
+        for key, given in _mapping("evaluations", config.get("evaluations")).items()
+    }
+    runs: dict[str, RunSpec] = {}
+    evaluated: dict[str, set[str]] = {}
+    for grid in _sequence("grids", config.get("grids")):
+        for point in _points(grid):
+            wanted = _evaluations(point.pop("evaluate", []), evaluations)
+            recipe = point.pop("recipe", {})
+            if isinstance(recipe, str):
+                if recipe not in recipes:
+                    raise UserError(f"recipe {recipe!r} is none of recipes: {', '.join(recipes) or 'none is given'}")
+                recipe = recipes[recipe]
+            spec = from_flat(_flat(_mapping("recipe", recipe)) | _flat(point))
+            for each in (spec.teacher_spec(), spec):
+                if each:
+                    runs.setdefault(each.id, each)
+                    evaluated.setdefault(each.id, set())
+            evaluated[spec.id] |= set(wanted)
+    if not runs:
+        raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
+    return Study(
+        name=name,
+        runs=tuple(runs.values()),
+        evaluations=evaluations,
+        evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
+        tables=_names("tables", config.get("tables")),
+        figures=_names("figures", config.get("figures")),
+    )
+
+
+def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
+    """UserError if a stored, resolved description means something else than `spec` does today; new keys are no difference."""
+    for key, (before, now) in _differences(stored, spec.resolved()).items():
+        raise UserError(
+            f"{where} was made with {key}={before}, but {key} is now {now} by default: write {key}={before} into the"
+            f" configuration, or move {where} away to train it again"
+        )
+
+
+def _differences(stored: dict, now: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    out = {}
+    for key, value in stored.items():
+        name = f"{prefix}{key}".removeprefix("settings.")
+        if isinstance(value, dict) and isinstance(now.get(key), dict):
+            out |= _differences(value, now[key], f"{prefix}{key}.")
+        elif now.get(key) != value:
+            out[name] = (value, now.get(key))
+    return out
+
+
+def _points(grid: Any) -> list[dict[str, Any]]:
+    """Cross product of a grid's lists; `arms` is a list of grids that continue it."""
+    grid = dict(_mapping("a grid", grid))
+    arms = grid.pop("arms", [{}])
+    points = []
+    for arm in _sequence("arms", arms):
+        axes = grid | _mapping("an arm", arm)
+        lists = {
+            key: value if isinstance(value, list) and key != "evaluate" else [value] for key, value in axes.items()
+        }
+        for key, values in lists.items():
+            if len({json.dumps(value) for value in values}) < len(values):
+                raise UserError(f"{key} lists a value twice: {values}")
+        points += [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
+    return points
+
+
+def _flat(point: dict[str, Any]) -> dict[str, Any]:
+    """{"dataset": {"digits": {"split": 1}}} becomes {"dataset": "digits", "dataset.split": 1}."""
+    flat = {}
+    for key, value in point.items():
+        if key in PLUGINS and isinstance(value, dict):
+            if len(value) != 1:
+                raise UserError(f"{key} is {value!r}, but must be a name, or one name with its settings")
+            ((flat[key], settings),) = value.items()
+            flat |= {f"{key}.{name}": setting for name, setting in _mapping(key, settings).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _evaluations(wanted: Any, known: dict[str, Any]) -> list[str]:
+    wanted = list(known) if wanted == "all" else wanted
+    for name in _sequence("evaluate", wanted):
+        if name not in known:
+            raise UserError(
+                f"evaluate names {name!r}, which is none of evaluations: {', '.join(known) or 'none is given'}"
+            )
+    return wanted
+
+
+def _names(kind: str, given: Any) -> tuple[str, ...]:
+    for name in _sequence(kind, given or []):
+        catalog.plugin(kind, name)
+    return tuple(given or [])
+
+
+def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            raise UserError(f"{where} has no key {key!r}: it has {', '.join(known)}")
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value or {}, dict):
+        raise UserError(f"{key} is {value!r}, but must be a mapping")
+    return value or {}
+
+
+def _sequence(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise UserError(f"{key} is {value!r}, but must be a list")
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 reads 5e-4 as a string: read such strings as the numbers that they look like."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    if isinstance(value, str) and value[:1].isdigit() and "e" in value:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
