@@ -44,6 +44,11 @@ class Batches:
         augmented = self.augment(images[ids], generator(self.seed, "augmentation", index))
         return Batch(self.data.normalise(augmented), labels[ids], ids)
 
+    def size(self, index: int) -> int:
+        """Number of images of batch `index`, without making it."""
+        place = index % self.per_epoch
+        return min(self.batch_size, len(self.data.labels["train"]) - place * self.batch_size)
+
     @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
     def _order(self, epoch: int) -> Tensor:
         count = len(self.data.labels["train"])

@@ -7,7 +7,7 @@ misspelt name or setting is refused while the workflow's graph is built, without
 
 import ast
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ REQUIRED = object()  # default of a setting that has none
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plug-in as its source describes it: `settings` maps a name to (annotation, default)."""
+    """One plug-in as its source describes it.
+
+    `settings` maps a name to (annotation, default); `constants` are the class variables of a method.
+    """
 
     kind: str
     name: str
@@ -30,6 +33,7 @@ class Plugin:
     attribute: str
     docstring: str
     settings: dict[str, tuple[str, Any]]
+    constants: dict[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -63,7 +67,7 @@ def plugin(kind: str, name: str) -> Plugin:
 
 
 def find(kind: str, name: str) -> Any:
-    """Import the plug-in: a dataset's module, a network's function, a method's class, or the face of the other kinds."""
+    """Import the plug-in: a dataset's module, a network's function, a method's class, the face of the other kinds."""
     found = plugin(kind, name)
     module = importlib.import_module(f"spaced_kd.{kind}.{found.path.stem}")
     return module if kind == "datasets" else getattr(module, found.attribute)
@@ -117,14 +121,17 @@ def _read(kind: str, path: Path) -> list[Plugin]:
         ]
     if kind == "methods":
         nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.decorator_list]
-        settings = [_fields(node) for node in nodes]
+        settings = [_fields(node, constant=False) for node in nodes]
     else:
         nodes = [node for node in functions if node.name == FACES[kind]]
         settings = [_keywords(node) for node in nodes]
     if len(nodes) != 1:
         face = "one dataclass" if kind == "methods" else f"one function {FACES[kind]}"
         raise UserError(f"{path}: a file in {kind} holds {face}, this one has {len(nodes)}")
-    return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0])]
+    constants = (
+        {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()} if kind == "methods" else {}
+    )
+    return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0], constants)]
 
 
 def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
@@ -133,12 +140,13 @@ def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
     return {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in ("seed", "exits")}
 
 
-def _fields(node: ast.ClassDef) -> dict[str, tuple[str, Any]]:
-    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]:
+    """A dataclass's fields are settings, its class variables are constants."""
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     return {
         item.target.id: _setting(item.annotation, item.value)
         for item in fields
-        if not ast.unparse(item.annotation).startswith("ClassVar")
+        if ast.unparse(item.annotation).startswith("ClassVar") == constant
     }
 
 

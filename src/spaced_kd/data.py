@@ -1,19 +1,14 @@
-"""Prepared data on disk and in memory: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after."""
+"""Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
-from spaced_kd import catalog
+from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
-from spaced_kd.files import write_safely
 from spaced_kd.seeding import generator
 
 SPLITS = ("train", "test")
@@ -54,15 +49,16 @@ class Data:
         return (images - mean) / std
 
     def subset(self, split: str, count: int) -> Tensor:
-        """Indices (count,) of a fixed random choice of images, the same for every run; all of them if there are fewer."""
+        """Indices (count,) of a fixed random choice of images, the same for every run; all if there are fewer."""
         total = len(self.labels[split])
         order = generator(0, f"subset of {split}").permutation(total)[:count]
         return torch.from_numpy(np.sort(order))
 
     def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
         """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
-        arrays, _ = read(corrupted_path(self.path, images))
-        return {(name, int(severity)): torch.from_numpy(array) for (name, severity), array in _split_names(arrays)}
+        stored, _ = read(corrupted_path(self.path, images))
+        parts = [(*key.split("/"), array) for key, array in stored.items()]
+        return {(name, int(severity)): torch.from_numpy(array) for name, severity, array in parts}
 
     def to(self, device: torch.device) -> "Data":
         """The same data with images and labels on `device`."""
@@ -76,46 +72,30 @@ def corrupted_path(path: Path, images: int) -> Path:
     return path.with_name(f"{path.stem}.corrupted-{images}.safetensors")
 
 
-def _split_names(arrays: dict[str, np.ndarray]) -> list[tuple[list[str], np.ndarray]]:
-    return [(name.split("/"), array) for name, array in arrays.items()]
-
-
-def digest(arrays: dict[str, np.ndarray]) -> str:
-    """sha256 over names, shapes, types and bytes of all arrays."""
-    sha = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        sha.update(f"{name} {array.dtype} {array.shape}".encode())
-        sha.update(array.data if array.size else b"")
-    return sha.hexdigest()
-
-
-def check(arrays: dict[str, np.ndarray]) -> None:
+def check(content: dict[str, np.ndarray]) -> None:
     """UserError unless the arrays are what every later step relies on."""
     for split in SPLITS:
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images, labels = content[f"{split}_images"], content[f"{split}_labels"]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise UserError(f"{split} images are {images.dtype} {images.shape}, but must be uint8 (N, H, W, 3)")
         if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             raise UserError(f"{split} labels are {labels.dtype} {labels.shape}, but must be int64 {images.shape[:1]}")
         if not len(labels):
             raise UserError(f"the {split} set has no image: leave fewer images to the other set")
-    classes = int(arrays["train_labels"].max()) + 1
-    counts = np.bincount(arrays["train_labels"], minlength=classes)
-    if (counts == 0).any() or arrays["test_labels"].max() >= classes or arrays["test_labels"].min() < 0:
-        raise UserError(
-            f"class {int(counts.argmin())} has no training image, or the test set has a class that training lacks"
-        )
+    classes = int(content["train_labels"].max()) + 1
+    counts = np.bincount(content["train_labels"], minlength=classes)
+    if (counts == 0).any() or content["test_labels"].max() >= classes or content["test_labels"].min() < 0:
+        raise UserError(f"class {int(counts.argmin())} has no training image, or the test set has a class of its own")
 
 
-def load(path: Path, dataset: str) -> Data:
+def load(path: Path) -> Data:
     """Prepared data from `path`; UserError if it is missing or damaged."""
-    arrays, about = read(path)
-    module = catalog.find("datasets", dataset)
+    stored, about = read(path)
+    module = catalog.find("datasets", about["dataset"])
     return Data(
-        images={split: torch.from_numpy(arrays[f"{split}_images"]) for split in SPLITS},
-        labels={split: torch.from_numpy(arrays[f"{split}_labels"]) for split in SPLITS},
-        classes=int(arrays["train_labels"].max()) + 1,
+        images={split: torch.from_numpy(stored[f"{split}_images"]) for split in SPLITS},
+        labels={split: torch.from_numpy(stored[f"{split}_labels"]) for split in SPLITS},
+        classes=int(stored["train_labels"].max()) + 1,
         checksum=about["checksum"],
         mean=module.MEAN,
         std=module.STD,
@@ -124,23 +104,10 @@ def load(path: Path, dataset: str) -> Data:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays and description of a file that `save` wrote; UserError if it is missing or damaged."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist: make it with `spaced-kd prepare` and the run's dataset and settings")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and prepare it again") from None
-    if digest(arrays) != about.get("checksum"):
-        raise UserError(f"{path} is damaged (its checksum does not match): delete it and prepare it again")
-    return arrays, about
+    """Arrays and description of prepared data; UserError if the file is missing or damaged."""
+    return arrays.read(path, remedy="make it with `spaced-kd prepare` and the run's dataset and settings")
 
 
-def save(path: Path, arrays: dict[str, np.ndarray], **about: object) -> str:
-    """Write arrays with their checksum and a description; the checksum."""
-    checksum = digest(arrays)
-    arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    write_safely(path, to_bytes(arrays, metadata={"about": json.dumps({"checksum": checksum} | about)}))
-    return checksum
+def save(path: Path, content: dict[str, np.ndarray], **about: object) -> str:
+    """Write prepared data with a description; gives its checksum."""
+    return arrays.save(path, content, **about)

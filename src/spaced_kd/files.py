@@ -1,10 +1,11 @@
-"""Files that are whole or absent, and their checksums."""
+"""Files that are whole or absent, their checksums, and where everything lies."""
 
 import hashlib
 import os
 from pathlib import Path
 
 from spaced_kd.errors import UserError
+from spaced_kd.spec import RunSpec
 
 
 def write_safely(path: Path, content: bytes) -> None:
@@ -33,3 +34,30 @@ def sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Places:
+    """Where everything lies below the folder of results."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+
+    def data(self, spec: RunSpec) -> Path:
+        """Prepared data of the run's dataset."""
+        return self.results / "data" / f"{spec.data_id}.safetensors"
+
+    def run(self, spec: RunSpec) -> Path:
+        """Folder of a finished run's outputs."""
+        return self.results / "runs" / spec.id
+
+    def weights(self, spec: RunSpec) -> Path:
+        """Final weights of a run."""
+        return self.run(spec) / "weights.safetensors"
+
+    def state(self, spec: RunSpec) -> Path:
+        """Folder of a run's resume states, apart from its outputs, which Snakemake deletes before it starts a job."""
+        return self.results / "state" / spec.id
+
+    def trajectory(self, spec: RunSpec) -> Path:
+        """Folder of the states that a teacher leaves for its students."""
+        return self.state(spec) / "trajectory"

@@ -10,7 +10,7 @@ import itertools
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -22,7 +22,7 @@ PLUGINS = {"dataset": "datasets", "network": "networks", "teacher": "networks", 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training. Every field can change the weights; nothing else can (but machine and versions, which are recorded)."""
+    """One training. Every field can change the weights; besides, only machine and versions can, which are recorded."""
 
     dataset: str
     network: str
@@ -65,7 +65,7 @@ class RunSpec:
 
     @property
     def id(self) -> str:
-        """Readable parts and a hash of all that differs from the defaults, e.g. digits-resnet_mini-online_kd-1.5-0-3f2a91c04d."""
+        """Readable parts, and a hash of what differs from the defaults: digits-resnet_mini-online_kd-1.5-0-3f2a91c0."""
         parts = [
             self.dataset,
             self.network,
@@ -90,15 +90,15 @@ class RunSpec:
 
     def label(self, role: str) -> str:
         """Display name of a plug-in: its name, with what differs from its defaults in brackets."""
-        name = getattr(self, role) or self.network
-        given = {
-            key.removeprefix(f"{role}."): value for key, value in self.changed().items() if key.startswith(f"{role}.")
-        }
-        return f"{name}[{','.join(f'{key}={value}' for key, value in given.items())}]" if given else name
+        if role == "teacher" and not self.teacher:
+            role = "network"
+        own = [f"{key}={value}" for key, value in self.changed().items() if key.startswith(f"{role}.")]
+        brackets = f"[{','.join(word.removeprefix(f'{role}.') for word in own)}]" if own else ""
+        return getattr(self, role) + brackets
 
     def teacher_spec(self) -> "RunSpec | None":
-        """The run of the teacher that this one follows, which is also the baseline `w/o KD`; None for one that has none."""
-        if self.method in TEACHERLESS:
+        """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
+        if _networks(self.method) == 1:
             return None
         network = self.teacher or self.network
         own = self.settings.get("teacher" if self.teacher else "network", {})
@@ -106,7 +106,6 @@ class RunSpec:
         return check(replace(self, method="baseline", interval=0.0, network=network, teacher="", settings=settings))
 
 
-TEACHERLESS = ("baseline", "self_kd")  # methods whose teacher is the network itself
 CHOICES = {"optimizer": ("sgd", "adamw"), "lr_schedule": ("constant", "cosine"), "precision": ("fp32", "bf16")}
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
 
@@ -145,15 +144,25 @@ def check(spec: RunSpec) -> RunSpec:
             raise UserError(f"interval is {interval:g}, but must not be negative: 0 is online KD")
         if interval > values["epochs"]:
             raise UserError(
-                f"interval is {interval:g} epochs, longer than the training of {values['epochs']}: use max for offline KD"
+                f"interval is {interval:g} epochs, longer than training's {values['epochs']}: use max for offline KD"
             )
-    if interval != 0 and spec.method == "baseline":
-        raise UserError(f"interval is {interval}, but baseline has no student that could lag behind: leave it out")
-    if interval == "max" and spec.method == "self_kd":
-        raise UserError("interval is max, but in self KD teacher and student are one network: give epochs")
+    if interval != 0 and len(_roles(spec.method)) == 1:
+        raise UserError(f"interval is {interval}, but {spec.method} has no student that could lag: leave it out")
+    if interval == "max" and _networks(spec.method) == 1:
+        raise UserError(f"interval is max, but in {spec.method} teacher and student are one network: give epochs")
+    if spec.teacher and _networks(spec.method) == 1:
+        raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
     return RunSpec(**(values | {"settings": settings}))
+
+
+def _roles(method: str) -> dict[str, str]:
+    return catalog.plugin("methods", method).constants["roles"]
+
+
+def _networks(method: str) -> int:
+    return len(set(_roles(method).values()))
 
 
 def from_flat(flat: dict[str, Any]) -> RunSpec:
@@ -208,6 +217,7 @@ class Study:
     evaluated: dict[str, tuple[str, ...]]  # id of a run -> names of its costly evaluations
     tables: tuple[str, ...]
     figures: tuple[str, ...]
+    data: str  # folder of the published datasets
 
     def followers(self, teacher_id: str) -> list[float | str]:
         """Intervals of this study's students that follow the teacher, without those that train it along (online KD)."""
@@ -215,13 +225,13 @@ class Study:
         return sorted({run.interval for run in theirs} - {0.0}, key=str)
 
 
-STUDY_KEYS = ("study", "title", "recipes", "grids", "evaluations", "tables", "figures")
+STUDY_KEYS = ("study", "data", "recipes", "grids", "evaluations", "tables", "figures")
 
 
-def load_study(path: Path | str) -> Study:
-    """The study of a YAML file."""
+def load_study(path: Path | str | TextIO) -> Study:
+    """The study of a YAML file, or of an open one."""
     try:
-        config = yaml.safe_load(Path(path).read_text())
+        config = yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
     except yaml.YAMLError as error:
@@ -271,11 +281,12 @@ def expand(config: Any) -> Study:
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
         tables=_names("tables", config.get("tables")),
         figures=_names("figures", config.get("figures")),
+        data=str(config.get("data", "data")),
     )
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
-    """UserError if a stored, resolved description means something else than `spec` does today; new keys are no difference."""
+    """UserError if a stored resolved description means something else than `spec` does today; new keys do not count."""
     for key, (before, now) in _differences(stored, spec.resolved()).items():
         raise UserError(
             f"{where} was made with {key}={before}, but {key} is now {now} by default: write {key}={before} into the"

@@ -42,5 +42,5 @@ def prepare(source: Path, *, train_per_class: int = 30, split: int = 0) -> dict[
 
 
 def augment(images: Tensor, draws: np.random.Generator) -> Tensor:
-    """Random crop from a border of four pixels; no flip, which would make other characters of digits."""
-    return random_crop(images, draws, padding=4)
+    """Random crop from a border of two pixels; no flip, which would make other characters of digits."""
+    return random_crop(images, draws, padding=2)

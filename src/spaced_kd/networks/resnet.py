@@ -1,7 +1,7 @@
 """ResNets from timm's classes, with exits after each stage for self KD.
 
 Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code. Initial weights are
-timm's (Kaiming, fan out; the last scale of each residual branch zero).
+timm's (Kaiming, fan out), but the last scale of each residual branch is 1 and not 0, again as in the released code.
 Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
 """
 
@@ -36,25 +36,29 @@ def resnet101(classes: int, image_size: int, *, width: float = 1.0, exits: bool 
 
 
 class _ResNet(nn.Module):
-    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep."""
+    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep.
+
+    `widths`: size D of the features of each exit.
+    """
 
     def __init__(
         self, block: type, layers: tuple[int, ...], width: float, classes: int, image_size: int, exits: bool
     ) -> None:
         super().__init__()
         channels = tuple(round(width * base) for base in (64, 128, 256, 512))
-        self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels)
+        self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
         if image_size < 224:
-            # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of their width
+            # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of ours
             self.trunk.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
             self.trunk.bn1 = nn.BatchNorm2d(channels[0])
             self.trunk.maxpool = nn.Identity()
             kinds = {"act_layer": nn.ReLU, "norm_layer": nn.BatchNorm2d}
             for name, stage in make_blocks((block,) * 4, channels, layers, channels[0], **kinds)[0]:
                 setattr(self.trunk, name, stage)
-            self.trunk.init_weights()
+            self.trunk.init_weights(zero_init_last=False)
         # after the trunk, so that the trunk starts alike with and without exits
         wide = [count * block.expansion for count in channels]
+        self.widths = (wide[-1],) * (4 if exits else 1)
         self.branches = nn.ModuleList(_Branch(wide[depth:], classes) for depth in range(3)) if exits else None
 
     def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
@@ -71,7 +75,7 @@ class _ResNet(nn.Module):
 
 
 class _Branch(nn.Module):
-    """Exit after a stage: attention, then one separable convolution per stage that is left; features as wide as the deepest."""
+    """Exit after a stage: attention, then a separable convolution per stage left; features as wide as the last."""
 
     def __init__(self, channels: list[int], classes: int) -> None:
         super().__init__()

@@ -1,0 +1,37 @@
+# Spaced KD: train networks whose teacher walks some steps ahead, evaluate them, and set the paper's numbers beside ours.
+#
+#   snakemake                                         config/demo.yaml: minutes on a laptop
+#   snakemake --configfile config/tiny_small.yaml     another study
+#   snakemake tab06 --configfile config/demo.yaml     one table or figure alone
+#   snakemake --report results/demo/report.html       after a finished study
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# the commands of the environment that Snakemake itself runs in, whether it is activated or not
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+if "study" not in config:
+
+    configfile: "config/demo.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{HERE}/rows.csv",
+        drawn(),

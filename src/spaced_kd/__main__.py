@@ -1,0 +1,7 @@
+"""`python -m spaced_kd` is the command line."""
+
+import sys
+
+from spaced_kd.cli import main
+
+sys.exit(main())

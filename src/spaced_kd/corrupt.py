@@ -1,0 +1,97 @@
+"""Corrupted copies of test images, made once per dataset: the same in any order and on any number of workers.
+
+imagecorruptions draws from numpy's global generator, which is seeded for each (corruption, severity, image) here.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import skimage.util
+
+from spaced_kd import data
+from spaced_kd.errors import UserError
+from spaced_kd.seeding import global_seed
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from imagecorruptions import corrupt, get_corruption_names
+
+NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
+SEVERITIES = (1, 3, 5)
+SMALLEST = 32  # pixels; imagecorruptions takes no smaller images
+PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
+
+
+def make(path: Path, images: int, *, names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES) -> Path:
+    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path."""
+    prepared = data.load(path)
+    chosen = prepared.subset("test", images).numpy()
+    clean = prepared.images["test"].numpy()[chosen]
+    content = {"clean/0": clean, **corrupt_images(clean, chosen, names, severities)}
+    target = data.corrupted_path(path, images)
+    versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
+    data.save(target, content, source=prepared.checksum, versions=versions)
+    return target
+
+
+def corrupt_images(
+    images: np.ndarray, ids: np.ndarray, names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES
+) -> dict[str, np.ndarray]:
+    """Corrupted copies of uint8 images (n, H, W, 3): "name/severity" -> uint8 (n, H, W, 3).
+
+    Args:
+        images: at least 32x32 pixels.
+        ids: number (n,) of each image in its dataset, which seeds its corruption.
+        names: corruptions, by their names in imagecorruptions.
+        severities: strengths from 1 to 5.
+    """
+    if min(images.shape[1:3]) < SMALLEST:
+        height, width = images.shape[1:3]
+        raise UserError(
+            f"the images are {height}x{width}, but imagecorruptions needs at least {SMALLEST}x{SMALLEST}: "
+            "prepare larger ones, or leave the evaluation `corruptions` out"
+        )
+    for name in names:
+        if name not in get_corruption_names("all"):
+            raise UserError(f"{name!r} is none of the corruptions: {', '.join(get_corruption_names('all'))}")
+    for severity in severities:
+        if severity not in range(1, 6):
+            raise UserError(f"the severity {severity} is not one of 1, 2, 3, 4, 5")
+    with _mended_libraries():
+        return {
+            f"{name}/{severity}": np.stack(
+                [_corrupt(image, int(number), name, severity) for image, number in zip(images, ids, strict=True)]
+            )
+            for name in names
+            for severity in severities
+        }
+
+
+def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.ndarray:
+    with global_seed(0, f"corruption {name} {severity}", number):
+        return corrupt(image, severity, name)
+
+
+@contextmanager
+def _mended_libraries() -> Iterator[None]:
+    """Two repairs from outside while images are made: of impulse noise, which would differ each time, and of frost.
+
+    scikit-image 0.19 and later draws salt and pepper from a fresh generator, out of reach of any seed; imagecorruptions
+    reads and decodes a picture of frost for every image, which takes ten times as long as the rest.
+    """
+    original = skimage.util.random_noise
+
+    def seeded(*args: object, **settings: object) -> np.ndarray:
+        return original(*args, rng=np.random.randint(2**32, dtype=np.uint32), **settings)
+
+    noise = mock.patch.object(skimage.util, "random_noise", seeded)
+    frost = mock.patch.object(cv2, "imread", cache(cv2.imread))
+    with noise, frost:
+        yield

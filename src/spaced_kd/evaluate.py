@@ -1,0 +1,82 @@
+"""Evaluate one finished run: all asked-for measurements in one process, each kept in a cache of its own.
+
+A measurement's rows are keyed by the run's weights, the evaluation's source and its settings: adding or editing one
+evaluation computes only that one.
+"""
+
+import hashlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spaced_kd import arrays, catalog, checkpoint
+from spaced_kd.assemble import choose_device
+from spaced_kd.data import load
+from spaced_kd.errors import UserError
+from spaced_kd.files import Places, sha256, write_safely
+from spaced_kd.spec import RunSpec, from_words
+
+
+def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto") -> list[dict]:
+    """Rows of every evaluation of the run, from the cache where they are known.
+
+    Args:
+        run: id of a finished run.
+        evaluations: settings by name of evaluation.
+        results: folder of all results.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places = Places(results)
+    spec = read_spec(run, results)
+    weights = sha256(places.weights(spec))
+    caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
+    missing = [name for name, cache in caches.items() if not cache.exists()]
+    if missing:
+        torch.set_num_threads(spec.threads)
+        where = choose_device(device)
+        data = load(places.data(spec)).to(where)
+        method = catalog.find("methods", spec.method)
+        network = catalog.find("networks", spec.network)(
+            data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+        )
+        checkpoint.load_weights(places.weights(spec), network)
+        network = network.to(where, memory_format=torch.channels_last).eval()
+        for name in missing:
+            print(f"{name} ...", flush=True)
+            rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))
+            _write(caches[name], rows)
+    return [
+        {"evaluation": name, **row} for name, cache in caches.items() for row in json.loads(cache.read_text())["rows"]
+    ]
+
+
+def read_spec(run: str, results: Path) -> RunSpec:
+    """The description of a finished run by its id."""
+    path = results / "runs" / run / "run.json"
+    try:
+        return from_words(json.loads(path.read_text())["words"])
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}") from None
+    except (json.JSONDecodeError, KeyError):
+        raise UserError(f"{path} is damaged: delete its folder, and train the run again") from None
+
+
+def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:
+    """File of an evaluation's rows; all that can change them is in its name."""
+    source = sha256(Path(inspect.getfile(catalog.find("evaluations", name))))
+    key = json.dumps([weights, source, settings], sort_keys=True)
+    return folder / "evaluations" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
+
+
+def _write(cache: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as JSON; predictions per image beside them, numbered as the rows are."""
+    predictions = {
+        str(number): np.asarray(row.pop("predictions")) for number, row in enumerate(rows) if "predictions" in row
+    }
+    if predictions:
+        arrays.save(cache.with_suffix(".safetensors"), predictions)
+    write_safely(cache, json.dumps({"rows": rows}, indent=1).encode())

@@ -1,0 +1,55 @@
+"""Fig. 4: loss and accuracy on the training images under Gaussian noise on the weights.
+
+Lines are means over seeds, bands are ± one standard deviation over seeds; a seed's value is the mean over its draws of
+the noise. σ is in units of the weights, or of their root mean square where the study asks for relative noise. A flatter
+minimum keeps its loss and accuracy at larger σ. Networks are those at the last epoch.
+"""
+
+import matplotlib
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from spaced_kd import style
+from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, seeds, where
+
+PLACE = ["dataset", "network", "recipe"]
+METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
+
+
+@matplotlib.rc_context(style.RC)
+def figure(rows: DataFrame) -> Figure:
+    """Two panels, loss above accuracy, for each dataset and network."""
+    asked = ours(rows, present(rows), "weight_noise")
+    require(asked, "fig04", [ONLINE, SPACED], {"evaluation": "weight_noise"})
+    groups = [group for _, group in asked.groupby(PLACE, sort=False)]
+    recipes = asked["recipe"].nunique() > 1
+    drawing, grid = style.panels(len(METRICS), len(groups), sharex="col")
+    looks = style.looks(present(asked))
+    for column, group in zip(grid.T, groups, strict=True):
+        for axes, metric in zip(column, METRICS, strict=True):
+            for arm in (arm for arm in looks if arm in present(group)):
+                line = _over_seeds(where(group, metric=metric), arm)
+                axes.plot(line.index, line["mean"], markersize=3, label=arm.name, **looks[arm])
+                low, high = line["mean"] - line["std"], line["mean"] + line["std"]  # NaN, so no band, of one seed
+                axes.fill_between(line.index, low, high, color=looks[arm]["color"], alpha=0.2, linewidth=0)
+        dataset, network, recipe = group[PLACE].iloc[0]
+        column[0].set_title(style.title([dataset, network, recipe if recipes else ""], _lacking(group)))
+    for axes, label in zip(grid[:, 0], METRICS.values(), strict=True):
+        axes.set_ylabel(label)
+    drawing.supxlabel("standard deviation σ of the noise on the weights", fontsize="medium")
+    style.legend(drawing)
+    return drawing
+
+
+def _over_seeds(rows: DataFrame, arm: Arm) -> DataFrame:
+    """Columns mean and std over seeds, by sigma."""
+    rows = where(rows, method=arm.method, interval=arm.interval)
+    runs = rows.groupby(["sigma", "seed"])["value"].mean()
+    return runs.groupby("sigma").agg(["mean", "std"])
+
+
+def _lacking(rows: DataFrame) -> dict[str, str]:
+    """Which arms lack seeds: {"online KD": "2 of 3"}."""
+    found = where(rows, metric=tuple(METRICS))
+    counts = {arm: (len(seeds(found, arm)), len(seeds(rows, arm))) for arm in present(rows)}
+    return {arm.name: f"{n} of {expected}" for arm, (n, expected) in sorted(counts.items()) if n < expected}

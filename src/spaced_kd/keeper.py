@@ -1,0 +1,170 @@
+"""What surrounds the loop of training: resuming, watching, evaluating, keeping states, writing what is left."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from spaced_kd import arrays, checkpoint, provenance
+from spaced_kd.assemble import Job
+from spaced_kd.files import Places, sha256, write_safely
+from spaced_kd.record import Record, accuracy, accuracy_rows, predict
+from spaced_kd.seeding import global_seed
+from spaced_kd.spec import RunSpec, compare
+from spaced_kd.trajectory import Trajectory, Walker
+
+OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
+
+
+class Keeper:
+    """Keeps one job's record.
+
+    Args:
+        job: what is trained.
+        places: where its files lie.
+        leave: intervals (epochs) of students to come, for whom a teacher leaves its states.
+        every: seconds between resume states; 0 for one after every turn.
+    """
+
+    def __init__(self, job: Job, places: Places, leave: tuple[float | str, ...], every: float) -> None:
+        self.job, self.places, self.every = job, places, every
+        self.left = Trajectory(places.trajectory(job.spec), places.weights(job.spec), job.total)
+        self.leave_at = job.block_ends(leave)
+        self.record = Record()
+        self.done = self._resume()
+        self.saved = time.monotonic()
+        self.labels = job.data.labels["test"].cpu().numpy()
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=len(job.turns), initial=self.done, desc=job.spec.id, unit="turn", disable=not terminal)
+
+    def turns_to_go(self) -> Iterator[tuple[str, int]]:
+        """The turns that are not done yet."""
+        if self.done:
+            self._say(f"{self.job.spec.id}: goes on after turn {self.done} of {len(self.job.turns)}")
+        yield from self.job.turns[self.done :]
+
+    @contextlib.contextmanager
+    def watching(self, who: str, index: int) -> Iterator[None]:
+        """Around a learner's update: its FLOPs are counted, and global generators are this turn's own."""
+        counted = self.record.counted(who, self.job.batches.size(index))
+        with counted, global_seed(self.job.spec.seed, f"step of {who}", index):
+            yield
+
+    def after(self, who: str, index: int, losses: dict[str, Tensor]) -> None:
+        """A turn is done: record it, and where due check, leave a state, evaluate, save."""
+        job, learner = self.job, self.job.learners[who]
+        self.done += 1
+        self.record.add(who, losses)
+        if job.device.type == "cpu":  # costs a synchronisation elsewhere, where epochs and states check instead
+            self.record.check_finite(index)
+        if who == "teacher" and index + 1 in self.leave_at:
+            self.left.save(index + 1, learner.network)
+        if learner.network is job.result:
+            self._evaluate(learner.steps, learner.total, index)
+        self.bar.update()
+        if time.monotonic() - self.saved >= self.every:
+            self._save(index)
+
+    def finish(self) -> Path:
+        """Write the outputs, their description last, and drop the resume states; gives the run's folder."""
+        job, record, spec = self.job, self.record, self.job.spec
+        folder = self.places.run(spec)
+        predictions = np.stack(record.predictions)
+        checkpoint.save_weights(folder / "weights.safetensors", job.result, run=spec.id)
+        arrays.save(folder / "predictions.safetensors", {"epochs": np.array(record.epochs), "predictions": predictions})
+        rows = accuracy_rows(record.epochs, predictions, self.labels)
+        write_safely(folder / "rows.json", json.dumps(rows, indent=1).encode())
+        write_safely(folder / "run.json", json.dumps(self._description(folder), indent=1).encode())
+        for state in checkpoint.states(self.places.state(spec)):
+            state.unlink()
+        self.bar.close()
+        return folder
+
+    def _evaluate(self, steps: int, total: int, index: int) -> None:
+        """A learner is evaluated when it completes an epoch of its own steps."""
+        epoch, rest = divmod(steps, self.job.batches.per_epoch)
+        if steps != total and (rest or epoch % self.job.spec.eval_every):
+            return
+        self.record.check_finite(index)
+        with self.job.autocast():
+            self.record.evaluated(epoch, predict(self.job.result, self.job.data))
+        sums: dict[str, float] = {}
+        for name, value in self.record.losses[-1].items():
+            who = name.partition(":")[0]
+            sums[who] = sums.get(who, 0) + value
+        losses = "  ".join(f"{who}'s loss {value:.3f}" for who, value in sums.items())
+        correct, seconds = accuracy(self.record.predictions[-1], self.labels), self.record.time()["wall"]
+        share = self.done / len(self.job.turns)
+        self._say(f"epoch {epoch:3d}  {share:4.0%}  accuracy {correct:5.2f} %  {losses}  {seconds:.0f} s")
+
+    def _save(self, index: int) -> None:
+        self.record.check_finite(index)
+        job, (stored, plain) = self.job, self.record.pack()
+        about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain}
+        folder = self.places.state(job.spec)
+        checkpoint.save_state(folder, self.done, job.modules, job.own_learners, record=stored, **about)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> int:
+        """Put the newest whole state into the job; gives the number of turns that are done."""
+        job, folder = self.job, self.places.state(self.job.spec)
+        resumed = checkpoint.load_state(folder, job.modules, job.own_learners, job.spec.id)
+        if resumed is None:
+            return 0
+        done, stored, about = resumed
+        compare(job.spec, about["spec"], folder)
+        self.record.unpack(stored, about["plain"], job.device)
+        return done
+
+    def _description(self, folder: Path) -> dict[str, Any]:
+        """Everything that one may want to know of a run later."""
+        job, record, spec = self.job, self.record, self.job.spec
+        followed = isinstance(job.learners.get("teacher"), Walker)
+        counts: dict[str, dict[str, int]] = {who: {} for who in job.learners}
+        for who, index in job.turns:
+            size = f"{who} {job.batches.size(index)}"
+            counts[who][size] = counts[who].get(size, 0) + 1
+        seconds = record.time()
+        return {
+            "id": spec.id,
+            "spec": spec.resolved(),
+            "words": spec.words(),
+            "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
+            "provenance": provenance.describe(job.device) | {"data_sha256": job.data.checksum},
+            "wall_seconds": seconds["wall"],
+            "cpu_seconds": seconds["cpu"],
+            "device_seconds": seconds["wall"] if job.device.type != "cpu" else None,  # null: not measured
+            "training_flops": {
+                who: sum(times * record.flops.get(size, 0) for size, times in sizes.items())
+                for who, sizes in counts.items()
+            },
+            "teacher_states": "stored" if followed else "trained along" if spec.teacher_spec() else None,
+            "turns": {who: sum(sizes.values()) for who, sizes in counts.items()},
+            "losses": [{"epoch": epoch} | means for epoch, means in zip(record.epochs, record.losses, strict=True)],
+            "outputs": {name: sha256(folder / name) for name in OUTPUTS},
+        }
+
+    def _say(self, line: str) -> None:
+        """A line that a log keeps and a bar does not garble."""
+        if self.bar.disable:
+            print(line, flush=True)
+        else:
+            self.bar.write(line, file=sys.stderr)
+
+
+def finished(spec: RunSpec, places: Places) -> bool:
+    """Whether the run is there and whole; UserError where it was made under another meaning of the same words."""
+    folder = places.run(spec)
+    path = folder / "run.json"
+    if not path.exists():
+        return False
+    run = json.loads(path.read_text())
+    compare(spec, run["spec"], folder)
+    return all((folder / name).exists() and sha256(folder / name) == sha for name, sha in run["outputs"].items())

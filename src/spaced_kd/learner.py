@@ -1,0 +1,53 @@
+"""A network, its optimiser, and a learning rate that depends on the learner's own steps alone."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from spaced_kd.spec import RunSpec
+
+
+def learning_rate(spec: RunSpec, step: int, per_epoch: int, total: int) -> float:
+    """Learning rate of a learner's step (from 0) of `total`: linear warm-up, then constant or cosine to min_lr."""
+    warmup = round(spec.warmup_epochs * per_epoch)
+    if step < warmup:
+        return spec.lr * (step + 1) / warmup
+    if spec.lr_schedule == "constant":
+        return spec.lr
+    done = (step - warmup) / max(1, total - warmup)
+    return spec.min_lr + (spec.lr - spec.min_lr) * (1 + math.cos(math.pi * done)) / 2
+
+
+class Learner:
+    """One network that learns; `steps` counts its own updates.
+
+    Args:
+        network: what is evaluated in the end.
+        extra: further modules that the same optimiser trains, such as alignment layers.
+        spec: the recipe.
+        per_epoch: batches of an epoch.
+        total: updates that this learner will take in all.
+    """
+
+    def __init__(self, network: nn.Module, extra: list[nn.Module], spec: RunSpec, per_epoch: int, total: int) -> None:
+        self.network, self.spec, self.per_epoch, self.total, self.steps = network, spec, per_epoch, total, 0
+        parameters = [p for module in (network, *extra) for p in module.parameters()]
+        if spec.optimizer == "sgd":
+            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
+            )
+        else:
+            self.optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+
+    def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """One update on the sum of the loss terms; gives the terms, detached. `index`: number of the batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.spec, self.steps, self.per_epoch, self.total)
+        self.optimizer.zero_grad()
+        losses = terms()
+        sum(losses.values()).backward()
+        self.optimizer.step()
+        self.steps += 1
+        return {name: loss.detach() for name, loss in losses.items()}

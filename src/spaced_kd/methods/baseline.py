@@ -1,0 +1,29 @@
+"""Training without distillation, `w/o KD`: this run is also the teacher of every student that follows it.
+
+Source: Eq. 1 of the paper.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from spaced_kd.batches import Batch
+from spaced_kd.losses import hard
+from spaced_kd.schedule import Turn, alone
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Cross-entropy, one network."""
+
+    roles: ClassVar[dict[str, str]] = {"teacher": "teacher"}
+
+    def schedule(self, total: int, interval: int) -> Iterator[Turn]:
+        """Every batch once, in order."""
+        return alone(total, "teacher")
+
+    def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy with the labels."""
+        return {"hard": hard(networks["teacher"](batch.images), batch.labels)}

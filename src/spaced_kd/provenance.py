@@ -1,0 +1,70 @@
+"""Where a result comes from: commit, versions, hardware."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "safetensors",
+    "torchvision",
+    "curvlinops-for-pytorch",
+    "torchattacks",
+    "imagecorruptions",
+)
+
+
+def commit() -> tuple[str, bool | None]:
+    """Commit of the code, and whether tracked files differ from it; ("unknown", None) outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/workflow"))
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("SPACED_KD_COMMIT", "unknown"), None
+
+
+def describe(device: Any = None) -> dict[str, Any]:
+    """Commit, versions, machine and, where one is used, the accelerator."""
+    head, dirty = commit()
+    found: dict[str, Any] = {
+        "commit": head,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "versions": {name: number for name in PACKAGES if (number := _version(name))},
+        "system": platform.platform(),
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    if device is not None and device.type == "cuda":
+        import torch
+
+        found["accelerator"] = torch.cuda.get_device_name(device)
+        found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    return found
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

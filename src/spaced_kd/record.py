@@ -1,0 +1,126 @@
+"""What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from spaced_kd.data import Data
+from spaced_kd.errors import UserError
+from spaced_kd.seeding import generator
+
+
+def predict(network: nn.Module, data: Data, split: str = "test", batch_size: int = 500) -> np.ndarray:
+    """Predicted class of every image of a split, uint16 (N,), in eval mode."""
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(data.normalise(images)).argmax(1).cpu() for images in data.images[split].split(batch_size)]
+    network.train(training)
+    return torch.cat(parts).numpy().astype(np.uint16)
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Top-1 accuracy in percent over the last axis."""
+    return 100 * (predictions == labels).mean(axis=-1)
+
+
+def accuracy_rows(epochs: list[int], predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy of the last epoch, the best on test, and by halves; and the whole curve. `predictions`: (epochs, N).
+
+    `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other, and the reverse; the
+    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies.
+    """
+    curve = accuracy(predictions, labels)
+    rows = [{"selection": "curve", "epoch": epoch, "value": value} for epoch, value in zip(epochs, curve, strict=True)]
+    best = int(curve.argmax())
+    rows += [{"selection": "last", "epoch": epochs[-1], "value": curve[-1]}]
+    rows += [{"selection": "best", "epoch": epochs[best], "value": curve[best]}]
+    order = generator(0, "halves of test").permutation(len(labels))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    scores = []
+    for chooser, scorer in (halves, halves[::-1]):
+        chosen = accuracy(predictions[:, chooser], labels[chooser]).argmax()
+        scores.append(accuracy(predictions[chosen, scorer], labels[scorer]))
+    rows += [{"selection": "halves", "value": np.mean(scores)}]
+    return [{"metric": "accuracy", **row, "value": float(row["value"])} for row in rows]
+
+
+class Record:
+    """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds; survives a resume."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.predictions: list[np.ndarray] = []
+        self.losses: list[dict[str, float]] = []  # one entry per evaluated epoch: means since the one before
+        self.flops: dict[str, int] = {}  # "student 128" -> FLOPs of one turn with 128 images, forward and backward
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._started = time.perf_counter(), time.process_time()
+
+    def add(self, who: str, losses: dict[str, Tensor]) -> None:
+        """Add a turn's loss terms to the running means; no value leaves the device here."""
+        for name, loss in losses.items():
+            key = f"{who}: {name}"
+            self._sums[key] = self._sums.get(key, 0) + loss
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss term since the last evaluated epoch."""
+        return {key: float(value) / self._counts[key] for key, value in self._sums.items()}
+
+    def evaluated(self, epoch: int, predictions: np.ndarray) -> None:
+        """Close an epoch: keep predictions and mean losses."""
+        self.epochs.append(epoch)
+        self.predictions.append(predictions)
+        self.losses.append(self.means())
+        self._sums, self._counts = {}, {}
+
+    @contextlib.contextmanager
+    def counted(self, who: str, images: int) -> Iterator[None]:
+        """Count the FLOPs of the first turn of each role and batch size; other turns run as they are."""
+        key = f"{who} {images}"
+        if key in self.flops:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.flops[key] = counter.get_total_flops()
+
+    def time(self) -> dict[str, float]:
+        """Seconds of wall clock and of this process's CPU time, earlier attempts included."""
+        wall, cpu = self._started
+        return {
+            "wall": self.seconds["wall"] + time.perf_counter() - wall,
+            "cpu": self.seconds["cpu"] + time.process_time() - cpu,
+        }
+
+    def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON that `unpack` restores."""
+        arrays = {f"sum of {key}": value.cpu().numpy() for key, value in self._sums.items()}
+        if self.predictions:
+            arrays["predictions"] = np.stack(self.predictions)
+        plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops}
+        return arrays, plain | {"counts": self._counts, "seconds": self.time()}
+
+    def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
+        """Go on from a packed record."""
+        self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
+        self._counts, self.seconds = plain["counts"], plain["seconds"]
+        self.predictions = list(arrays.get("predictions", ()))
+        sums = {key.removeprefix("sum of "): value for key, value in arrays.items() if key.startswith("sum of ")}
+        self._sums = {key: torch.from_numpy(value).to(device) for key, value in sums.items()}
+
+    def check_finite(self, index: int) -> None:
+        """UserError if a loss is not a number; `index` of the batch tells where."""
+        for name, mean in self.means().items():
+            if not np.isfinite(mean):
+                raise UserError(
+                    f"the loss ({name}) is {mean} at batch {index}: lower lr, or see that the data are right"
+                )

@@ -1,0 +1,127 @@
+"""Tables and figures as files: CSV, Markdown, LaTeX and HTML; PDF and PNG. The same rows give the same bytes."""
+
+import html
+import inspect
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pandas import DataFrame
+
+from spaced_kd import catalog
+from spaced_kd.errors import UserError
+from spaced_kd.files import write_safely
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{"±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "−": "$-$", "–": "--", "×": r"$\times$"},
+}
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{name}</title>
+<style>
+body {{ font: 15px/1.4 sans-serif; margin: 1.5em; color: #222; }}
+table {{ border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; }}
+th, td {{ padding: 0.25em 0.8em; text-align: left; white-space: nowrap; }}
+thead th {{ border-bottom: 1px solid; }}
+tbody tr:nth-child(even) {{ background: #f4f4f4; }}
+caption {{ text-align: left; max-width: 60em; padding-bottom: 0.8em; }}
+</style>
+</head>
+<body>
+{table}
+</body>
+</html>
+"""
+
+
+def render(name: str, rows: DataFrame, folder: Path, images: dict[str, np.ndarray] | None = None) -> list[Path]:
+    """Draw one table or figure into `folder`/tables or `folder`/figures; the paths written.
+
+    Args:
+        name: of a table or figure, as `tab01`.
+        rows: tidy rows, ours and the paper's.
+        folder: of the study's results.
+        images: example images for the figures that show some.
+    """
+    kind = next((kind for kind in ("tables", "figures") if name in catalog.names(kind)), None)
+    if kind is None:
+        known = ", ".join(catalog.names("tables") + catalog.names("figures"))
+        raise UserError(f"{name!r} is none of the tables and figures: {known}")
+    draw = catalog.find(kind, name)
+    if kind == "tables":
+        contents = table_files(name, caption(name), draw(rows))
+    elif "images" not in inspect.signature(draw).parameters:
+        contents = figure_files(draw(rows))
+    elif images is None:
+        raise UserError(f"{name} shows images, but none are given: make them with the evaluation corruptions")
+    else:
+        contents = figure_files(draw(rows, images))
+    paths = {ending: folder / kind / f"{name}.{ending}" for ending in contents}
+    for ending, content in contents.items():
+        write_safely(paths[ending], content)
+    return list(paths.values())
+
+
+def caption(name: str) -> str:
+    """Caption of a table or figure: its module's docstring on one line."""
+    kind = "tables" if name in catalog.names("tables") else "figures"
+    return " ".join(catalog.plugin(kind, name).docstring.split())
+
+
+def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
+    """A table of text in each format, by file ending."""
+    texts = {
+        "csv": table.to_csv(index=False, lineterminator="\n"),
+        "md": f"{caption}\n\n{_escaped(table, _markdown).to_markdown(index=False, disable_numparse=True)}\n",
+        "tex": _escaped(table, latex).to_latex(
+            index=False, escape=False, caption=latex(caption), label=f"tab:{name}", position="htbp"
+        ),
+        "html": PAGE.format(name=html.escape(name), table=_html(caption, table)),
+    }
+    return {ending: text.encode() for ending, text in texts.items()}
+
+
+def figure_files(drawing: "Figure") -> dict[str, bytes]:
+    """A figure in each format, by file ending, without dates."""
+    import matplotlib  # costs a second, which a table need not pay
+
+    from spaced_kd import style
+
+    contents = {}
+    for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(style.RC):
+            drawing.savefig(buffer, format=ending, metadata=metadata)
+        contents[ending] = buffer.getvalue()
+    return contents
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX typesets it unchanged; signs of numbers become minus signs."""
+    text = text.translate(str.maketrans(LATEX))
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
+
+
+def _markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _escaped(table: DataFrame, escape: Callable[[str], str]) -> DataFrame:
+    return table.map(escape).rename(columns=escape)
+
+
+def _html(caption: str, table: DataFrame) -> str:
+    body = table.to_html(index=False, border=0, justify="left")
+    head, tag, rest = body.partition(">")
+    return f"{head}{tag}\n  <caption>{html.escape(caption)}</caption>{rest}"

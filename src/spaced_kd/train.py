@@ -1,0 +1,38 @@
+"""Train one run: take the turns of its schedule one by one, each a step of that learner on the method's loss terms."""
+
+from functools import partial
+from pathlib import Path
+
+from spaced_kd.assemble import assemble
+from spaced_kd.files import Places
+from spaced_kd.keeper import Keeper, finished
+from spaced_kd.spec import RunSpec
+
+
+def train(
+    spec: RunSpec,
+    results: Path,
+    *,
+    leave: tuple[float | str, ...] = (),
+    checkpoint_every: float = 300.0,
+    device: str = "auto",
+) -> Path:
+    """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
+
+    Args:
+        spec: the run.
+        results: folder of all results.
+        leave: intervals (epochs) of students to come, at whose block ends a teacher leaves its state for them.
+        checkpoint_every: seconds between resume states; 0 for one after every turn.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places = Places(results)
+    if finished(spec, places):
+        return places.run(spec)
+    job = assemble(spec, places, device)
+    keeper = Keeper(job, places, leave, checkpoint_every)
+    for who, index in keeper.turns_to_go():
+        with keeper.watching(who, index):
+            losses = job.learners[who].learn(index, partial(job.terms, who, index))
+        keeper.after(who, index, losses)
+    return keeper.finish()

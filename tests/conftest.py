@@ -1,0 +1,56 @@
+"""Shared by the tests: a few real digits, prepared once, and tiny runs on them."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TINY = {
+    "dataset": "digits",
+    "dataset.train_per_class": 4,
+    "network": "resnet_mini",
+    "network.width": 0.0625,
+    "epochs": 3,
+    "batch_size": 9,  # does not divide the 40 images: 5 batches an epoch, the last of 4 images
+    "lr": 0.05,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results that holds nothing but prepared data: 4 training images of each digit, 60 test images."""
+    from spaced_kd import data
+    from spaced_kd.files import Places
+
+    results = tmp_path_factory.mktemp("digits") / "results"
+    spec = tiny(method="baseline")
+    content = data.catalog.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
+    few = {key: array[:60] for key, array in content.items() if key.startswith("test")}
+    data.save(Places(results).data(spec), content | few, dataset="digits")
+    return results
+
+
+@pytest.fixture
+def results(digits: Path, tmp_path: Path) -> Path:
+    """A fresh folder of results with the prepared data linked into it."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "data").symlink_to(digits / "data")
+    return tmp_path / "results"
+
+
+def tiny(**changes: object):
+    """A tiny run; `a__b` in a name stands for `a.b`."""
+    from spaced_kd.spec import from_flat
+
+    return from_flat(TINY | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture
+def spec_of() -> Callable:
+    """The maker of tiny runs."""
+    return tiny

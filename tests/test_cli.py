@@ -1,0 +1,103 @@
+"""The command line as a person meets it: help, one line for a mistake, exit status, nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY, tiny
+
+from spaced_kd import cli
+from spaced_kd.files import Places
+
+WORDS = [f"{key}={value}" for key, value in TINY.items()]
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--help"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("prepare", "train", "evaluate", "collect", "render", "list"))
+
+
+def test_list_tells_what_exists(capsys):
+    assert cli.main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("digits", "resnet18", "online_kd", "hessian_trace", "tab06", "fig02"))
+    assert cli.main(["list", "methods"]) == 0
+    assert "alpha: float = 0.3" in capsys.readouterr().out
+
+
+def test_train_evaluate_and_again(results, capsys):
+    words = [*WORDS, "method=baseline", "--results", str(results)]
+    assert cli.main(["train", *words]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"wrote {Places(results).run(tiny(method='baseline'))}: accuracy")
+    assert cli.main(["train", *words]) == 0
+    assert "is finished already" in capsys.readouterr().out
+
+    run = tiny(method="baseline").id
+    measure = ["evaluate", run, "bim", "bim.images=20", "bim.steps=2", "--results", str(results)]
+    output = results / "measured.json"
+    assert cli.main([*measure, "--output", str(output)]) == 0
+    rows = json.loads(output.read_text())
+    assert [row["evaluation"] for row in rows] == ["bim", "bim"]
+    (kept,) = (Places(results).run(tiny(method="baseline")) / "evaluations").glob("bim-*.safetensors")
+    before = kept.stat().st_mtime_ns
+    assert cli.main([*measure, "--output", str(output)]) == 0  # from the cache
+    assert kept.stat().st_mtime_ns == before
+    assert cli.main([*measure, "bim.epsilon=1", "--output", str(output)]) == 0  # another setting is another measurement
+    assert len(list(kept.parent.glob("bim-*.safetensors"))) == 2
+
+
+MISTAKES = [
+    (["train", "dataset=digts", "network=resnet_mini", "method=baseline", "seed=0"], "'digts' is none of the datasets"),
+    (["train", *WORDS, "method=baseline", "epoch=3"], "unknown key 'epoch'"),
+    (["train", *WORDS, "method=online_kd", "method.alfa=0.5"], "online_kd has no setting 'alfa'"),
+    (["train", *WORDS, "method=online_kd", "method.alpha=half"], "online_kd.alpha is 'half', but must be float"),
+    (["train", *WORDS, "method=baseline", "seed"], "'seed' is not of the form key=value"),
+    (["train", *WORDS, "method=online_kd", "interval=0.2"], "interval=0.2 epochs is 1.00 batches of 5 an epoch"),
+    (["train", *WORDS, "method=baseline", "dataset.split=9"], "does not exist: make it with `spaced-kd prepare`"),
+    (["evaluate", "nothing-0", "bim"], "run.json does not exist: train the run first"),
+    (["evaluate", "nothing-0", "bam"], "'bam' is none of the evaluations"),
+    (["prepare", "dataset=tiny_imagenet", "--source", "nowhere"], "nowhere"),
+    (["prepare", "dataset=cifar100", "--source", "nowhere"], "nowhere"),
+    (["collect", "nowhere.yaml"], "nowhere.yaml: No such file"),
+    (["render", "tab01", "--rows", "nowhere.csv"], "nowhere.csv: No such file"),
+]
+
+
+@pytest.mark.parametrize(("command", "complaint"), MISTAKES, ids=[complaint for _, complaint in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(command, complaint, results, capsys):
+    before = sorted(results.rglob("*"))
+    assert cli.main([*command, "--results", str(results)]) == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.startswith("spaced-kd: ")
+    assert told.count("\n") == 1
+    assert sorted(results.rglob("*")) == before
+
+
+def test_damaged_data_are_refused(results, tmp_path, capsys):
+    own = tmp_path / "own"
+    (own / "data").mkdir(parents=True)
+    whole = Places(results).data(tiny(method="baseline")).read_bytes()
+    path = Places(own).data(tiny(method="baseline"))
+    for damage in (whole[:-10], whole[:-1] + bytes([whole[-1] ^ 1]), b"", b"\xff" * 100):
+        path.write_bytes(damage)
+        assert cli.main(["train", *WORDS, "method=baseline", "--results", str(own)]) == 2
+        assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_a_results_folder_that_is_a_file(results, capsys):
+    (results / "runs").write_text("")
+    assert cli.main(["train", *WORDS, "method=baseline", "--results", str(results)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command():
+    told = subprocess.run(
+        [sys.executable, "-m", "spaced_kd", "list", "datasets"], capture_output=True, text=True, check=True
+    )
+    assert "digits" in told.stdout

@@ -1,0 +1,64 @@
+"""The files that describe the environment agree, and say nothing of one machine."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKED = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+
+
+def needed() -> list[str]:
+    project = PROJECT["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+
+
+@pytest.mark.parametrize("requirement", needed())
+def test_every_dependency_is_locked_in_its_range(requirement):
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(requirement)
+    assert wanted.name in LOCKED
+    assert wanted.specifier.contains(LOCKED[wanted.name])
+
+
+def test_every_dependency_has_its_reason():
+    text = (ROOT / "pyproject.toml").read_text()
+    for requirement in needed():
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
+        assert "#" in line, requirement
+
+
+def test_the_lock_has_hashes_and_no_addresses():
+    text = (ROOT / "requirements.txt").read_text()
+    assert text.count("--hash=sha256:") >= len(LOCKED)
+    assert "://" not in text
+
+
+def test_conda_gives_python_make_and_uv_alone():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert sorted(re.split("[=<>]", name)[0] for name in environment["dependencies"]) == ["make", "python", "uv"]
+    (python,) = [name for name in environment["dependencies"] if name.startswith("python")]
+    assert python.split("=")[1] in PROJECT["project"]["requires-python"]
+
+
+def test_ci_is_one_command():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in steps
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_makefile_helps():
+    told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(name in told for name in ("demo", "test", "env"))
+
+
+def test_python_is_new_enough():
+    assert sys.version_info >= (3, 11)

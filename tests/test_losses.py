@@ -1,0 +1,130 @@
+"""Losses and methods against their equations."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from torch import nn
+
+from spaced_kd.learner import learning_rate
+from spaced_kd.losses import alignment, distillation, hard, kl, mse, target
+from spaced_kd.methods.online_kd import OnlineKD
+from spaced_kd.methods.self_kd import SelfKD
+from spaced_kd.networks.resnet import resnet_mini
+from spaced_kd.outputs import Exit
+
+
+def logits(seed: int, classes: int = 5) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(7, classes))).float().requires_grad_()
+
+
+def test_kl_is_the_textbook_sum():
+    student, teacher, temperature = logits(0), logits(1), 3.0
+    p, q = (torch.softmax(x.double() / temperature, 1) for x in (teacher, student))
+    expected = (p * (p / q).log()).sum() / len(p)
+    assert kl(student, teacher, temperature).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert kl(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_the_gradient_of_kl_is_the_difference_of_softmaxes():
+    student, teacher, temperature = logits(0), logits(1).detach(), 3.0
+    kl(student, teacher, temperature).backward()
+    p, q = (torch.softmax(x / temperature, 1) for x in (teacher, student))
+    assert torch.allclose(student.grad, (q - p) / temperature / len(p), atol=1e-7)
+
+
+@pytest.mark.parametrize(("square", "scale"), [(True, 9.0), (False, 1.0)])
+def test_the_students_terms_have_their_weights(square, scale):
+    labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    student, teacher = Exit(logits(0), logits(2, 8)), Exit(logits(1), logits(3, 8))
+    weights = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": square}
+    terms = distillation(student, teacher, labels, nn.Identity(), **weights)
+    assert terms["hard"] == 0.7 * hard(student.logits, labels)
+    assert terms["soft"] == 0.3 * scale * kl(student.logits, teacher.logits, 3.0)
+    assert terms["feature"] == 0.03 * ((student.features - teacher.features) ** 2).mean()
+
+
+def test_mse_is_the_mean_over_batch_and_features():
+    a, b = logits(0), logits(1)
+    assert mse(a, b).item() == pytest.approx(((a - b) ** 2).sum().item() / a.numel(), rel=1e-6)
+
+
+def test_alignment_only_where_widths_differ():
+    assert isinstance(alignment(8, 8), nn.Identity)
+    assert alignment(8, 16).weight.shape == (16, 8)
+
+
+def test_a_teaching_teacher_is_in_eval_mode_without_gradient_and_unchanged():
+    network = resnet_mini(5, 32, width=0.0625).train()
+    images = torch.randn(4, 3, 32, 32)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    said = target(network, images)
+    assert network.training
+    assert not said.logits.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(said.logits, network.eval()(images))
+
+
+class Recorded(nn.Module):
+    """A network of one linear layer that notes who was asked."""
+
+    def __init__(self, exits: int = 1, width: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 5) for _ in range(exits))
+        self.widths = (width,) * exits
+
+    def forward(self, images, exits=False):
+        found = [Exit(layer(images), images) for layer in self.layers]
+        return found if exits else found[-1].logits
+
+
+class Batch:
+    images, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+def gradients(terms, network) -> bool:
+    network.zero_grad()
+    sum(terms.values()).backward()
+    return any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_online_kd_teaches_the_student_and_never_the_teacher():
+    networks = {"teacher": Recorded(), "student": Recorded(), "align": nn.Identity()}
+    method = OnlineKD()
+    assert gradients(method.terms("student", networks, Batch), networks["student"])
+    assert not gradients(method.terms("student", networks, Batch), networks["teacher"])
+    assert gradients(method.terms("teacher", networks, Batch), networks["teacher"])
+    assert not gradients(method.terms("teacher", networks, Batch), networks["student"])
+
+
+def test_self_kd_sums_over_the_shallower_exits():
+    network = Recorded(exits=3)
+    method = SelfKD()
+    networks = {"student": network} | method.modules({"student": network})
+    terms = method.terms("student", networks, Batch)
+    *shallow, deepest = network(Batch.images, exits=True)
+    expected = hard(deepest.logits, Batch.labels)
+    for said in shallow:
+        expected = expected + 0.7 * hard(said.logits, Batch.labels) + 0.3 * 9 * kl(said.logits, deepest.logits, 3.0)
+    assert sum(terms.values()).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(method.terms("teacher", networks, Batch)) == {"hard"}
+
+
+def test_the_soft_loss_of_self_kd_does_not_move_the_deepest_exit():
+    network = Recorded(exits=2)
+    networks = {"student": network} | SelfKD().modules({"student": network})
+    terms = SelfKD(alpha=1.0).terms("student", networks, Batch)
+    network.zero_grad()
+    terms["soft of exit 1"].backward()
+    assert network.layers[1].weight.grad is None
+
+
+def test_learning_rates():
+    plain = tiny(method="baseline", lr=0.01)
+    assert {learning_rate(plain, step, 10, 100) for step in (0, 50, 99)} == {0.01}
+    cosine = tiny(method="baseline", lr=1.0, lr_schedule="cosine", warmup_epochs=1, min_lr=0.1)
+    assert learning_rate(cosine, 0, 10, 110) == pytest.approx(0.1)
+    assert learning_rate(cosine, 9, 10, 110) == pytest.approx(1.0)
+    assert learning_rate(cosine, 60, 10, 110) == pytest.approx(0.55)
+    assert learning_rate(cosine, 110, 10, 110) == pytest.approx(0.1)

@@ -1,0 +1,188 @@
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from spaced_kd import results, spec
+from spaced_kd.errors import UserError
+from spaced_kd.figures.fig07 import CORRUPTIONS
+
+
+@pytest.fixture
+def study():
+    grid = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": [0, 1.5], "seed": [0, 1]}
+    grid |= {"recipe": {"epochs": 20, "lr": 0.05}}
+    expanded = spec.expand({"study": "small", "grids": [grid]})
+    return replace(expanded, evaluated={run.id: ("bim",) for run in expanded.runs if run.method == "online_kd"})
+
+
+@pytest.fixture
+def folder(study, tmp_path):
+    """Results of all runs of the study, as training and evaluation leave them."""
+    for number, run in enumerate(study.runs):
+        provenance = {"commit": "12e4567", "dirty": number == 0}
+        accuracy = [
+            {"metric": "accuracy", "selection": name, "epoch": 20, "value": 90 + number / 3}
+            for name in ("last", "best")
+        ]
+        save(tmp_path / "runs" / run.id / "run.json", {"id": run.id, "spec": run.resolved(), "provenance": provenance})
+        save(
+            tmp_path / "runs" / run.id / "rows.json",
+            [*accuracy, {"metric": "accuracy", "selection": "halves", "value": 80}],
+        )
+        bim = [{"evaluation": "bim", "metric": "accuracy", "epsilon": 0.5, "steps": 10, "value": 0.1 + number}]
+        save(tmp_path / "small" / "evaluations" / f"{run.id}.json", bim if run.id in study.evaluated else [])
+    return tmp_path
+
+
+def save(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_rows_carry_their_whole_story(study, folder):
+    rows = results.collect(study, folder)
+    assert tuple(rows.columns) == results.COLUMNS
+    assert len(rows) == 6 * 3 + 4
+    row = rows[(rows["evaluation"] == "bim") & (rows["interval"] == "1.5") & (rows["seed"] == 1)].iloc[0]
+    run = next(run for run in study.runs if run.interval == 1.5 and run.seed == 1)
+    assert row["run"] == run.id
+    assert list(row[["source", "study", "dataset", "network", "teacher", "method", "commit", "recipe"]]) == [
+        *("ours", "small", "digits", "resnet_mini", "resnet_mini", "online_kd", "12e4567", "epochs=20 lr=0.05")
+    ]
+    assert row["value"] == 0.1 + study.runs.index(run)
+    assert (row["epsilon"], row["steps"]) == (0.5, 10)
+    assert set(rows["interval"]) == {"", "0", "1.5"}
+    assert set(rows[rows["interval"] == ""]["method"]) == {"baseline"}
+    assert set(rows[rows["run"] == study.runs[0].id]["commit"]) == {"12e4567-dirty"}
+
+
+def test_missing_run_and_missing_evaluation_are_said(study, folder, caplog):
+    gone, bare = study.runs[1], study.runs[3]
+    for path in (folder / "runs" / gone.id).iterdir():
+        path.unlink()
+    (folder / "small" / "evaluations" / f"{bare.id}.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        rows = results.collect(study, folder)
+    missing = rows[rows["metric"] == "missing"]
+    assert set(zip(missing["run"], missing["evaluation"], strict=True)) == {
+        *((gone.id, "accuracy"), (gone.id, "bim"), (bare.id, "bim"))
+    }
+    assert missing["value"].isna().all()
+    assert len(rows[rows["run"] == gone.id]) == 2
+    assert f"accuracy of {gone.id}" in caplog.text
+    assert f"bim of {bare.id}" in caplog.text
+
+
+def test_complete_study_says_nothing(study, folder, caplog):
+    assert "missing" not in set(results.collect(study, folder)["metric"])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{", "is damaged"),
+        ("run.json", "[]", "is damaged"),
+        ("run.json", '{"id": "x"}', "does not say what was trained"),
+        ("rows.json", "[]", "has no rows.json"),
+        ("rows.json", '[{"metric": "accuracy"}]', "damaged .a row has no value"),
+        ("rows.json", '[{"value": 1}]', "damaged .a row has no metric"),
+    ],
+)
+def test_damaged_files_are_refused_in_one_line(study, folder, name, content, message):
+    (folder / "runs" / study.runs[2].id / name).write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        results.collect(study, folder)
+    assert study.runs[2].id in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_run_without_provenance_is_refused(study, folder):
+    path = folder / "runs" / study.runs[0].id / "run.json"
+    content = json.loads(path.read_text())
+    del content["provenance"]
+    save(path, content)
+    with pytest.raises(UserError, match=r"run\.json does not say which commit it comes from: move .* away"):
+        results.collect(study, folder)
+
+
+def test_run_of_other_defaults_is_refused(study, folder):
+    path = folder / "runs" / study.runs[0].id / "run.json"
+    content = json.loads(path.read_text())
+    content["spec"]["momentum"] = 0.5
+    save(path, content)
+    with pytest.raises(UserError, match=r"momentum=0\.5"):
+        results.collect(study, folder)
+
+
+def test_csv_round_trip_is_exact(study, folder, tmp_path):
+    rows = results.collect(study, folder)
+    odd = pd.DataFrame(
+        [
+            {
+                "value": 0.1 + 0.2,
+                "note": "NA",
+                "table": 'a, "b"',
+                "interval": "0",
+                "seed": 3,
+                "commit": "0012",
+                "extra": 5,
+            }
+        ]
+    )
+    rows = results.join(
+        rows, odd, pd.DataFrame([{"value": np.nan}, {"value": np.inf}, {"value": 1e-300, "sigma": 0.01}])
+    )
+    results.write(rows, tmp_path / "results.csv")
+    assert_frame_equal(results.read(tmp_path / "results.csv"), rows, check_exact=True)
+    text = (tmp_path / "results.csv").read_text()
+    results.write(results.read(tmp_path / "results.csv"), tmp_path / "results.csv")
+    assert (tmp_path / "results.csv").read_text() == text
+    assert ",3.0," not in text.splitlines()[-4]  # seed 3 is no 3.0
+
+
+def test_paper_rows_have_the_same_columns(pytestconfig):
+    rows = results.reference(pytestconfig.rootpath / "config" / "reference.csv")
+    assert tuple(rows.columns) == results.COLUMNS
+    assert len(rows) == 326
+    assert set(rows["source"]) == {"paper"}
+    assert set(rows["evaluation"]) == {"accuracy", "corruptions", "bim"}
+    assert set(rows["interval"]) == {"", "0", "0.5", "1", "1.5", "2", "2.5", "4", "max"}
+    assert set(rows["method"]) == {"", "baseline", "online_kd", "self_kd", "constant_lead"}
+    assert {"", "snow"} < set(rows["corruption"]) < {"", *CORRUPTIONS, "more"}
+    assert rows["value"].notna().all()
+
+
+def test_paper_differences_are_those_of_its_cells(pytestconfig):
+    rows = results.reference(pytestconfig.rootpath / "config" / "reference.csv")
+    place = ["table", "dataset", "network", "method", "corruption", "severity"]
+    cells, changes = (rows[rows["metric"] == metric] for metric in ("accuracy", "delta"))
+    both = changes.merge(cells, on=[*place, "interval"], suffixes=(" of change", ""))
+    both = both.merge(cells[cells["interval"] == "0"], on=place, suffixes=(" after", " before"))
+    assert len(both) == 63
+    assert both["value of change"].tolist() == pytest.approx((both["value after"] - both["value before"]).tolist())
+
+
+def test_absent_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.csv: No such file"):
+        results.read(tmp_path / "none.csv")
+
+
+def test_nothing_here_imports_torch():
+    code = """
+import sys
+from spaced_kd import catalog, render, results
+for kind in ("tables", "figures"):
+    for name in catalog.names(kind):
+        catalog.find(kind, name)
+assert "matplotlib" in sys.modules
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

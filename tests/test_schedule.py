@@ -1,0 +1,73 @@
+"""Who learns when: the algorithms of the paper, written out by hand."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from spaced_kd.errors import UserError
+from spaced_kd.schedule import alone, block_ends, interval_in_batches, turns
+
+T, S = "teacher", "student"
+
+
+def test_online_kd_alternates():
+    assert list(turns(3, 1)) == [(T, 0), (S, 0), (T, 1), (S, 1), (T, 2), (S, 2)]
+
+
+def test_spaced_kd_walks_a_block_ahead():
+    assert list(turns(4, 2)) == [(T, 0), (T, 1), (S, 0), (S, 1), (T, 2), (T, 3), (S, 2), (S, 3)]
+
+
+def test_offline_kd_is_one_block():
+    assert list(turns(3, 3)) == [*alone(3, T), *alone(3, S)]
+
+
+def test_the_last_block_is_flushed():
+    assert list(turns(5, 3))[6:] == [(T, 3), (T, 4), (S, 3), (S, 4)]
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 7, 10])
+def test_both_learn_every_batch_once_in_order(interval):
+    order = list(turns(10, interval))
+    for who in (T, S):
+        assert [batch for name, batch in order if name == who] == list(range(10))
+    for position, (who, batch) in enumerate(order):  # the student never sees a batch before its teacher
+        assert who == T or order.index((T, batch)) < position
+
+
+@pytest.mark.parametrize("interval", [1, 3, 4, 10])
+def test_block_ends_are_where_the_student_begins_to_learn(interval):
+    order = list(turns(10, interval))
+    pauses = [b + 1 for (who, b), (then, _) in pairwise(order) if (who, then) == (T, S)]
+    assert block_ends(10, interval) == pauses
+
+
+def test_interval_in_batches_is_cut_not_rounded():
+    # CIFAR-100 has 391 batches of 128 an epoch; the released code's int(len(loader) * rate)
+    assert [interval_in_batches(s, 391, 31280) for s in (0, 0.5, 1.0, 1.5, 2.0, "max")] == [
+        1,
+        195,
+        391,
+        586,
+        782,
+        31280,
+    ]
+
+
+@pytest.mark.parametrize(("interval", "complaint"), [(0.1, "online KD"), (9.0, "longer than the training")])
+def test_intervals_that_mean_something_else_are_refused(interval, complaint):
+    with pytest.raises(UserError, match=complaint):
+        interval_in_batches(interval, per_epoch=10, total=80)
+
+
+@pytest.mark.parametrize("module", ["schedule", "spec", "catalog", "seeding", "files", "results", "render"])
+def test_light_modules_load_no_torch(module):
+    code = f"import sys, spaced_kd.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_that_test_can_fail():
+    code = "import sys, spaced_kd.losses; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1

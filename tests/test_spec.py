@@ -1,0 +1,137 @@
+"""What a run is called, what a study expands to, and what is refused."""
+
+import json
+
+import pytest
+
+from spaced_kd import catalog, spec
+from spaced_kd.errors import UserError
+from spaced_kd.spec import RunSpec, compare, expand, from_flat, from_words
+
+RUN = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": 1.5, "seed": 0}
+
+
+def study(**changes):
+    grid = {
+        "dataset": "digits",
+        "network": "resnet_mini",
+        "recipe": {"epochs": 4},
+        "seed": [0, 1],
+        "arms": [{"method": "baseline", "evaluate": ["bim"]}, {"method": "online_kd", "interval": [0, 1.5]}],
+    }
+    return {"study": "trial", "grids": [grid | changes.pop("grid", {})], "evaluations": {"bim": {}}} | changes
+
+
+def test_words_round_trip():
+    run = from_flat(RUN | {"method.alpha": 0.5, "lr": 5e-4, "teacher": "resnet18", "teacher.width": 0.25})
+    assert from_words(run.words()) == run
+    assert from_words(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "lr=5e-4"]).lr == 5e-4
+
+
+def test_a_default_spelt_out_changes_no_id():
+    assert from_flat(RUN | {"lr": 0.01, "method.alpha": 0.3, "network.width": 0.125}).id == from_flat(RUN).id
+    assert from_flat(RUN | {"lr": 0.02}).id != from_flat(RUN).id
+
+
+def test_a_new_setting_with_a_default_leaves_finished_runs_finished(monkeypatch):
+    before = from_flat(RUN)
+    stored, name = before.resolved(), before.id
+    method = catalog.plugin("methods", "online_kd")
+    monkeypatch.setitem(method.settings, "gamma", ("float", 0.0))
+    assert from_flat(RUN).id == name
+    compare(from_flat(RUN), stored, "results/runs/x")
+
+
+def test_a_changed_default_is_refused_by_name(monkeypatch):
+    stored = from_flat(RUN).resolved()
+    monkeypatch.setitem(catalog.plugin("methods", "online_kd").settings, "alpha", ("float", 0.4))
+    with pytest.raises(UserError, match=r"made with method\.alpha=0\.3, but method\.alpha is now 0\.4"):
+        compare(from_flat(RUN), stored, "results/runs/x")
+
+
+def test_every_field_is_part_of_the_identity():
+    other = {"dataset": "cifar100", "network": "vit_mini", "method": "self_kd", "teacher": "resnet18", "interval": 2.0}
+    other |= {"optimizer": "adamw", "lr_schedule": "cosine", "precision": "bf16"}
+    ids = {from_flat(RUN).id}
+    for name, value in RunSpec(**RUN).resolved().items():
+        if name != "settings":
+            ids.add(from_flat(RUN | {name: other.get(name, value + 1 if name not in other else None)}).id)
+    assert len(ids) == len(RunSpec(**RUN).resolved())
+
+
+def test_the_teacher_is_the_baseline_of_the_same_recipe_and_seed():
+    run = from_flat(RUN | {"lr": 0.02, "teacher": "resnet18", "teacher.width": 0.25, "method.alpha": 0.5})
+    flat = {
+        "dataset": "digits",
+        "network": "resnet18",
+        "network.width": 0.25,
+        "method": "baseline",
+        "seed": 0,
+        "lr": 0.02,
+    }
+    assert run.teacher_spec() == from_flat(flat)
+    assert from_flat(RUN | {"method": "self_kd"}).teacher_spec() is None
+
+
+def test_a_study_is_the_cross_product_with_its_teachers():
+    found = expand(study())
+    assert len(found.runs) == 2 * 3
+    assert sum(bool(names) for names in found.evaluated.values()) == 2
+    teacher = next(run for run in found.runs if run.method == "baseline" and run.seed == 1)
+    assert found.followers(teacher.id) == [1.5]  # online KD trains its teacher along
+
+
+def test_a_students_teacher_is_added():
+    found = expand(study(grid={"arms": [{"method": "online_kd", "interval": 1.5}]}))
+    assert sorted(run.method for run in found.runs) == ["baseline", "baseline", "online_kd", "online_kd"]
+
+
+BAD = [
+    ({"study": None}, "give the study a name"),
+    ({"grids": []}, "add at least one grid"),
+    ({"tabels": []}, "no key 'tabels': it has study"),
+    ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
+    ({"figures": "fig02"}, "figures is 'fig02', but must be a list"),
+    ({"evaluations": {"hesian": {}}}, "'hesian' is none of the evaluations"),
+    ({"evaluations": {"bim": {"epsilom": 1}}}, "bim has no setting 'epsilom': it has"),
+    ({"evaluations": {"bim": {"steps": "many"}}}, "bim.steps is 'many', but must be int"),
+    ({"grid": {"dataset": "cifar"}}, "'cifar' is none of the datasets: cifar100"),
+    ({"grid": {"network": "resnet"}}, "'resnet' is none of the networks"),
+    ({"grid": {"network": {"resnet_mini": {"wide": 1}}}}, "resnet_mini has no setting 'wide': it has width"),
+    ({"grid": {"network": {"resnet_mini": {"width": "big"}}}}, "resnet_mini.width is 'big', but must be float"),
+    ({"grid": {"recipe": "resnet"}}, "recipe 'resnet' is none of recipes"),
+    ({"grid": {"recipe": {"epoch": 3}}}, "unknown key 'epoch'"),
+    ({"grid": {"recipe": {"epochs": 1.5}}}, "epochs is 1.5, but must be int"),
+    ({"grid": {"recipe": {"epochs": 0}}}, "epochs is 0, but must be positive"),
+    ({"grid": {"recipe": {"lr": -1}}}, "lr is -1.0, but must be positive"),
+    ({"grid": {"recipe": {"optimizer": "lion"}}}, "optimizer is 'lion', but must be sgd or adamw"),
+    ({"grid": {"seed": [0, 0]}}, "seed lists a value twice"),
+    ({"grid": {"seed": -1}}, "seed is -1, but must not be negative"),
+    ({"grid": {"seed": True}}, "seed is True, but must be int"),
+    ({"grid": {"arms": [{"method": "kd"}]}}, "'kd' is none of the methods: baseline"),
+    ({"grid": {"arms": [{"method": "online_kd", "interval": -1}]}}, "must not be negative: 0 is online KD"),
+    ({"grid": {"arms": [{"method": "online_kd", "interval": 5}]}}, "longer than training's 4"),
+    ({"grid": {"arms": [{"method": "online_kd", "interval": "all"}]}}, "interval is 'all', but must be a number"),
+    ({"grid": {"arms": [{"method": "baseline", "interval": 1}]}}, "baseline has no student that could lag"),
+    ({"grid": {"arms": [{"method": "self_kd", "interval": "max"}]}}, "teacher and student are one network"),
+    ({"grid": {"arms": [{"method": "baseline", "evaluate": ["trace"]}]}}, "evaluate names 'trace'"),
+    ({"grid": {"arms": {"method": "baseline"}}}, "arms is .* but must be a list"),
+]
+
+
+@pytest.mark.parametrize(("change", "complaint"), BAD, ids=[complaint for _, complaint in BAD])
+def test_bad_configurations_are_refused_in_one_line(change, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        expand(study(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path):
+    (tmp_path / "bad.yaml").write_text("study: [")
+    with pytest.raises(UserError, match=r"bad\.yaml: not YAML"):
+        spec.load_study(tmp_path / "bad.yaml")
+
+
+def test_resolved_survives_json():
+    run = from_flat(RUN)
+    assert json.loads(json.dumps(run.resolved())) == run.resolved()

@@ -1,0 +1,273 @@
+"""Training: the same weights to the bit, however the teacher comes along and wherever the process is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from spaced_kd import arrays, keeper, provenance
+from spaced_kd.assemble import assemble
+from spaced_kd.errors import UserError
+from spaced_kd.files import Places
+from spaced_kd.losses import distillation, hard, target
+from spaced_kd.schedule import turns
+from spaced_kd.train import train
+
+
+def weights(folder: Path) -> str:
+    """Checksum of a run's weights."""
+    return arrays.read(folder / "weights.safetensors", remedy="")[1]["checksum"]
+
+
+def run_json(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+@pytest.mark.parametrize("network", ["resnet_mini", "vit_mini"])
+@pytest.mark.parametrize("interval", [0.5, 1.5, "max"])
+def test_a_student_is_the_same_with_a_shared_teacher_and_trained_together(results, tmp_path, interval, network):
+    size = {"network__width": 0.0625} if network == "resnet_mini" else {"network__dim": 16}
+    flat = {"network": network, **size, "method": "online_kd", "interval": interval}
+    spec = from_vit(flat) if network == "vit_mini" else tiny(**flat)
+    alone = train(spec, results)
+    assert run_json(alone)["teacher_states"] == "trained along"
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    train(spec.teacher_spec(), other, leave=(interval,))
+    shared = train(spec, other)
+    assert run_json(shared)["teacher_states"] == "stored"
+    assert weights(alone) == weights(shared)
+    assert (alone / "predictions.safetensors").read_bytes() == (shared / "predictions.safetensors").read_bytes()
+
+
+def from_vit(flat: dict):
+    """A tiny transformer's run: the residual network's width means nothing to it."""
+    from conftest import TINY
+
+    from spaced_kd.spec import from_flat
+
+    named = {key.replace("__", "."): value for key, value in flat.items()}
+    return from_flat({key: value for key, value in TINY.items() if key != "network.width"} | named)
+
+
+def test_the_loop_is_the_paper_written_out(results):
+    """Spaced KD by hand on the same batches: plain SGD steps in the order of Alg. 2."""
+    spec = tiny(method="online_kd", interval=1.5, epochs=2)
+    folder = train(spec, results)
+
+    job = assemble(spec, Places(results))
+    teacher, student = job.modules["teacher"], job.modules["student"]
+    optimizers = {
+        who: torch.optim.SGD(job.modules[who].parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        for who in ("teacher", "student")
+    }
+    for start in range(0, 10, 7):  # int(1.5 * 5) = 7 batches, and the last block of 3
+        block = range(start, min(start + 7, 10))
+        for i in block:
+            loss = hard(teacher(job.batches[i].images), job.batches[i].labels)
+            optimizers["teacher"].zero_grad()
+            loss.backward()
+            optimizers["teacher"].step()
+        for i in block:
+            goal = target(teacher, job.batches[i].images)
+            said = student(job.batches[i].images, exits=True)[-1]
+            weights_ = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
+            loss = sum(distillation(said, goal, job.batches[i].labels, torch.nn.Identity(), **weights_).values())
+            optimizers["student"].zero_grad()
+            loss.backward()
+            optimizers["student"].step()
+    stored, _ = arrays.read(folder / "weights.safetensors", remedy="")
+    for name, tensor in student.state_dict().items():
+        assert np.array_equal(tensor.numpy(), stored[name]), name
+
+
+def test_the_baseline_is_the_teacher(results):
+    spec = tiny(method="online_kd", interval=1.5)
+    baseline = train(spec.teacher_spec(), results)
+    job = assemble(tiny(method="online_kd", interval=0), Places(results))
+    for who, index in job.turns:
+        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+    stored, _ = arrays.read(baseline / "weights.safetensors", remedy="")
+    assert all(
+        np.array_equal(stored[name], value.numpy()) for name, value in job.modules["teacher"].state_dict().items()
+    )
+
+
+def test_teacher_and_student_start_alike_with_and_without_exits(results):
+    online = assemble(tiny(method="online_kd"), Places(results)).modules
+    self_kd = assemble(tiny(method="self_kd"), Places(results)).modules
+    start = online["teacher"].state_dict()
+    for other in (online["student"], self_kd["student"]):
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in start.items())
+    assert not torch.equal(
+        start["trunk.fc.weight"], assemble(tiny(method="baseline", seed=1), Places(results)).result.trunk.fc.weight
+    )
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(0, 15), (1.0, 30)])
+def test_self_kd_takes_one_step_a_batch_and_its_spaced_form_two(results, interval, steps):
+    folder = train(tiny(method="self_kd", interval=interval), results)
+    assert sum(run_json(folder)["turns"].values()) == steps
+    epochs = arrays.read(folder / "predictions.safetensors", remedy="")[0]["epochs"]
+    assert epochs.tolist() == list(range(1, steps // 5 + 1))  # evaluated on the clock of its own steps
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "online_kd", "interval": 0},
+        {"method": "online_kd", "interval": 1.5},
+        {"method": "self_kd", "interval": 1.0},
+    ],
+)
+def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, monkeypatch):
+    spec = tiny(**run)
+    whole = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+
+    class PulledPlugError(Exception):
+        pass
+
+    saves = []
+    save = keeper.checkpoint.save_state
+
+    def pull(*args, **kwargs):
+        save(*args, **kwargs)
+        saves.append(args[1])
+        if len(saves) in (3, 9):
+            raise PulledPlugError
+
+    monkeypatch.setattr(keeper.checkpoint, "save_state", pull)
+    for _ in range(2):
+        with pytest.raises(PulledPlugError):
+            train(spec, other, checkpoint_every=0)
+    again = train(spec, other, checkpoint_every=0)
+    assert saves == list(range(1, len(saves) + 1))  # no turn was taken twice
+    assert weights(again) == weights(whole)
+    for name in ("predictions.safetensors", "rows.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    timed = ("wall_seconds", "cpu_seconds", "provenance", "outputs")
+    assert {k: v for k, v in run_json(again).items() if k not in timed} == {
+        k: v for k, v in run_json(whole).items() if k not in timed
+    }
+
+
+@pytest.mark.slow
+def test_kill_dash_nine_in_the_middle(results, tmp_path):
+    """A real process, killed for good at three moments, ends in the weights of one that was not."""
+    spec = tiny(method="online_kd", interval=1.5, epochs=60)
+    whole = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    command = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", other, "--checkpoint-every", "0"]
+    state = Places(other).state(spec)
+    for turns_done in (50, 180, 320):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not any(int(path.stem.split("-")[1]) >= turns_done for path in state.glob("turn-*.safetensors")):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (Places(other).run(spec) / "run.json").exists()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "goes on after turn" in finished.stdout
+    assert weights(Places(other).run(spec)) == weights(whole)
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
+    spec, places = tiny(method="baseline"), Places(results)
+    job = assemble(spec, places)
+    kept = keeper.Keeper(job, places, (), 0)
+    for who, index in list(kept.turns_to_go())[:4]:
+        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index)))
+    newest = sorted(places.state(spec).glob("turn-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert keeper.Keeper(assemble(spec, places), places, (), 0).done == 3
+    assert "damaged" in str(recwarn.pop().message)
+
+
+def test_a_foreign_state_is_refused(results):
+    places = Places(results)
+    mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
+    job = assemble(other, places)
+    kept = keeper.Keeper(job, places, (), 0)
+    kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.terms("teacher", 0)))
+    places.state(mine).parent.mkdir(exist_ok=True)
+    places.state(other).rename(places.state(mine))
+    with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):
+        train(mine, results)
+
+
+def test_foreign_weights_are_refused(results):
+    spec = tiny(method="online_kd", interval="max")
+    train(spec.teacher_spec(), results)
+    wide = tiny(method="baseline", network__width=0.125)
+    train(wide, results)
+    Places(results).weights(spec.teacher_spec()).write_bytes(Places(results).weights(wide).read_bytes())
+    with pytest.raises(UserError, match="holds the weights of another network"):
+        train(spec, results)
+
+
+def test_a_loss_that_is_no_number_stops_at_its_batch(results):
+    with pytest.raises(UserError, match=r"the loss \(teacher: hard\) is (nan|inf) at batch \d+: lower lr"):
+        train(tiny(method="baseline", lr=1e30), results)
+    assert not Places(results).run(tiny(method="baseline", lr=1e30)).exists()
+
+
+def test_a_finished_run_is_left_as_it_is(results):
+    spec = tiny(method="baseline")
+    folder = train(spec, results)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert train(spec, results) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(results, monkeypatch):
+    monkeypatch.setattr(
+        "spaced_kd.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room"):
+        train(tiny(method="baseline"), results)
+    assert not list(Places(results).run(tiny(method="baseline")).glob("*"))
+
+
+def test_counting_flops_changes_nothing_and_counts_right(results, monkeypatch):
+    spec = tiny(method="online_kd", interval=1.5)
+    counted = run_json(train(spec, results))
+    monkeypatch.setattr(keeper.Record, "counted", lambda *_: __import__("contextlib").nullcontext())
+    other = results.parent / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    assert weights(train(spec, other)) == weights(Places(results).run(spec))
+    # a student's turn is forward and backward of its own, 3 units but for the first layer, and the teacher's forward, 1
+    share = counted["training_flops"]["student"] / counted["training_flops"]["teacher"]
+    assert 1.3 < share < 1.4
+
+
+def test_provenance_says_where_a_result_comes_from(results):
+    run = run_json(train(tiny(method="baseline"), results))
+    told = run["provenance"]
+    assert told["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert told["data_sha256"] == assemble(tiny(method="baseline"), Places(results)).data.checksum
+    assert (told["commit"], told["dirty"]) == provenance.commit()
+    assert run["wall_seconds"] > 0
+    assert run["training_flops"]["teacher"] > 0
+    assert run["spec"]["weight_decay"] == 5e-4
+
+
+def test_the_schedule_is_the_methods(results):
+    job = assemble(tiny(method="online_kd", interval=1.5), Places(results))
+    assert job.turns == list(turns(15, 7))

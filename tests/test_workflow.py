@@ -1,0 +1,123 @@
+"""The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STUDY = {
+    "study": "trial",
+    "grids": [
+        {
+            "dataset": {"digits": {"train_per_class": 4}},
+            "network": {"resnet_mini": {"width": 0.0625}},
+            "recipe": {"epochs": 2, "batch_size": 8, "lr": 0.05},
+            "seed": [0],
+            "arms": [{"method": "baseline"}, {"method": "online_kd", "interval": [0, 1.5], "evaluate": "all"}],
+        }
+    ],
+    "evaluations": {"bim": {"images": 20, "steps": 2}},
+    "tables": ["tab01"],
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The workflow alone in a fresh folder, with a small study."""
+    for name in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config" / "reference.csv", tmp_path / "config")
+    return tmp_path
+
+
+def snakemake(folder: Path, study: dict, *words: str) -> subprocess.CompletedProcess:
+    (folder / "config" / "trial.yaml").write_text(yaml.safe_dump(study))
+    command = [sys.executable, "-m", "snakemake", *words, "--configfile", "config/trial.yaml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def scheduled(folder: Path, study: dict, *words: str) -> dict[str, int]:
+    """Rule -> number of jobs of a dry run."""
+    told = snakemake(folder, study, *words, "-n")
+    assert told.returncode == 0, told.stderr
+    lines = [line.split() for line in told.stdout.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+
+
+def with_intervals(*intervals):
+    changed = yaml.safe_load(yaml.safe_dump(STUDY))
+    changed["grids"][0]["arms"][1]["interval"] = list(intervals)
+    return changed
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
+    done = snakemake(checkout, STUDY)
+    assert done.returncode == 0, done.stderr
+    table = (checkout / "results/trial/tables/tab01.csv").read_text()
+    assert "online KD" in table
+
+    assert scheduled(checkout, STUDY) == {}
+    finished = {path: path.stat().st_mtime_ns for path in checkout.glob("results/runs/*/*") if path.is_file()}
+
+    # another interval: one training and its evaluations, then the tables; no teacher, no finished student
+    more = with_intervals(0, 1.0, 1.5)
+    assert scheduled(checkout, more) == {"all": 1, "train": 1, "evaluate": 1, "collect": 1, "table": 1, "total": 5}
+    assert snakemake(checkout, more).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+
+    # another setting of an evaluation: the evaluations, no training
+    other = yaml.safe_load(yaml.safe_dump(more))
+    other["evaluations"]["bim"]["epsilon"] = 1.0
+    assert scheduled(checkout, other) == {"all": 1, "evaluate": 3, "collect": 1, "table": 1, "total": 6}
+
+    # a table alone, by its name
+    assert scheduled(checkout, more | {"tables": ["tab01", "tab06"]}, "tab06") == {"tab06": 1, "table": 1, "total": 2}
+
+    # a run that says something else than it did is refused by name
+    run = next(checkout.glob("results/runs/*baseline*/run.json"))
+    run.write_text(run.read_text().replace('"weight_decay": 0.0005', '"weight_decay": 0.0001'))
+    refused = snakemake(checkout, STUDY, "-n")
+    assert refused.returncode == 1
+    assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stderr
+
+
+@pytest.mark.slow
+def test_one_failed_run_leaves_the_others_alive(checkout):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study["grids"][0]["arms"].append({"method": "online_kd", "interval": 0.2})  # one batch: refused by the training
+    told = snakemake(checkout, study)
+    assert told.returncode == 1
+    assert "interval=0.2 epochs is 1.00 batches of 5 an epoch" in told.stderr
+    assert len(list(checkout.glob("results/runs/*/run.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
+        ({"grid": 1}, "no key 'grid'"),
+        ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be float"),
+    ],
+)
+def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint):
+    refused = snakemake(checkout, STUDY | change, "-n")
+    assert refused.returncode == 1
+    assert complaint in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_graph_is_built_without_torch(checkout):
+    (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY))
+    code = (
+        "import sys; from snakemake.cli import main\n"
+        "try: main(['-n', '--quiet', '--configfile', 'config/trial.yaml'])\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        "sys.exit(3 if 'torch' in sys.modules else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, check=False).returncode == 0

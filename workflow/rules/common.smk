@@ -1,0 +1,96 @@
+# The study as the rules see it: its runs by id, and the words that describe them. Reads spec and catalog, no torch.
+
+import json
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from spaced_kd import catalog, spec
+from spaced_kd.errors import UserError
+
+try:
+    STUDY = spec.expand(config)
+    for run in STUDY.runs:  # a default that changed since is refused here, and never silently means something else
+        if (made := Path("results/runs", run.id, "run.json")).exists():
+            spec.compare(run, json.loads(made.read_text())["spec"], made.parent)
+except UserError as error:
+    raise WorkflowError(f"configuration of the study: {error}")
+
+HERE = f"results/{STUDY.name}"
+RUNS = {run.id: run for run in STUDY.runs}
+DATA = {run.data_id: run for run in STUDY.runs}
+TABLE_FORMATS = ("csv", "md", "tex", "html")
+FIGURE_FORMATS = ("pdf", "png")
+
+
+wildcard_constraints:
+    run="|".join(RUNS),
+    data="|".join(DATA),
+    name=r"\w+",
+    images=r"\d+",
+
+
+def words(run):
+    """A run as key=value words, quoted for the shell by {...:q}."""
+    return RUNS[run].words()
+
+
+def evaluation_words(run):
+    """Names and settings of a run's evaluations."""
+    found = []
+    for name in STUDY.evaluated[run]:
+        settings = STUDY.evaluations[name]
+        found += [
+            name,
+            *(f"{name}.{key}={json.dumps(value)}" for key, value in settings.items()),
+        ]
+    return found
+
+
+def corrupted(run):
+    """The corrupted test images that a run's evaluations need."""
+    if "corruptions" not in STUDY.evaluated[run]:
+        return []
+    settings = catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
+    return [f"results/data/{RUNS[run].data_id}.corrupted-{settings['images']}.safetensors"]
+
+
+def sources(kind, names):
+    """Files of plug-ins, as inputs: editing one makes again what it makes, and nothing else."""
+    return [str(catalog.plugin(kind, name).path.relative_to(Path.cwd())) for name in names]
+
+
+def drawn():
+    """Every table and figure that the study asks for."""
+    return [
+        *expand(
+            f"{HERE}/tables/{{name}}.{{format}}",
+            name=STUDY.tables,
+            format=TABLE_FORMATS,
+        ),
+        *expand(
+            f"{HERE}/figures/{{name}}.{{format}}",
+            name=STUDY.figures,
+            format=FIGURE_FORMATS,
+        ),
+    ]
+
+
+def teacher(wildcards):
+    """The run that a student follows; it waits for the final weights only."""
+    found = RUNS[wildcards.run].teacher_spec()
+    return ancient(f"results/runs/{found.id}/weights.safetensors") if found else []
+
+
+def follow(wildcards, resources):
+    """Intervals of the students to come, for whom a teacher leaves its states.
+
+    Snakemake takes a parameter that asks for `resources` as derived, and derived parameters trigger no new run: adding
+    an interval to a study leaves its finished teacher finished.
+    """
+    return STUDY.followers(wildcards.run)
+
+
+def shown(wildcards):
+    """Corrupted images, for the figure that shows them."""
+    return corrupted(next(run for run in RUNS if corrupted(run))) if wildcards.name == "fig07" else []

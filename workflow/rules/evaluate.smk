@@ -1,0 +1,22 @@
+# Evaluation: one job per network does all its measurements; each one's rows are cached beside the run.
+
+
+rule evaluate:
+    input:
+        weights="results/runs/{run}/weights.safetensors",
+        data=lambda wildcards: ancient(f"results/data/{RUNS[wildcards.run].data_id}.safetensors"),
+        corrupted=lambda wildcards: [ancient(path) for path in corrupted(wildcards.run)],
+        sources=lambda wildcards: sources("evaluations", STUDY.evaluated[wildcards.run]),
+    output:
+        f"{HERE}/evaluations/{{run}}.json",
+    log:
+        f"results/logs/evaluate/{STUDY.name}/{{run}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        words=lambda wildcards: evaluation_words(wildcards.run),
+    message:
+        "evaluating {wildcards.run}"
+    shell:
+        "spaced-kd evaluate {wildcards.run} {params.words:q} --output {output} > {log} 2>&1"
+        " || (tail -n 1 {log} >&2; exit 1)"
