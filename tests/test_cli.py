@@ -38,7 +38,7 @@ def test_train_evaluate_and_again(results, capsys):
     assert "is finished already" in capsys.readouterr().out
 
     run = tiny(method="baseline").id
-    measure = ["evaluate", run, "bim", "bim.images=20", "bim.steps=2", "--results", str(results)]
+    measure = ["evaluate", "--results", str(results), run, "bim", "bim.images=20", "bim.steps=2"]
     output = results / "measured.json"
     assert cli.main([*measure, "--output", str(output)]) == 0
     rows = json.loads(output.read_text())

@@ -84,7 +84,7 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     run.write_text(run.read_text().replace('"weight_decay": 0.0005', '"weight_decay": 0.0001'))
     refused = snakemake(checkout, STUDY, "-n")
     assert refused.returncode == 1
-    assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stderr
+    assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stdout + refused.stderr
 
 
 @pytest.mark.slow
@@ -108,8 +108,9 @@ def test_one_failed_run_leaves_the_others_alive(checkout):
 def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint):
     refused = snakemake(checkout, STUDY | change, "-n")
     assert refused.returncode == 1
-    assert complaint in refused.stderr
-    assert "Traceback" not in refused.stderr
+    told = refused.stdout + refused.stderr
+    assert complaint in told
+    assert "Traceback" not in told
 
 
 def test_the_graph_is_built_without_torch(checkout):

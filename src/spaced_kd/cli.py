@@ -97,11 +97,13 @@ def _prepare(arguments: argparse.Namespace) -> None:
     flat = dict(spec.parse_word(word) for word in arguments.words)
     flat = {key: value for key, value in flat.items() if key.startswith("dataset")}
     described = spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
-    from spaced_kd import corrupt, data
+    from spaced_kd import data
     from spaced_kd.files import Places
 
     path = Places(arguments.results).data(described)
     if arguments.corrupt:
+        from spaced_kd import corrupt
+
         print(f"wrote {corrupt.make(path, arguments.corrupt)}")
         return
     settings = described.settings.get("dataset", {})

@@ -1,6 +1,7 @@
 # The study as the rules see it: its runs by id, and the words that describe them. Reads spec and catalog, no torch.
 
 import json
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -57,7 +58,7 @@ def corrupted(run):
 
 def sources(kind, names):
     """Files of plug-ins, as inputs: editing one makes again what it makes, and nothing else."""
-    return [str(catalog.plugin(kind, name).path.relative_to(Path.cwd())) for name in names]
+    return [os.path.relpath(catalog.plugin(kind, name).path) for name in names]
 
 
 def drawn():
