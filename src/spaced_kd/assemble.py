@@ -1,7 +1,6 @@
 """From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +58,10 @@ class Job:
         """The run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
-    def block_ends(self, intervals: Iterable[float | str]) -> set[int]:
-        """Numbers of batches after which a teacher pauses for students of these intervals (epochs)."""
-        per_epoch = self.batches.per_epoch
-        return {end for s in intervals for end in block_ends(self.total, interval_in_batches(s, per_epoch, self.total))}
+    def block_ends(self, interval: float | str) -> set[int]:
+        """Numbers of batches after which a teacher pauses for students of this interval (epochs)."""
+        batches = interval_in_batches(interval, self.batches.per_epoch, self.total)
+        return set(block_ends(self.total, batches))
 
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:

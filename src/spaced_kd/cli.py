@@ -65,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
     collect = _command(commands, "collect", _collect, "gather a study's rows from its finished runs into one CSV file")
     collect.add_argument("config", type=Path, help="the study: config/demo.yaml, or - for standard input")
-    collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv)")
+    collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv); runs.json beside it")
 
     render = _command(commands, "render", _render, "draw tables and figures from a study's rows")
     render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
-    render.add_argument("--rows", type=Path, required=True, help="the study's rows.csv")
+    render.add_argument("--rows", type=Path, nargs="+", required=True, help="rows.csv of one study, or of several")
     render.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
     render.add_argument("--images", type=Path, help="corrupted images, for the figure that shows them")
     render.add_argument("--output", type=Path, help="folder for tables/ and figures/ (that of the rows)")
@@ -154,10 +154,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _collect(arguments: argparse.Namespace) -> None:
     study = spec.load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
     from spaced_kd import results
+    from spaced_kd.files import write_safely
 
     path = arguments.output or arguments.results / study.name / "rows.csv"
     rows = results.collect(study, arguments.results)
     results.write(rows, path)
+    runs = results.descriptions(study, arguments.results)
+    write_safely(path.with_name("runs.json"), json.dumps(runs, indent=1).encode())
     found = rows[rows["metric"] != "missing"]
     print(f"wrote {path}: {len(found)} rows of {found['run'].nunique()} of {len(study.runs)} runs")
 
@@ -165,12 +168,12 @@ def _collect(arguments: argparse.Namespace) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     from spaced_kd import arrays, render, results
 
-    rows = results.join(results.read(arguments.rows), results.reference(arguments.reference))
+    rows = results.join(*(results.read(path) for path in arguments.rows), results.reference(arguments.reference))
     images = None
     if arguments.images:
         images, _ = arrays.read(arguments.images, remedy="make it with `spaced-kd prepare --corrupt`")
     for name in arguments.names:
-        for path in render.render(name, rows, arguments.output or arguments.rows.parent, images):
+        for path in render.render(name, rows, arguments.output or arguments.rows[0].parent, images):
             print(f"wrote {path}")
 
 

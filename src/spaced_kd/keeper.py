@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from spaced_kd import arrays, checkpoint, provenance
 from spaced_kd.assemble import Job
+from spaced_kd.errors import UserError
 from spaced_kd.files import Places, sha256, write_safely
 from spaced_kd.record import Record, accuracy, accuracy_rows, predict
 from spaced_kd.seeding import global_seed
@@ -36,7 +37,10 @@ class Keeper:
     def __init__(self, job: Job, places: Places, leave: tuple[float | str, ...], every: float) -> None:
         self.job, self.places, self.every = job, places, every
         self.left = Trajectory(places.trajectory(job.spec), places.weights(job.spec), job.total)
-        self.leave_at = job.block_ends(leave)
+        self.leave_at: set[int] = set()
+        for interval in leave:
+            with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
+                self.leave_at |= job.block_ends(interval)
         self.record = Record()
         self.done = self._resume()
         self.saved = time.monotonic()

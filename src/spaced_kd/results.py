@@ -46,6 +46,12 @@ def collect(study: Study, results: Path) -> DataFrame:
     return join(DataFrame(rows))
 
 
+def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
+    """Where the rows come from: of each finished run its description, with provenance, time and FLOPs."""
+    paths = [Places(results).run(run) / "run.json" for run in study.runs]
+    return [_read_json(path, dict) for path in paths if path.exists()]
+
+
 def reference(path: Path) -> DataFrame:
     """The paper's numbers, in percent and percentage points; a metric `delta...` is a difference that the paper states.
 

@@ -9,18 +9,19 @@ rule collect:
             run=[run for run in RUNS if STUDY.evaluated[run]],
         ),
     output:
-        f"{HERE}/rows.csv",
+        rows=f"{HERE}/rows.csv",
+        runs=f"{HERE}/runs.json",
     log:
         f"results/logs/{STUDY.name}.collect.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        study=json.dumps(config, sort_keys=True),
+        study=json.dumps({key: config[key] for key in sorted(config) if key not in ("tables", "figures")}),
     message:
         "collecting the rows of {STUDY.name}"
     shell:
-        "spaced-kd collect - --output {output} <<< {params.study:q} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+        "spaced-kd collect - --output {output.rows} <<< {params.study:q} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
 
 
 rule table:

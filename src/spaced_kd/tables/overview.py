@@ -1,8 +1,8 @@
-"""The paper's main claims beside ours, each difference with its setting.
+"""Overview: the paper's main claims beside ours, each difference with its setting.
 
 Differences are in percentage points of top-1 test accuracy at the last epoch, but for the Hessian trace, which is a
-ratio. Ours: mean ± standard deviation over seeds of the difference seed by seed (number of seeds). The paper's: the
-range over its rows, which have no deviations. A small setting never decides a row of the paper; it stands beside it.
+ratio. Ours are taken seed by seed: mean ± standard deviation over seeds (number of seeds). The paper's are the range
+over its rows, which have no deviations. A small setting never decides a row of the paper; it stands beside it.
 """
 
 import numpy as np
