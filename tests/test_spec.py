@@ -90,6 +90,7 @@ BAD = [
     ({"study": None}, "give the study a name"),
     ({"grids": []}, "add at least one grid"),
     ({"tabels": []}, "no key 'tabels': it has study"),
+    ({"store_teachers": "often"}, "store_teachers is 'often', but must be bool"),
     ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
     ({"figures": "fig02"}, "figures is 'fig02', but must be a list"),
     ({"evaluations": {"hesian": {}}}, "'hesian' is none of the evaluations"),

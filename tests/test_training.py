@@ -114,6 +114,17 @@ def test_teacher_and_student_start_alike_with_and_without_exits(results):
     )
 
 
+def test_a_teacher_that_starts_anew_forgets_its_states(results):
+    spec, places = tiny(method="baseline"), Places(results)
+    train(spec, results, leave=(1.0,))
+    states = sorted(places.trajectory(spec).iterdir())
+    assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
+    states[0].write_bytes(b"of another teacher")
+    (places.run(spec) / "run.json").unlink()
+    train(spec, results)
+    assert not list(places.trajectory(spec).iterdir())
+
+
 @pytest.mark.parametrize(("interval", "steps"), [(0, 15), (1.0, 30)])
 def test_self_kd_takes_one_step_a_batch_and_its_spaced_form_two(results, interval, steps):
     folder = train(tiny(method="self_kd", interval=interval), results)

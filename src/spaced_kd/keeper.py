@@ -43,6 +43,8 @@ class Keeper:
                 self.leave_at |= job.block_ends(interval)
         self.record = Record()
         self.done = self._resume()
+        if not self.done:
+            self.left.clear()
         self.saved = time.monotonic()
         self.labels = job.data.labels["test"].cpu().numpy()
         terminal = sys.stderr.isatty()

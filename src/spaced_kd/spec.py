@@ -218,14 +218,17 @@ class Study:
     tables: tuple[str, ...]
     figures: tuple[str, ...]
     data: str  # folder of the published datasets
+    store_teachers: bool  # whether teachers leave their states for their students
 
     def followers(self, teacher_id: str) -> list[float | str]:
-        """Intervals of this study's students that follow the teacher, without those that train it along (online KD)."""
+        """Intervals of the students for whom a teacher leaves its states; online KD trains its teacher along."""
+        if not self.store_teachers:
+            return []
         theirs = [run for run in self.runs if (teacher := run.teacher_spec()) and teacher.id == teacher_id]
         return sorted({run.interval for run in theirs} - {0.0}, key=str)
 
 
-STUDY_KEYS = ("study", "data", "recipes", "grids", "evaluations", "tables", "figures")
+STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures")
 
 
 def load_study(path: Path | str | TextIO) -> Study:
@@ -281,7 +284,8 @@ def expand(config: Any) -> Study:
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
         tables=_names("tables", config.get("tables")),
         figures=_names("figures", config.get("figures")),
-        data=str(config.get("data", "data")),
+        data=catalog.check_type("data", config.get("data", "data"), "str"),
+        store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
     )
 
 

@@ -28,6 +28,11 @@ class Trajectory:
         if batches != self.total and not self.path(batches).exists():
             save_weights(self.path(batches), network, batches=batches)
 
+    def clear(self) -> None:
+        """Forget all states but the final weights: a teacher that starts anew may be another one."""
+        for path in self.folder.glob("batches-*.safetensors"):
+            path.unlink()
+
     def holds(self, ends: list[int]) -> bool:
         """Whether every one of these states is there."""
         return all(self.path(end).exists() for end in ends)
