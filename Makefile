@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo test test-slow lint format lock clean
+.PHONY: help env demo test test-slow lint format lock record readme clean
 
 help: ## what one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,15 @@ format: env ## let the formatters write
 lock: env ## lock the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
+
+record: env ## keep a finished study's rows and their provenance in the repository: make record STUDY=tiny_small
+	mkdir -p results/recorded/$(STUDY)
+	cp results/$(STUDY)/rows.csv results/$(STUDY)/runs.json results/recorded/$(STUDY)/
+
+readme: env ## write the table of the README anew from the recorded rows
+	$(BIN)/spaced-kd render overview --rows results/recorded/*/rows.csv --output results/readme
+	sed -i -e '/^<!-- overview -->/,/^<!-- .overview -->/{//!d}' \
+	  -e '/^<!-- overview -->/r results/readme/tables/overview.md' README.md
 
 clean: ## delete resume states, stored teachers and logs; finished runs stay
 	rm -rf results/state results/logs

@@ -161,6 +161,7 @@ def _collect(arguments: argparse.Namespace) -> None:
     results.write(rows, path)
     runs = results.descriptions(study, arguments.results)
     write_safely(path.with_name("runs.json"), json.dumps(runs, indent=1).encode())
+    print(results.times(runs).to_markdown(index=False, floatfmt=".1f"))
     found = rows[rows["metric"] != "missing"]
     print(f"wrote {path}: {len(found)} rows of {found['run'].nunique()} of {len(study.runs)} runs")
 

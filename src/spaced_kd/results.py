@@ -52,6 +52,18 @@ def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
     return [_read_json(path, dict) for path in paths if path.exists()]
 
 
+def times(runs: list[dict[str, Any]]) -> DataFrame:
+    """What the trainings took: seconds of wall clock for each kind of run, and their sum in the last line."""
+    kinds = [(*(run["labels"][key] for key in ("network", "method")), run["spec"]["interval"]) for run in runs]
+    frame = DataFrame(kinds, columns=["network", "method", "interval"]).assign(
+        seconds=[r["wall_seconds"] for r in runs]
+    )
+    lines = frame.groupby(["network", "method", "interval"], sort=False)["seconds"].agg(["count", "mean", "sum"])
+    lines = lines.reset_index().rename(columns={"count": "runs", "mean": "seconds each", "sum": "seconds in all"})
+    total = {"network": "all", "runs": len(runs), "seconds in all": frame["seconds"].sum()}
+    return pd.concat([lines, DataFrame([total])], ignore_index=True).fillna("")
+
+
 def reference(path: Path) -> DataFrame:
     """The paper's numbers, in percent and percentage points; a metric `delta...` is a difference that the paper states.
 

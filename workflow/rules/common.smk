@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -95,3 +96,10 @@ def follow(wildcards, resources):
 def shown(wildcards):
     """Corrupted images, for the figure that shows them."""
     return corrupted(next(run for run in RUNS if corrupted(run))) if wildcards.name == "fig07" else []
+
+
+def titled(wildcards):
+    """Name and short title of a table or figure in the report, whose menu grows with it."""
+    kind = "tables" if wildcards.name in catalog.names("tables") else "figures"
+    title = catalog.plugin(kind, wildcards.name).summary.partition(": ")[2].rstrip(".")
+    return {"name": wildcards.name, "title": textwrap.shorten(title, 45, placeholder=" …")}

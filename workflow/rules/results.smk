@@ -38,7 +38,7 @@ rule table:
             f"{HERE}/tables/{{name}}.html",
             caption="../report/drawn.rst",
             category="Tables",
-            labels={"table": "{name}"},
+            labels=titled,
         ),
     log:
         f"results/logs/{STUDY.name}.{{name}}.log",
@@ -67,7 +67,7 @@ rule figure:
             f"{HERE}/figures/{{name}}.png",
             caption="../report/drawn.rst",
             category="Figures",
-            labels={"figure": "{name}"},
+            labels=titled,
         ),
     log:
         f"results/logs/{STUDY.name}.{{name}}.log",

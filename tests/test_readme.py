@@ -1,0 +1,36 @@
+"""What the README says is what the repository gives."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spaced_kd import catalog, results
+from spaced_kd.render import caption, table_files
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+RECORDED = sorted((ROOT / "results" / "recorded").glob("*/rows.csv"))
+
+
+@pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
+def test_the_table_is_made_from_the_recorded_rows():
+    rows = results.join(*map(results.read, RECORDED), results.reference(ROOT / "config" / "reference.csv"))
+    made = table_files("overview", caption("overview"), catalog.find("tables", "overview")(rows))["md"].decode()
+    shown = re.search(r"<!-- overview -->\n(.*)<!-- /overview -->", README, re.DOTALL)
+    assert shown
+    assert shown[1] == made, "make readme"
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|config|workflow|results)/[\w./]*)`", README))))
+def test_the_files_that_it_names_exist(path):
+    made = ("results/runs", "results/demo")
+    assert (ROOT / path).exists() or path.startswith(made), path
+
+
+@pytest.mark.parametrize("table", RECORDED, ids=lambda path: path.parent.name)
+def test_recorded_rows_say_where_they_come_from(table):
+    rows = results.read(table)
+    assert (rows["commit"].str.len() == 40).all(), "a dirty or unknown commit"
+    assert not (rows["metric"] == "missing").any()
+    assert (table.parent / "runs.json").exists()
