@@ -31,7 +31,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = tiny(method="baseline")
     content = data.catalog.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
     few = {key: array[:60] for key, array in content.items() if key.startswith("test")}
-    data.save(Places(results).data(spec), content | few, dataset="digits")
+    settings = spec.resolved()["settings"]["dataset"]
+    data.save(Places(results).data(spec), content | few, dataset="digits", settings=settings)
     return results
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from spaced_kd import arrays, keeper, provenance
+from spaced_kd import arrays, catalog, keeper, provenance
 from spaced_kd.assemble import assemble
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
@@ -236,6 +236,12 @@ def test_a_loss_that_is_no_number_stops_at_its_batch(results):
     with pytest.raises(UserError, match=r"the loss \(teacher: hard\) is (nan|inf) at batch \d+: lower lr"):
         train(tiny(method="baseline", lr=1e30), results)
     assert not Places(results).run(tiny(method="baseline", lr=1e30)).exists()
+
+
+def test_data_of_another_default_are_refused(results, monkeypatch):
+    monkeypatch.setitem(catalog.plugin("datasets", "digits").settings, "split", ("int", 7))
+    with pytest.raises(UserError, match="was prepared with split=0, not 7: delete it"):
+        train(tiny(method="baseline"), results)
 
 
 def test_a_finished_run_is_left_as_it_is(results):

@@ -68,7 +68,7 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
     """Everything that a training needs, in the state before its first turn."""
     where = choose_device(device)
     torch.set_num_threads(spec.threads)
-    data = load(places.data(spec)).to(where)
+    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
     augment = catalog.find("datasets", spec.dataset).augment
     batches = Batches(data, augment, batch_size=spec.batch_size, seed=spec.seed)
     total = spec.epochs * batches.per_epoch

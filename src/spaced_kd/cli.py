@@ -109,7 +109,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     settings = described.settings.get("dataset", {})
     content = catalog.find("datasets", described.dataset).prepare(arguments.source, **settings)
     data.check(content)
-    data.save(path, content, dataset=described.dataset, settings=settings)
+    data.save(path, content, dataset=described.dataset, settings=described.resolved()["settings"]["dataset"])
     counts = {split: len(content[f"{split}_labels"]) for split in data.SPLITS}
     print(f"wrote {path}: {counts['train']} training and {counts['test']} test images")
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,9 +89,13 @@ def check(content: dict[str, np.ndarray]) -> None:
         raise UserError(f"class {int(counts.argmin())} has no training image, or the test set has a class of its own")
 
 
-def load(path: Path) -> Data:
-    """Prepared data from `path`; UserError if it is missing or damaged."""
+def load(path: Path, settings: dict[str, Any] | None = None) -> Data:
+    """Prepared data from `path`; UserError if it is missing, damaged, or was prepared with other `settings`."""
     stored, about = read(path)
+    made = about.get("settings", {})
+    for key, value in (settings or {}).items():
+        if made.get(key, value) != value:
+            raise UserError(f"{path} was prepared with {key}={made[key]}, not {value}: delete it and prepare it again")
     module = catalog.find("datasets", about["dataset"])
     return Data(
         images={split: torch.from_numpy(stored[f"{split}_images"]) for split in SPLITS},
