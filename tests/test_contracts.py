@@ -56,7 +56,7 @@ def test_networks(name):
 @pytest.mark.parametrize("name", catalog.names("methods"))
 def test_methods(name, results):
     job = assemble.assemble(tiny(method=name), Places(results))
-    assert set(job.method.roles) == {who for who, _ in job.method.schedule(12, 5)} | {who for who, _ in job.turns}
+    assert set(job.method.roles) == {who for who, _ in job.method.schedule(12, 5, 4)} | {who for who, _ in job.turns}
     for who, index in job.turns[:4]:
         terms = job.terms(who, index)
         assert terms

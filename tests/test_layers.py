@@ -14,7 +14,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "errors": set(),
     "schedule": set(),
     "catalog": set(),
-    "spec": {"catalog"},
+    "protocol": {"catalog"},
+    "spec": {"catalog", "protocol"},
     "seeding": set(),
     "files": {"spec"},
     "arrays": {"files"},
@@ -23,6 +24,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "augmentation": set(),
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "seeding"},
+    "batch_norm": set(),
     "batches": {"data", "seeding"},
     "learner": {"spec"},
     "checkpoint": {"arrays", "learner"},
@@ -33,7 +35,9 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "networks": {"outputs"},
     "methods": {"batches", "losses", "outputs", "schedule"},
     "evaluations": {"data", "losses", "seeding"},
-    "assemble": {"batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory"},
+    "assemble": {
+        *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
+    },
     "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
     "train": {"assemble", "files", "keeper", "spec"},
     "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},

@@ -7,7 +7,17 @@ from conftest import tiny
 from torch import nn
 
 from spaced_kd.learner import learning_rate
-from spaced_kd.losses import alignment, distillation, hard, kl, mse, target
+from spaced_kd.losses import (
+    alignment,
+    dist,
+    distillation,
+    hard,
+    kl,
+    kl_of_probabilities,
+    mse,
+    soft_cross_entropy,
+    target,
+)
 from spaced_kd.methods.online_kd import OnlineKD
 from spaced_kd.methods.self_kd import SelfKD
 from spaced_kd.networks.resnet import resnet_mini
@@ -33,6 +43,49 @@ def test_the_gradient_of_kl_is_the_difference_of_softmaxes():
     assert torch.allclose(student.grad, (q - p) / temperature / len(p), atol=1e-7)
 
 
+def test_kl_of_probabilities_descends_minus_the_inner_product():
+    (student, again), teacher, temperature = (logits(0), logits(0)), logits(1).detach(), 3.0
+    kl_of_probabilities(student, teacher, temperature).backward()
+    p, q = (torch.softmax(x / temperature, 1) for x in (teacher, again))
+    (-(p * q).sum() / len(p)).backward()
+    assert torch.allclose(student.grad, again.grad, atol=1e-7)
+    assert student.grad.abs().max() > 1e-3
+    p, q = p.double(), q.double()
+    expected = (p * (p.log() - q)).sum() / len(p)
+    assert kl_of_probabilities(student, teacher, temperature).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert expected < 0
+
+
+def test_kl_of_probabilities_is_least_for_a_student_that_is_certain():
+    teacher = logits(1).detach()
+    certain = torch.nn.functional.one_hot(teacher.argmax(1), 5) * 100.0
+    assert kl_of_probabilities(certain, teacher, 3.0) < kl_of_probabilities(teacher, teacher, 3.0)
+
+
+def test_soft_cross_entropy_has_the_gradient_of_kl():
+    student, again, teacher = logits(0), logits(0), logits(1).detach()
+    soft_cross_entropy(student, teacher, 3.0).backward()
+    kl(again, teacher, 3.0).backward()
+    assert torch.allclose(student.grad, again.grad, atol=1e-7)
+    p = torch.softmax(teacher.double() / 3, 1)
+    expected = -(p * torch.log_softmax(student.double() / 3, 1)).sum() / len(p)
+    assert soft_cross_entropy(student, teacher, 3.0).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 48])
+def test_the_gradient_of_dist_has_norm_one_whatever_the_batch(size):
+    student, teacher = torch.randn(size, 8, requires_grad=True), torch.randn(size, 8)
+    dist(student, teacher).backward()
+    assert dist(student, teacher).item() == pytest.approx(((student - teacher) ** 2).sum().sqrt().item(), rel=1e-6)
+    assert student.grad.norm().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_dist_of_equal_features_pulls_nowhere():
+    student = torch.randn(3, 8, requires_grad=True)
+    dist(student, student.detach().clone()).backward()
+    assert torch.equal(student.grad, torch.zeros(3, 8))  # as at the first step of networks that start alike
+
+
 @pytest.mark.parametrize(("square", "scale"), [(True, 9.0), (False, 1.0)])
 def test_the_students_terms_have_their_weights(square, scale):
     labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
@@ -52,6 +105,13 @@ def test_mse_is_the_mean_over_batch_and_features():
 def test_alignment_only_where_widths_differ():
     assert isinstance(alignment(8, 8), nn.Identity)
     assert alignment(8, 16).weight.shape == (16, 8)
+
+
+def test_an_mlp_adapter_is_always_there():
+    for widths, shapes in (((8, 8), [(8, 8), (8, 8)]), ((8, 17), [(12, 8), (17, 12)])):
+        adapter = alignment(*widths, "mlp")
+        assert [type(layer).__name__ for layer in adapter] == ["Linear", "ReLU", "Linear"]
+        assert [tuple(layer.weight.shape) for layer in adapter if hasattr(layer, "weight")] == shapes
 
 
 def test_a_teaching_teacher_is_in_eval_mode_without_gradient_and_unchanged():

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from spaced_kd.errors import UserError
-from spaced_kd.schedule import alone, block_ends, interval_in_batches, turns
+from spaced_kd.schedule import alone, interval_in_batches, learners_clock, pauses, turns
 
 T, S = "teacher", "student"
 
@@ -38,10 +38,15 @@ def test_both_learn_every_batch_once_in_order(interval):
 
 
 @pytest.mark.parametrize("interval", [1, 3, 4, 10])
-def test_block_ends_are_where_the_student_begins_to_learn(interval):
+def test_a_teacher_pauses_where_its_student_begins_to_learn(interval):
     order = list(turns(10, interval))
-    pauses = [b + 1 for (who, b), (then, _) in pairwise(order) if (who, then) == (T, S)]
-    assert block_ends(10, interval) == pauses
+    begins = [b + 1 for (who, b), (then, _) in pairwise(order) if (who, then) == (T, S)]
+    assert pauses(order) == begins == [*range(interval, 10, interval), 10]
+
+
+def test_an_epoch_ends_where_the_learner_has_taken_as_many_turns():
+    assert learners_clock(turns(6, 4), {S}, 3) == {7: 1, 12: 2}  # TTTT SSS|S TT SS|
+    assert learners_clock(alone(7, T), {T}, 3) == {3: 1, 6: 2, 7: 3}  # a last epoch that is cut counts too
 
 
 def test_interval_in_batches_is_cut_not_rounded():
@@ -62,7 +67,7 @@ def test_intervals_that_mean_something_else_are_refused(interval, complaint):
         interval_in_batches(interval, per_epoch=10, total=80)
 
 
-@pytest.mark.parametrize("module", ["schedule", "spec", "catalog", "seeding", "files", "results", "render"])
+@pytest.mark.parametrize("module", ["schedule", "protocol", "spec", "catalog", "seeding", "files", "results", "render"])
 def test_light_modules_load_no_torch(module):
     code = f"import sys, spaced_kd.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -52,6 +52,7 @@ def test_a_changed_default_is_refused_by_name(monkeypatch):
 def test_every_field_is_part_of_the_identity():
     other = {"dataset": "cifar100", "network": "vit_mini", "method": "self_kd", "teacher": "resnet18", "interval": 2.0}
     other |= {"optimizer": "adamw", "lr_schedule": "cosine", "precision": "bf16"}
+    other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves"}
     ids = {from_flat(RUN).id}
     for name, value in RunSpec(**RUN).resolved().items():
         if name != "settings":
@@ -78,7 +79,7 @@ def test_a_study_is_the_cross_product_with_its_teachers():
     assert len(found.runs) == 2 * 3
     assert sum(bool(names) for names in found.evaluated.values()) == 2
     teacher = next(run for run in found.runs if run.method == "baseline" and run.seed == 1)
-    assert found.followers(teacher.id) == [1.5]  # online KD trains its teacher along
+    assert found.followers(teacher.id) == ["interval=1.5 method=online_kd"]  # online KD trains its teacher along
 
 
 def test_a_students_teacher_is_added():

@@ -43,7 +43,7 @@ def test_a_student_is_the_same_with_a_shared_teacher_and_trained_together(result
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(spec.teacher_spec(), other, leave=(interval,))
+    train(spec.teacher_spec(), other, leave=(spec,))
     shared = train(spec, other)
     assert run_json(shared)["teacher_states"] == "stored"
     assert weights(alone) == weights(shared)
@@ -116,7 +116,7 @@ def test_teacher_and_student_start_alike_with_and_without_exits(results):
 
 def test_a_teacher_that_starts_anew_forgets_its_states(results):
     spec, places = tiny(method="baseline"), Places(results)
-    train(spec, results, leave=(1.0,))
+    train(spec, results, leave=(tiny(method="online_kd", interval=1.0),))
     states = sorted(places.trajectory(spec).iterdir())
     assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
     states[0].write_bytes(b"of another teacher")

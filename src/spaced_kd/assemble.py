@@ -2,17 +2,19 @@
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spaced_kd import catalog
+from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Batches
 from spaced_kd.data import Data, load
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
-from spaced_kd.schedule import Turn, block_ends, interval_in_batches
+from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import RunSpec
 from spaced_kd.trajectory import Trajectory, Walker
@@ -22,7 +24,11 @@ Modules = dict[str, nn.Module]
 
 @dataclass
 class Job:
-    """One run's objects. `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher."""
+    """One run's objects.
+
+    `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `evaluations` maps a number
+    of turns, after which the result is evaluated, to its epoch.
+    """
 
     spec: RunSpec
     device: torch.device
@@ -32,11 +38,17 @@ class Job:
     modules: Modules
     turns: list[Turn]
     learners: dict[str, Any]
+    evaluations: dict[int, int]
 
     @property
     def result(self) -> nn.Module:
         """The network that the run is about: the last role's."""
         return self.modules[[*self.method.roles.values()][-1]]
+
+    @property
+    def reported(self) -> nn.Module:
+        """The result as it is evaluated."""
+        return reported(self.method, self.result)
 
     @property
     def own_learners(self) -> dict[str, Learner]:
@@ -58,10 +70,14 @@ class Job:
         """The run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
-    def block_ends(self, interval: float | str) -> set[int]:
-        """Numbers of batches after which a teacher pauses for students of this interval (epochs)."""
-        batches = interval_in_batches(interval, self.batches.per_epoch, self.total)
-        return set(block_ends(self.total, batches))
+    def pauses(self, follower: RunSpec) -> set[int]:
+        """Numbers of batches after which a teacher leaves its state for a student to come.
+
+        None for a student whose teacher moves from one of its batches to the next: that one trains its teacher along.
+        """
+        found = pauses(make_turns(follower, make_method(follower), self.batches.per_epoch))
+        moving = any(after - before == 1 and after != self.total for before, after in pairwise(found))
+        return set() if moving else set(found)
 
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
@@ -71,18 +87,44 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
     data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
     augment = catalog.find("datasets", spec.dataset).augment
     batches = Batches(data, augment, batch_size=spec.batch_size, seed=spec.seed)
-    total = spec.epochs * batches.per_epoch
-    interval = interval_in_batches(spec.interval, batches.per_epoch, total)
-    method = catalog.find("methods", spec.method)(**spec.settings.get("method", {}))
-    turns = list(method.schedule(total, interval))
+    per_epoch = batches.per_epoch
+    method = make_method(spec)
+    turns = make_turns(spec, method, per_epoch)
     modules = build(spec, method, data.classes, data.image_size, where)
-    learners: dict[str, Any] = make_learners(spec, method, modules, turns, batches.per_epoch)
-    if (teacher := spec.teacher_spec()) and interval > 1:
-        trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), total)
-        ends = block_ends(total, interval)
+    learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
+    if teacher := spec.teacher_spec():
+        trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
+        ends = pauses(turns)
         if trajectory.holds(ends):
             learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
-    return Job(spec, where, data, batches, method, modules, turns, learners)
+    evaluations = when_to_evaluate(spec, method, turns, per_epoch)
+    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations)
+
+
+def make_method(spec: RunSpec) -> Any:
+    """The method with its settings."""
+    return catalog.find("methods", spec.method)(**spec.settings.get("method", {}))
+
+
+def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
+    """The method's schedule for the run."""
+    total = spec.epochs * per_epoch
+    return list(method.schedule(total, interval_in_batches(spec.interval, per_epoch, total), per_epoch))
+
+
+def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[int, int]:
+    """Turns done -> epoch, every `eval_every` epochs of the run's clock and at its end."""
+    if spec.clock == "teacher":
+        ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
+    else:
+        last = [*method.roles.values()][-1]
+        ends = learners_clock(turns, {who for who, name in method.roles.items() if name == last}, per_epoch)
+    return {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
+
+
+def reported(method: Any, network: nn.Module) -> nn.Module:
+    """A trained network as the method has it evaluated."""
+    return method.reported(network) if hasattr(method, "reported") else network
 
 
 def choose_device(device: str) -> torch.device:
@@ -95,14 +137,17 @@ def choose_device(device: str) -> torch.device:
 
 
 def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device) -> Modules:
-    """The method's networks and further modules; networks of one kind start alike, whatever their role."""
+    """The method's networks and further modules; networks of one kind start alike unless the run says otherwise."""
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
         role = "teacher" if name == "teacher" and spec.teacher else "network"
         make = catalog.find("networks", getattr(spec, role))
-        with global_seed(spec.seed, "initial weights"):
+        differs = name == "student" and spec.initial_weights == "different"
+        with global_seed(spec.seed, "initial weights of the student" if differs else "initial weights"):
             exits = getattr(method, "exits", False)
             modules[name] = make(classes, image_size, exits=exits, **spec.settings.get(role, {}))
+        if spec.batch_norm == "halves":
+            halve(modules[name])
     if hasattr(method, "modules"):
         with global_seed(spec.seed, "initial weights of the method"):
             modules |= method.modules(modules)
@@ -116,5 +161,8 @@ def make_learners(
     names = list(dict.fromkeys(method.roles.values()))
     extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
     totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
-    made = {name: Learner(modules[name], extra[name], spec, per_epoch, totals[name]) for name in names}
+    drifting = getattr(method, "idle_heads", "untouched") == "drifting"
+    made = {
+        name: Learner(modules[name], extra[name], spec, per_epoch, totals[name], drifting=drifting) for name in names
+    }
     return {who: made[name] for who, name in method.roles.items()}

@@ -19,11 +19,16 @@ Augment = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 class Batch(NamedTuple):
-    """images: standardised float (B, 3, H, W); labels: int64 (B,); ids: int64 (B,), rows of the training set."""
+    """One step's images.
+
+    images: standardised float (B, 3, H, W); labels: int64 (B,); ids: int64 (B,), rows of the training set;
+    view: number -> the same images under other augmentations; view 0 is `images`.
+    """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
+    view: Callable[[int], Tensor]
 
 
 class Batches:
@@ -41,8 +46,12 @@ class Batches:
         epoch, place = divmod(index, self.per_epoch)
         images, labels = self.data.images["train"], self.data.labels["train"]
         ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size].to(labels.device)
-        augmented = self.augment(images[ids], generator(self.seed, "augmentation", index))
-        return Batch(self.data.normalise(augmented), labels[ids], ids)
+
+        def view(number: int) -> Tensor:
+            purpose = "augmentation" if number == 0 else f"augmentation of view {number}"
+            return self.data.normalise(self.augment(images[ids], generator(self.seed, purpose, index)))
+
+        return Batch(view(0), labels[ids], ids, view)
 
     def size(self, index: int) -> int:
         """Number of images of batch `index`, without making it."""

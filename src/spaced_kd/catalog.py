@@ -91,8 +91,10 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
     """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
     for option in annotation.split(" | "):
         if option.startswith("Literal["):
-            if value in ast.literal_eval(option.removeprefix("Literal")):
+            choices = ast.literal_eval(option.removeprefix("Literal"))
+            if value in choices:
                 return value
+            annotation = annotation.replace(option, " or ".join(map(str, choices)))
         elif option.startswith("tuple["):
             if isinstance(value, list | tuple):
                 inner = option[len("tuple[") :].split(",")[0]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,7 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", _train, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
-        "--leave", nargs="*", default=[], metavar="S", help="leave states for students of these intervals"
+        "--leave",
+        nargs="*",
+        default=[],
+        metavar="STUDENT",
+        help="leave states for students to come, each in quotes: 'method=online_kd interval=1.5'",
     )
     train.add_argument(
         "--checkpoint-every", type=float, default=300, metavar="SECONDS", help="between resume states (300)"
@@ -116,7 +121,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     described = spec.from_words(arguments.words)
-    leave = tuple(spec.read_value(value) for value in arguments.leave)
+    words = [[spec.parse_word(word) for word in shlex.split(student)] for student in arguments.leave]
+    leave = tuple(spec.from_flat(described.changed() | dict(student)) for student in words)
     from spaced_kd.files import Places
     from spaced_kd.keeper import finished
     from spaced_kd.train import train

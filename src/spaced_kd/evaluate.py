@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from spaced_kd import arrays, catalog, checkpoint
-from spaced_kd.assemble import choose_device
+from spaced_kd.assemble import choose_device, make_method, reported
 from spaced_kd.data import load
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, sha256, write_safely
@@ -39,12 +39,12 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         torch.set_num_threads(spec.threads)
         where = choose_device(device)
         data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
-        method = catalog.find("methods", spec.method)
+        method = make_method(spec)
         network = catalog.find("networks", spec.network)(
             data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
         )
         checkpoint.load_weights(places.weights(spec), network)
-        network = network.to(where, memory_format=torch.channels_last).eval()
+        network = reported(method, network).to(where, memory_format=torch.channels_last).eval()
         for name in missing:
             print(f"{name} ...", flush=True)
             rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))

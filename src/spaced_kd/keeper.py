@@ -30,17 +30,17 @@ class Keeper:
     Args:
         job: what is trained.
         places: where its files lie.
-        leave: intervals (epochs) of students to come, for whom a teacher leaves its states.
+        leave: students to come, for whom a teacher leaves its states.
         every: seconds between resume states; 0 for one after every turn.
     """
 
-    def __init__(self, job: Job, places: Places, leave: tuple[float | str, ...], every: float) -> None:
+    def __init__(self, job: Job, places: Places, leave: tuple[RunSpec, ...], every: float) -> None:
         self.job, self.places, self.every = job, places, every
         self.left = Trajectory(places.trajectory(job.spec), places.weights(job.spec), job.total)
         self.leave_at: set[int] = set()
-        for interval in leave:
+        for follower in leave:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
-                self.leave_at |= job.block_ends(interval)
+                self.leave_at |= job.pauses(follower)
         self.record = Record()
         self.done = self._resume()
         if not self.done:
@@ -72,8 +72,8 @@ class Keeper:
             self.record.check_finite(index)
         if who == "teacher" and index + 1 in self.leave_at:
             self.left.save(index + 1, learner.network)
-        if learner.network is job.result:
-            self._evaluate(learner.steps, learner.total, index)
+        if self.done in job.evaluations:
+            self._evaluate(job.evaluations[self.done], index)
         self.bar.update()
         if time.monotonic() - self.saved >= self.every:
             self._save(index)
@@ -93,14 +93,11 @@ class Keeper:
         self.bar.close()
         return folder
 
-    def _evaluate(self, steps: int, total: int, index: int) -> None:
-        """A learner is evaluated when it completes an epoch of its own steps."""
-        epoch, rest = divmod(steps, self.job.batches.per_epoch)
-        if steps != total and (rest or epoch % self.job.spec.eval_every):
-            return
+    def _evaluate(self, epoch: int, index: int) -> None:
+        """An epoch ends: predictions of the test set and the mean losses since the one before."""
         self.record.check_finite(index)
         with self.job.autocast():
-            self.record.evaluated(epoch, predict(self.job.result, self.job.data))
+            self.record.evaluated(epoch, predict(self.job.reported, self.job.data))
         sums: dict[str, float] = {}
         for name, value in self.record.losses[-1].items():
             who = name.partition(":")[0]

@@ -29,10 +29,21 @@ class Learner:
         spec: the recipe.
         per_epoch: batches of an epoch.
         total: updates that this learner will take in all.
+        drifting: whether parts that a step leaves out move on by momentum and weight decay.
     """
 
-    def __init__(self, network: nn.Module, extra: list[nn.Module], spec: RunSpec, per_epoch: int, total: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        extra: list[nn.Module],
+        spec: RunSpec,
+        per_epoch: int,
+        total: int,
+        *,
+        drifting: bool = False,
+    ) -> None:
         self.network, self.spec, self.per_epoch, self.total, self.steps = network, spec, per_epoch, total, 0
+        self.drifting = drifting
         parameters = [p for module in (network, *extra) for p in module.parameters()]
         if spec.optimizer == "sgd":
             self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -48,6 +59,15 @@ class Learner:
         self.optimizer.zero_grad()
         losses = terms()
         sum(losses.values()).backward()
+        if self.drifting:
+            self._let_idle_parts_drift()
         self.optimizer.step()
         self.steps += 1
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _let_idle_parts_drift(self) -> None:
+        """Zero gradients instead of none for what has learnt before: what `zero_grad` left behind before torch 2.0."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None and self.optimizer.state.get(parameter):
+                    parameter.grad = torch.zeros_like(parameter)

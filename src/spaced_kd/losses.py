@@ -19,15 +19,50 @@ def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy with the teacher's softmax at T, mean over the batch: `kl` plus the teacher's entropy.
+
+    The released code's soft loss of self KD; its gradient is that of `kl`.
+    """
+    return F.cross_entropy(student.float() / temperature, F.softmax(teacher.float() / temperature, dim=1))
+
+
+def kl_of_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """What KLDivLoss gives for probabilities q where it takes log-probabilities: sum_k p_k (log p_k - q_k), mean.
+
+    The released code's soft loss of online KD, and no divergence: it descends -<p, q>, so its best student is certain
+    of the teacher's first choice, and its gradient fades with q.
+    """
+    p = F.softmax(teacher.float() / temperature, dim=1)
+    q = F.softmax(student.float() / temperature, dim=1)
+    return F.kl_div(q, p, reduction="batchmean")
+
+
 def mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean of squared differences over batch and features (Romero et al. 2015, FitNets)."""
     return F.mse_loss(student.float(), teacher.float())
 
 
-def target(network: nn.Module, images: Tensor) -> Exit:
-    """What a teacher says of a batch: in eval mode (running statistics, no drop-path), without gradient."""
+def dist(student: Tensor, teacher: Tensor) -> Tensor:
+    """Norm of the difference over the whole batch, neither squared nor averaged: the released code's feature loss.
+
+    Its gradient has norm 1 whatever the batch size, while that of a mean over the batch shrinks.
+    """
+    return torch.dist(student.float(), teacher.float())
+
+
+SOFT_LOSSES = {loss.__name__: loss for loss in (kl, kl_of_probabilities, soft_cross_entropy)}
+FEATURE_LOSSES = {loss.__name__: loss for loss in (mse, dist)}
+
+
+def target(network: nn.Module, images: Tensor, mode: str = "eval") -> Exit:
+    """What a teacher says of a batch, without gradient.
+
+    In `eval` mode with running statistics and without drop-path; in `train` mode, the released code's, with the batch's
+    own statistics, which move the running ones once more.
+    """
     training = network.training
-    network.eval()
+    network.train(mode == "train")
     with torch.no_grad():
         said = network(images, exits=True)[-1]
     network.train(training)
@@ -44,21 +79,30 @@ def distillation(
     temperature: float,
     beta: float,
     square_temperature: bool,
+    soft_loss: str = "kl",
+    feature_loss: str = "mse",
 ) -> dict[str, Tensor]:
     """The student's three terms: (1 - alpha) CE + alpha T^2 KL(teacher || student at T) + beta MSE(features).
 
     Eq. 2 of the paper has the first two; Sec. 5.1 gives the third and the weights. T^2 keeps the size of the soft
     gradient independent of T (Hinton et al. 2015); the paper does not mention it. `align` maps the student's features
-    to the teacher's width.
+    to the teacher's width. `soft_loss` and `feature_loss` name what stands in for KL and MSE.
     """
     scale = temperature**2 if square_temperature else 1.0
     return {
         "hard": (1 - alpha) * hard(student.logits, labels),
-        "soft": alpha * scale * kl(student.logits, teacher.logits, temperature),
-        "feature": beta * mse(align(student.features), teacher.features),
+        "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.logits, teacher.logits, temperature),
+        "feature": beta * FEATURE_LOSSES[feature_loss](align(student.features), teacher.features),
     }
 
 
-def alignment(student_width: int, teacher_width: int) -> nn.Module:
-    """A linear layer from the student's features to the teacher's width; nothing where the widths agree."""
+def alignment(student_width: int, teacher_width: int, kind: str = "linear") -> nn.Module:
+    """From the student's features to the teacher's width.
+
+    `linear` is nothing where the widths agree; `mlp`, the released code's, has a hidden layer of the mean width and is
+    always there, so that features are matched through it alone.
+    """
+    if kind == "mlp":
+        hidden = (student_width + teacher_width) // 2
+        return nn.Sequential(nn.Linear(student_width, hidden), nn.ReLU(), nn.Linear(hidden, teacher_width))
     return nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)

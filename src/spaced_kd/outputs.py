@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Exit(NamedTuple):
@@ -10,3 +10,16 @@ class Exit(NamedTuple):
 
     logits: Tensor
     features: Tensor
+
+
+class Ensemble(nn.Module):
+    """A network whose exits answer together: images -> mean of their logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        said = self.network(images, exits=True)
+        return sum(each.logits for each in said) / len(said)

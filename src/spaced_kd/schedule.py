@@ -7,23 +7,26 @@
 
 The teacher walks `interval` batches ahead; the student then follows over the same batches, guided by the teacher as it
 stands at the end of the block. An interval of 1 batch is online KD (Alg. 1), of all batches offline KD on the same
-batches, anything between Spaced KD (Alg. 2).
+batches, anything between Spaced KD (Alg. 2). The other orders of the paper, of its controls and of its released code
+come after it; letters such as O6 are those of the switches in config/README.md.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby, pairwise
 
 from spaced_kd.errors import UserError
 
 Turn = tuple[str, int]  # who learns ("teacher" or "student"), index of the batch
 
 
-def turns(total: int, interval: int) -> Iterator[Turn]:
+def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
     """Alg. 1 and 2: the teacher learns a block of `interval` batches, then the student the same block.
 
     The last block is flushed: it is shorter where `interval` does not divide `total`, so both learn every batch.
     """
-    for start in range(0, total, interval):
-        block = range(start, min(start + interval, total))
+    for first in range(start, total, interval):
+        block = range(first, min(first + interval, total))
         yield from (("teacher", i) for i in block)
         yield from (("student", i) for i in block)
 
@@ -33,9 +36,108 @@ def alone(total: int, who: str) -> Iterator[Turn]:
     return ((who, i) for i in range(total))
 
 
-def block_ends(total: int, interval: int) -> list[int]:
-    """Numbers of batches after which a teacher pauses for its student: the states that `turns` asks for."""
-    return [*range(interval, total, interval), total]
+def teacher_last(total: int, interval: int) -> Iterator[Turn]:
+    """The student learns each block first, guided by the teacher as it stood at the block's start: freeze, no lead.
+
+    For blocks of one batch the target comes from before the teacher's update, as in the released code (O6).
+    """
+    for first in range(0, total, interval):
+        block = range(first, min(first + interval, total))
+        yield from (("student", i) for i in block)
+        yield from (("teacher", i) for i in block)
+
+
+def constant_lead(total: int, lead: int) -> Iterator[Turn]:
+    """Tab. 10: the teacher is `lead` batches ahead at each of the student's steps, until it is through.
+
+    So it leads and never freezes. A lead of one batch is online KD.
+    """
+    yield from (("teacher", i) for i in range(lead))
+    for i in range(total):
+        yield "student", i
+        if i + lead < total:
+            yield "teacher", i + lead
+
+
+def window(total: int, interval: int, first: int, last: int) -> Iterator[Turn]:
+    """Fig. 3: spaced from batch `first` to before batch `last`, online KD before and after."""
+    if not 0 <= first < last <= total:
+        raise UserError(f"the spaced window from batch {first} to {last} is not inside the training of {total} batches")
+    yield from turns(first, 1)
+    yield from turns(last, interval, first)
+    yield from turns(total, 1, last)
+
+
+def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
+    """`turns`, but the first block has `size` batches: one epoch in the released self KD, whose count starts late (S6).
+
+    Of a `size` longer than `interval` the remainder is first, since blocks end every `interval` batches.
+    """
+    size = size % interval or interval
+    yield from turns(size, size)
+    yield from turns(total, interval, size)
+
+
+def student_stops(order: Iterable[Turn], last: int) -> Iterator[Turn]:
+    """Without the student's turns from batch `last` on: the released code never replays a block that is cut (O10)."""
+    return ((who, i) for who, i in order if who == "teacher" or i < last)
+
+
+def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
+    """Without the teacher's turn that ends a block: in the released self KD that batch is only in the block (S7)."""
+    for turn, then in pairwise([*order, ("end", 0)]):
+        if (turn[0], then[0]) != ("teacher", "student"):
+            yield turn
+
+
+def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
+    """The student learns on later batches of the stream: another order, freshly augmented (O12)."""
+    return ((who, i + total * (who == "student")) for who, i in order)
+
+
+def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
+    """One more turn of the student after each of its blocks, on a batch that no other turn has (V10)."""
+    block = 0
+    for who, run in groupby(order, key=lambda turn: turn[0]):
+        yield from run
+        if who == "student":
+            yield "student", 2 * total + block
+            block += 1
+
+
+def pauses(order: Iterable[Turn]) -> list[int]:
+    """Numbers of batches after which a teacher's student begins to learn: the states that it asks for.
+
+    The teacher takes its batches in order, and its state before the first of them is everyone's own.
+    """
+    learnt, found = 0, []
+    for who, run in groupby(order, key=lambda turn: turn[0]):
+        if who == "teacher":
+            learnt += len(list(run))
+        elif learnt:
+            found.append(learnt)
+    return found
+
+
+def learners_clock(order: Iterable[Turn], who: Collection[str], per_epoch: int) -> dict[int, int]:
+    """Turns done -> epoch, where `who` have taken as many turns as an epoch has batches, and after their last."""
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+    ends = {done: epoch for epoch, done in enumerate(theirs[per_epoch - 1 :: per_epoch], 1)}
+    return ends | {theirs[-1]: math.ceil(len(theirs) / per_epoch)}
+
+
+def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[int, int]:
+    """Turns done -> epoch, before the first turn on a batch of the next epoch, and at the end (O10).
+
+    The student that is evaluated there may not have learnt since the epoch before.
+    """
+    ends: dict[int, int] = {}
+    done = epoch = 0
+    for done, (_, index) in enumerate(order, 1):
+        while index % total >= (epoch + 1) * per_epoch:
+            epoch += 1
+            ends[done - 1] = epoch
+    return ends | {done: total // per_epoch}
 
 
 def interval_in_batches(interval: float | str, per_epoch: int, total: int) -> int:

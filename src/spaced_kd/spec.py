@@ -8,13 +8,14 @@ run and compared: a default that changed is refused by name, and never silently 
 import hashlib
 import itertools
 import json
+import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import yaml
 
-from spaced_kd import catalog
+from spaced_kd import catalog, protocol
 from spaced_kd.errors import UserError
 
 PLUGINS = {"dataset": "datasets", "network": "networks", "teacher": "networks", "method": "methods"}
@@ -33,16 +34,19 @@ class RunSpec:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, network, teacher and method
     epochs: int = 80
     batch_size: int = 128
-    optimizer: str = "sgd"  # sgd | adamw
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4
-    lr_schedule: str = "constant"  # constant | cosine
+    lr_schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: float = 0.0  # epochs of linear warm-up from 0
     min_lr: float = 0.0  # where cosine ends
-    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast
     threads: int = 1  # CPU threads: 1 and 2 give different weights
     eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
+    clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
+    initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
+    batch_norm: Literal["whole", "halves"] = "whole"  # over the batch, or each half of it as on two GPUs (O15)
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
@@ -103,10 +107,18 @@ class RunSpec:
         network = self.teacher or self.network
         own = self.settings.get("teacher" if self.teacher else "network", {})
         settings = {"dataset": self.settings.get("dataset", {}), "network": own}
-        return check(replace(self, method="baseline", interval=0.0, network=network, teacher="", settings=settings))
+        plain = {f.name: f.default for f in fields(self) if f.name in STUDENTS}
+        return check(
+            replace(self, method="baseline", interval=0.0, network=network, teacher="", settings=settings, **plain)
+        )
+
+    def follower(self) -> str:
+        """What a teacher needs to know of a student to leave its states for it, as words of one line."""
+        words = [word for word in self.words() if word.startswith(("interval=", "method=", "method."))]
+        return shlex.join(words)
 
 
-CHOICES = {"optimizer": ("sgd", "adamw"), "lr_schedule": ("constant", "cosine"), "precision": ("fp32", "bf16")}
+STUDENTS = ("clock", "initial_weights")  # fields that mean nothing to a teacher, so that it is shared whatever they are
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
 
 
@@ -130,9 +142,6 @@ def check(spec: RunSpec) -> RunSpec:
         catalog.plugin(kind, values[role])
         if given := catalog.check_settings(kind, values[role], given):
             settings[role] = given
-    for key, options in CHOICES.items():
-        if values[key] not in options:
-            raise UserError(f"{key} is {values[key]!r}, but must be {' or '.join(options)}")
     for key in POSITIVE:
         if values[key] <= 0:
             raise UserError(f"{key} is {values[key]}, but must be positive")
@@ -152,9 +161,28 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"interval is max, but in {spec.method} teacher and student are one network: give epochs")
     if spec.teacher and _networks(spec.method) == 1:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
+    if values["initial_weights"] == "different" and _networks(spec.method) == 1:
+        raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
+    if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
+        raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
+    _check_needs(spec.method, interval, settings.get("method", {}))
     return RunSpec(**(values | {"settings": settings}))
+
+
+def _check_needs(method: str, interval: float | str, given: dict[str, Any]) -> None:
+    """UserError for a setting that makes no sense at this interval, or beside another setting."""
+    plain = catalog.defaults("methods", method)
+    found = plain | given | {"interval": protocol.kind(interval)}
+    for key, needs in catalog.plugin("methods", method).constants.get("needs", {}).items():
+        for other, options in needs.items():
+            if found[key] != plain[key] and found[other] not in options:
+                told = f"{interval} ({found[other]})" if other == "interval" else found[other]
+                raise UserError(
+                    f"{method}.{key} is {found[key]}, but {other} is {told}: it needs {other}"
+                    f" {' or '.join(map(str, options))}"
+                )
 
 
 def _roles(method: str) -> dict[str, str]:
@@ -165,8 +193,17 @@ def _networks(method: str) -> int:
     return len(set(_roles(method).values()))
 
 
-def from_flat(flat: dict[str, Any]) -> RunSpec:
-    """A checked RunSpec from flat keys, as `changed` gives them: {"dataset": "digits", "method.alpha": 0.5, ...}."""
+def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpec:
+    """A checked RunSpec from flat keys, as `changed` gives them: {"dataset": "digits", "method.alpha": 0.5, ...}.
+
+    The key `protocol` stands for its switches; what is given beside it wins.
+    """
+    for key in ("dataset", "network", "method", "seed"):
+        if key not in flat:
+            raise UserError(f"the run has no {key}: add {key}=...")
+    if "protocol" in flat:
+        chosen = protocol.switches(flat["protocol"], flat["method"], flat.get("interval", 0), protocols)
+        flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}
     for key, value in flat.items():
@@ -179,15 +216,22 @@ def from_flat(flat: dict[str, Any]) -> RunSpec:
             raise UserError(
                 f"unknown key {key!r}: a run has {', '.join(sorted(known))}, and settings as method.alpha=0.5"
             )
-    for key in ("dataset", "network", "method", "seed"):
-        if key not in values:
-            raise UserError(f"the run has no {key}: add {key}=...")
     return check(RunSpec(**values))
 
 
 def from_words(words: list[str]) -> RunSpec:
     """A checked RunSpec from `key=value` words; values are read as YAML."""
     return from_flat(dict(parse_word(word) for word in words))
+
+
+def protocol_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> str:
+    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's."""
+    for name in protocol.names(protocols):
+        switches = protocol.load(name, protocols).get(spec.method, {})
+        bare = {key: value for key, value in spec.changed().items() if key not in switches}
+        if not switches or from_flat(bare | {"protocol": name}, protocols).id == spec.id:
+            return name
+    return "mixed"
 
 
 def parse_word(word: str) -> tuple[str, Any]:
@@ -220,19 +264,19 @@ class Study:
     data: str  # folder of the published datasets
     store_teachers: bool  # whether teachers leave their states for their students
 
-    def followers(self, teacher_id: str) -> list[float | str]:
-        """Intervals of the students for whom a teacher leaves its states; online KD trains its teacher along."""
+    def followers(self, teacher_id: str) -> list[str]:
+        """The students for whom a teacher leaves its states, as words; online KD trains its teacher along."""
         if not self.store_teachers:
             return []
         theirs = [run for run in self.runs if (teacher := run.teacher_spec()) and teacher.id == teacher_id]
-        return sorted({run.interval for run in theirs} - {0.0}, key=str)
+        return sorted({run.follower() for run in theirs if run.interval != 0})
 
 
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures")
 
 
-def load_study(path: Path | str | TextIO) -> Study:
-    """The study of a YAML file, or of an open one."""
+def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
+    """The study of a YAML file, or of an open one; `protocols`: folder of the sets of switches."""
     try:
         config = yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
     except OSError as error:
@@ -240,12 +284,12 @@ def load_study(path: Path | str | TextIO) -> Study:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
-        return expand(config)
+        return expand(config, protocols)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def expand(config: Any) -> Study:
+def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
     """The study of a configuration: every grid's cross product, each run once, the teachers of the students added."""
     if not isinstance(config, dict) or not config.get("study"):
         raise UserError("the configuration has no key 'study': give the study a name")
@@ -269,7 +313,7 @@ def expand(config: Any) -> Study:
                 if recipe not in recipes:
                     raise UserError(f"recipe {recipe!r} is none of recipes: {', '.join(recipes) or 'none is given'}")
                 recipe = recipes[recipe]
-            spec = from_flat(_flat(_mapping("recipe", recipe)) | _flat(point))
+            spec = from_flat(_flat(_mapping("recipe", recipe)) | _flat(point), protocols)
             for each in (spec.teacher_spec(), spec):
                 if each:
                     runs.setdefault(each.id, each)
@@ -393,4 +437,4 @@ def _hash(value: Any) -> str:
 
 
 def _name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")

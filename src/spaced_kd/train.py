@@ -13,7 +13,7 @@ def train(
     spec: RunSpec,
     results: Path,
     *,
-    leave: tuple[float | str, ...] = (),
+    leave: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
 ) -> Path:
@@ -22,7 +22,7 @@ def train(
     Args:
         spec: the run.
         results: folder of all results.
-        leave: intervals (epochs) of students to come, at whose block ends a teacher leaves its state for them.
+        leave: students to come, for whom a teacher leaves its states.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
     """

@@ -1,4 +1,4 @@
-"""A teacher's states at its block ends, and a learner that walks them instead of learning.
+"""A teacher's states where its students learn, and a learner that walks them instead of learning.
 
 The teacher of a (dataset, network, recipe, seed) never sees its students, so it is trained once. While it trains it
 leaves the states that its students ask for in a cache; a student for whom one is missing trains the same teacher along,
@@ -39,13 +39,13 @@ class Trajectory:
 
 
 class Walker:
-    """Stands in for a teacher's learner: at a block's end it becomes the stored teacher, in between nothing happens."""
+    """Stands in for a teacher's learner: where its student is to learn it becomes the stored teacher."""
 
     def __init__(self, network: nn.Module, trajectory: Trajectory, ends: list[int]) -> None:
         self.network, self.trajectory, self.ends = network, trajectory, set(ends)
 
     def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Load the state after batch `index` if a block ends there."""
+        """Load the state after batch `index` if the student asks for it; in between nothing happens."""
         if index + 1 in self.ends:
             load_weights(self.trajectory.path(index + 1), self.network)
         return {}

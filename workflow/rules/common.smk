@@ -85,7 +85,7 @@ def teacher(wildcards):
 
 
 def follow(wildcards, resources):
-    """Intervals of the students to come, for whom a teacher leaves its states.
+    """The students to come, for whom a teacher leaves its states.
 
     Snakemake takes a parameter that asks for `resources` as derived, and derived parameters trigger no new run: adding
     an interval to a study leaves its finished teacher finished.

@@ -20,4 +20,4 @@ rule train:
     message:
         "training {wildcards.run}"
     shell:
-        "spaced-kd train {params.words:q} --leave {params.leave} >> {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+        "spaced-kd train {params.words:q} --leave {params.leave:q} >> {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"

@@ -20,7 +20,7 @@ class Baseline:
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher"}
 
-    def schedule(self, total: int, interval: int) -> Iterator[Turn]:
+    def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Every batch once, in order."""
         return alone(total, "teacher")
 

@@ -1,20 +1,20 @@
 """Online KD, Spaced KD and offline KD: one method, three intervals between teacher and student.
 
 Sources: Alg. 1 (interval of one batch) and Alg. 2 of the paper, losses of Sec. 5.1. Offline KD on the same batches is
-an interval of the whole training ("max"). The target comes after the teacher's update on the batch, as in Alg. 1; the
-released code takes it from before the update at s = 0. A teaching teacher is in eval mode; in the released code it is
-in training mode.
+an interval of the whole training ("max"). The defaults are the paper's text; letters are those of config/README.md,
+where the switches of the released code are listed.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from spaced_kd import losses
 from spaced_kd.batches import Batch
-from spaced_kd.losses import alignment, distillation, hard, target
-from spaced_kd.schedule import Turn, turns
+from spaced_kd.losses import alignment, distillation, hard
+from spaced_kd.schedule import Turn, constant_lead, extra_steps, on_new_batches, student_stops, teacher_last, window
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,65 @@ class OnlineKD:
     alpha: float = 0.3  # weight of the soft loss; the hard loss has 1 - alpha
     temperature: float = 3.0  # T of both softmaxes
     beta: float = 0.03  # weight of the feature loss
-    square_temperature: bool = True  # soft loss times T^2
+    square_temperature: bool = True  # soft loss times T^2 (O2)
+    soft_loss: Literal["kl", "kl_of_probabilities"] = "kl"  # O1
+    feature_loss: Literal["mse", "dist"] = "mse"  # O4
+    adapter: Literal["linear", "mlp"] = "linear"  # linear: where widths differ; mlp: always (O5)
+    teacher_mode: Literal["eval", "train"] = "eval"  # of a teaching teacher's batch norm and drop-path (O7)
+    target: Literal["after", "before"] = "after"  # the teacher's updates on the student's block (O6)
+    lead: Literal["blocks", "constant"] = "blocks"  # constant: `interval` ahead at every step, never frozen (Tab. 10)
+    last_block: Literal["flushed", "dropped"] = "flushed"  # where `interval` does not divide the training (O10)
+    student_batches: Literal["same", "new_views", "new"] = "same"  # the teacher's, newly augmented, or its own (O12)
+    extra_step: bool = False  # one more student step after each block of whole epochs (V10)
+    spaced_from: float = 0.0  # epoch from which on the run is spaced; online KD before it (Fig. 3)
+    spaced_until: float | None = None  # epoch until which it is; online KD after it
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+    needs: ClassVar[dict[str, dict[str, list]]] = {  # a setting that is not its default makes sense only with these
+        "target": {"interval": ["online", "spaced"]},
+        "lead": {"interval": ["spaced"], "target": ["after"]},
+        "last_block": {"interval": ["spaced"], "lead": ["blocks"]},
+        "extra_step": {"interval": ["spaced"], "lead": ["blocks"], "spaced_from": [0.0], "spaced_until": [None]},
+        "spaced_from": {"interval": ["spaced"], "lead": ["blocks"], "target": ["after"], "last_block": ["flushed"]},
+        "spaced_until": {"interval": ["spaced"], "lead": ["blocks"], "target": ["after"], "last_block": ["flushed"]},
+    }
 
-    def schedule(self, total: int, interval: int) -> Iterator[Turn]:
-        """The teacher's block of `interval` batches, then the student's."""
-        return turns(total, interval)
+    def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
+        """The teacher's block of `interval` batches, then the student's; each switch changes one thing of it."""
+        last = total if self.spaced_until is None else min(total, int(self.spaced_until * per_epoch))
+        order = window(total, interval, int(self.spaced_from * per_epoch), last)
+        if self.target == "before":
+            order = teacher_last(total, interval)
+        if self.lead == "constant":
+            order = constant_lead(total, interval)
+        if self.last_block == "dropped":
+            order = student_stops(order, total - total % interval)
+        if self.student_batches == "new":
+            order = on_new_batches(order, total)
+        if self.extra_step and interval % per_epoch == 0:
+            order = extra_steps(order, total)
+        return order
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """The layer that brings the student's features to the teacher's width."""
-        return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1])}
+        return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1], self.adapter)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """The teacher learns from labels alone and never sees its student."""
         if who == "teacher":
             return {"hard": hard(networks["teacher"](batch.images), batch.labels)}
-        teacher = target(networks["teacher"], batch.images)
-        student = networks["student"](batch.images, exits=True)[-1]
-        weights = {"alpha": self.alpha, "temperature": self.temperature, "beta": self.beta}
+        images = batch.view(1) if self.student_batches == "new_views" else batch.images
+        teacher = losses.target(networks["teacher"], images, self.teacher_mode)
+        student = networks["student"](images, exits=True)[-1]
         return distillation(
-            student, teacher, batch.labels, networks["align"], square_temperature=self.square_temperature, **weights
+            student,
+            teacher,
+            batch.labels,
+            networks["align"],
+            alpha=self.alpha,
+            temperature=self.temperature,
+            beta=self.beta,
+            square_temperature=self.square_temperature,
+            soft_loss=self.soft_loss,
+            feature_loss=self.feature_loss,
         )

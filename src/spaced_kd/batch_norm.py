@@ -1,0 +1,32 @@
+"""Batch norm over each half of a batch, as two GPUs under DataParallel have it; one device is enough here."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaced_kd.errors import UserError
+
+
+class HalvesBatchNorm2d(nn.BatchNorm2d):
+    """In training each half is standardised by its own mean and variance.
+
+    The first half's move the running statistics: those of the second GPU are lost with its copy of the network.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W), the first half larger by one where B is odd, as `torch.chunk` cuts it."""
+        if not self.training or len(images) < 2:
+            return super().forward(images)
+        first, second = images.chunk(2)
+        alone = F.batch_norm(second, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        return torch.cat([super().forward(first), alone])
+
+
+def halve(network: nn.Module) -> nn.Module:
+    """Make every batch norm of a network one over halves; UserError where it has none."""
+    found = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
+    if not found:
+        raise UserError("batch_norm is halves, but the network has no batch norm: leave it out")
+    for module in found:
+        module.__class__ = HalvesBatchNorm2d  # same parameters, same state: only `forward` is another
+    return network

@@ -1,0 +1,55 @@
+"""Protocols: named sets of switches, one YAML file each in config/protocols; `paper` and `released` are two of them.
+
+A file maps a method to its switches with their values: settings of the method as `method.soft_loss: kl`, others by
+name. A value may be for one kind of interval, as in `method.target: {online: before}`; elsewhere it is the default.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spaced_kd import catalog
+from spaced_kd.errors import UserError
+
+FOLDER = Path(__file__).parents[2] / "config" / "protocols"
+KINDS = ("online", "spaced", "offline")
+
+
+def kind(interval: float | str) -> str:
+    """What an interval in epochs makes of a run: online (0), spaced, or offline ("max")."""
+    return {0: "online", "max": "offline"}.get(interval, "spaced")
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The protocols that there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+@cache
+def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """Switches of a protocol by method, as the file has them."""
+    if name not in names(folder):
+        raise UserError(f"{name!r} is none of the protocols: {', '.join(names(folder)) or f'{folder} has none'}")
+    path = folder / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+        for method, given in content.items():
+            for key, value in given.items():
+                if isinstance(value, dict) and not set(value) <= set(KINDS):
+                    raise UserError(f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}")
+    except (yaml.YAMLError, AttributeError):
+        raise UserError(f"{path}: not a mapping of methods to their switches") from None
+    return content
+
+
+def switches(name: str, method: str, interval: float | str, folder: Path = FOLDER) -> dict[str, Any]:
+    """What a protocol sets for a run of this method and interval: {"method.soft_loss": "kl", "clock": "learner"}."""
+    content = load(name, folder)
+    catalog.plugin("methods", method)
+    if method not in content:
+        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(content)}")
+    which = kind(interval)
+    given = {key: value.get(which) if isinstance(value, dict) else value for key, value in content[method].items()}
+    return {key: value for key, value in given.items() if value is not None}

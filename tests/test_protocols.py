@@ -1,0 +1,670 @@
+"""Protocols: every switch changes what it names and nothing else; both sets train; the loop knows of none of them."""
+
+import json
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import tiny
+from torch import nn
+
+import spaced_kd
+from spaced_kd import arrays, catalog, keeper, protocol, schedule
+from spaced_kd.assemble import assemble, make_method
+from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
+from spaced_kd.errors import UserError
+from spaced_kd.files import Places
+from spaced_kd.learner import Learner
+from spaced_kd.losses import dist, hard, kl, kl_of_probabilities, mse, target
+from spaced_kd.methods.online_kd import OnlineKD
+from spaced_kd.methods.self_kd import SelfKD
+from spaced_kd.outputs import Ensemble, Exit
+from spaced_kd.schedule import interval_in_batches, pauses, turns
+from spaced_kd.spec import RunSpec, expand, from_flat, load_study, protocol_of
+from spaced_kd.train import train
+
+T, S = "teacher", "student"
+ROOT = Path(spaced_kd.__file__).parents[2]
+PER_EPOCH = 391  # batches of 128 of CIFAR-100
+C100, TINY_IMAGENET = (PER_EPOCH, 80 * PER_EPOCH), (782, 80 * 782)
+
+
+def order(method, total: int, interval: int, per_epoch: int = 4) -> list[schedule.Turn]:
+    return list(method.schedule(total, interval, per_epoch))
+
+
+def blocks(found: list[schedule.Turn]) -> list[list[int]]:
+    """The student's batches, run by run."""
+    return [[i for _, i in run] for who, run in groupby(found, key=lambda turn: turn[0]) if who == S]
+
+
+def batches_of(found: list[schedule.Turn], who: str) -> list[int]:
+    return [i for name, i in found if name == who]
+
+
+# Schedules
+
+
+def test_target_before_puts_the_student_first():
+    assert order(OnlineKD(target="before"), 3, 1) == [(S, 0), (T, 0), (S, 1), (T, 1), (S, 2), (T, 2)]
+
+
+def test_target_before_a_block_is_a_teacher_frozen_at_its_start():
+    found = order(OnlineKD(target="before"), 5, 2)
+    assert found == [(S, 0), (S, 1), (T, 0), (T, 1), (S, 2), (S, 3), (T, 2), (T, 3), (S, 4), (T, 4)]
+    assert pauses(found) == [2, 4]  # the first block's teacher has its initial weights, which are no stored state
+
+
+def test_a_constant_lead_stops_at_the_end():
+    found = order(OnlineKD(lead="constant"), 5, 3)
+    assert found == [(T, 0), (T, 1), (T, 2), (S, 0), (T, 3), (S, 1), (T, 4), (S, 2), (S, 3), (S, 4)]
+    assert list(schedule.constant_lead(5, 1)) == list(turns(5, 1))
+
+
+def test_the_last_block_is_dropped():
+    assert order(OnlineKD(last_block="dropped"), 5, 2) == [*turns(4, 2), (T, 4)]
+    assert order(OnlineKD(last_block="dropped"), 6, 2) == list(turns(6, 2))
+
+
+@pytest.mark.parametrize("interval", [1, 2, 5])
+def test_new_batches_are_later_ones_and_the_teachers_are_as_ever(interval):
+    found = order(OnlineKD(student_batches="new"), 5, interval)
+    assert [who for who, _ in found] == [who for who, _ in turns(5, interval)]
+    assert batches_of(found, T) == [0, 1, 2, 3, 4]
+    assert batches_of(found, S) == [5, 6, 7, 8, 9]
+
+
+def test_new_views_have_the_schedule_of_the_same_batches():
+    assert order(OnlineKD(student_batches="new_views"), 7, 3) == list(turns(7, 3))
+
+
+def test_a_window_is_spaced_and_the_rest_online():
+    found = order(OnlineKD(spaced_from=0.5, spaced_until=2.0), 10, 4)
+    assert blocks(found) == [[0], [1], [2, 3, 4, 5], [6, 7], [8], [9]]
+    assert batches_of(found, T) == list(range(10))
+    assert blocks(order(OnlineKD(spaced_from=1.0), 10, 4)) == [[0], [1], [2], [3], [4, 5, 6, 7], [8, 9]]
+    with pytest.raises(UserError, match="spaced window from batch 44 to 10 is not inside"):
+        order(OnlineKD(spaced_from=11.0), 10, 4)
+
+
+def test_an_extra_step_after_blocks_of_whole_epochs():
+    assert blocks(order(OnlineKD(extra_step=True), 8, 4)) == [[0, 1, 2, 3, 16], [4, 5, 6, 7, 17]]
+    assert order(OnlineKD(extra_step=True), 8, 3) == list(turns(8, 3))
+
+
+@pytest.mark.parametrize(("s", "steps"), [(0.5, 117_000), (1.0, 117_300), (1.5, 117_000), (2.0, 117_150)])
+def test_the_released_transformers_take_these_steps(s, steps):
+    found = order(OnlineKD(extra_step=True), 300 * 390, int(s * 390), 390)  # V10
+    assert len(batches_of(found, S)) == len(set(batches_of(found, S))) == steps
+
+
+def test_the_first_block_of_self_kd_is_an_epoch():
+    found = order(SelfKD(first_block="epoch"), 20, 8)
+    assert blocks(found) == [[*range(4)], [*range(4, 12)], [*range(12, 20)]]
+    assert batches_of(found, T) == list(range(20))
+    assert blocks(order(SelfKD(first_block="epoch"), 8, 3)) == [[0], [1, 2, 3], [4, 5, 6], [7]]  # ends at batch 4, too
+
+
+def test_the_trigger_batch_is_in_the_block_only():
+    found = order(SelfKD(trigger_batch="block_only"), 6, 3)
+    assert found == [(T, 0), (T, 1), (S, 0), (S, 1), (S, 2), (T, 3), (T, 4), (S, 3), (S, 4), (S, 5)]
+
+
+def test_the_last_block_of_self_kd_is_dropped():
+    assert order(SelfKD(last_block="dropped"), 8, 3) == [*turns(6, 3), (T, 6), (T, 7)]
+    both = order(SelfKD(first_block="epoch", last_block="dropped"), 20, 6)
+    assert blocks(both) == [[*range(4)], [*range(4, 10)], [*range(10, 16)]]
+
+
+@pytest.mark.parametrize("method", [OnlineKD(), SelfKD()])
+@pytest.mark.parametrize("interval", [2, 3, 7, 20])
+def test_without_switches_the_order_is_the_papers(method, interval):
+    assert order(method, 20, interval) == list(turns(20, interval))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rate", "replays", "steps", "never", "states"),
+    [  # the released code replayed: table O10
+        (C100, 0, 31280, 31280, 0, 80),
+        (C100, 0.5, 160, 31200, 80, 80),
+        (C100, 1.0, 80, 31280, 0, 80),
+        (C100, 1.5, 53, 31058, 222, 53),
+        (C100, 2.0, 40, 31280, 0, 40),
+        (TINY_IMAGENET, 1.5, 53, 62169, 391, 53),
+    ],
+)
+def test_the_released_online_code_takes_these_steps(dataset, rate, replays, steps, never, states):
+    per_epoch, total = dataset
+    spec = tiny(method="online_kd", interval=rate, epochs=80, protocol="released")
+    found = order(make_method(spec), total, interval_in_batches(rate, per_epoch, total), per_epoch)
+    students = batches_of(found, S)
+    assert sum(who != then for (who, _), (then, _) in pairwise([(T, -1), *found]) if then == S) == replays
+    assert students == list(range(steps))
+    assert batches_of(found, T) == list(range(total))
+    assert total - steps == never
+    ends = schedule.teachers_clock(found, per_epoch, total)
+    assert list(ends.values()) == list(range(1, 81))
+    learnt = [sum(who == S for who, _ in found[:done]) for done in ends]
+    assert len(set(learnt) - {0}) == states  # before the first block there is none but the initial one
+
+
+def test_the_released_self_kd_takes_these_steps():
+    per_epoch, total = C100
+    spec = tiny(method="self_kd", interval=4.0, epochs=80, protocol="released")
+    found = order(make_method(spec), total, 4 * per_epoch, per_epoch)
+    assert len(blocks(found)) == 20
+    assert len(batches_of(found, T)) == 31_260
+    assert len(batches_of(found, S)) == 30_107
+    assert len(found) == 61_367
+    assert total - 1 - max(batches_of(found, S)) == 1_173
+
+
+def test_the_teachers_clock_rings_at_epochs_of_the_data():
+    assert schedule.teachers_clock(turns(6, 4), 3, 6) == {3: 1, 12: 2}  # TTT|T SSSS TT SS|: at first it has not learnt
+    assert schedule.teachers_clock(turns(6, 3), 3, 6) == {6: 1, 12: 2}  # a block that ends with the epoch comes before
+    assert schedule.teachers_clock(turns(6, 1), 3, 6) == {6: 1, 12: 2}
+    assert schedule.teachers_clock(schedule.on_new_batches(turns(6, 3), 6), 3, 6) == {6: 1, 12: 2}
+
+
+# Losses
+
+
+LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+class Exits(nn.Module):
+    """One linear layer per exit."""
+
+    def __init__(self, exits: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(nn.Linear(3, 5) for _ in range(exits))
+        self.body = nn.Linear(4, 3)
+        self.widths = (3,) * exits
+
+    def forward(self, images, exits=False):
+        features = self.body(images).tanh()
+        found = [Exit(layer(features), features + depth) for depth, layer in enumerate(self.layers)]
+        return found if exits else found[-1].logits
+
+
+class Batch:
+    images, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), LABELS
+
+    @staticmethod
+    def view(number):
+        return Batch.images * (number + 1)
+
+
+def online(**switches) -> tuple[dict[str, torch.Tensor], Exit, Exit]:
+    """The student's terms, and what student and teacher say of the batch."""
+    method, networks = OnlineKD(**switches), {T: Exits(1), S: Exits(1)}
+    with torch.no_grad():
+        networks[T].body.weight += 1
+    torch.manual_seed(0)
+    networks |= method.modules(networks)
+    said = [networks[who](Batch.images, exits=True)[-1] for who in (S, T)]
+    return method.terms(S, networks, Batch), *said
+
+
+PLAIN, STUDENT, TEACHER = online()
+
+
+@pytest.mark.parametrize(
+    ("switch", "term", "expected"),
+    [
+        ({"soft_loss": "kl_of_probabilities"}, "soft", 2.7 * kl_of_probabilities(STUDENT.logits, TEACHER.logits, 3.0)),
+        ({"square_temperature": False}, "soft", 0.3 * kl(STUDENT.logits, TEACHER.logits, 3.0)),
+        ({"feature_loss": "dist"}, "feature", 0.03 * dist(STUDENT.features, TEACHER.features)),
+    ],
+)
+def test_a_loss_of_online_kd_changes_its_term_alone(switch, term, expected):
+    terms, *_ = online(**switch)
+    assert terms[term].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms[term] != PLAIN[term]
+    assert all(torch.equal(terms[name], PLAIN[name]) for name in terms if name != term)
+
+
+def test_an_adapter_changes_the_feature_loss_alone():
+    terms, student, teacher = online(adapter="mlp")
+    networks = {T: Exits(1), S: Exits(1)}
+    torch.manual_seed(0)
+    adapter = OnlineKD(adapter="mlp").modules(networks)["align"]
+    expected = 0.03 * mse(adapter(student.features), teacher.features)
+    assert terms["feature"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert terms["feature"].item() != PLAIN["feature"].item()
+    assert all(torch.equal(terms[name], PLAIN[name]) for name in ("hard", "soft"))
+
+
+def test_new_views_are_shown_on_the_students_turns():
+    method, networks = OnlineKD(student_batches="new_views"), {T: Exits(1), S: Exits(1), "align": nn.Identity()}
+    assert torch.equal(method.terms(T, networks, Batch)["hard"], OnlineKD().terms(T, networks, Batch)["hard"])
+
+    class Doubled(Batch):
+        images = Batch.view(1)
+
+    found, expected = method.terms(S, networks, Batch), OnlineKD().terms(S, networks, Doubled)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_view_is_the_same_images_newly_augmented(results):
+    batches = assemble(tiny(method="baseline"), Places(results)).batches
+    batch = batches[2]
+    assert torch.equal(batch.view(0), batch.images)
+    assert torch.equal(batch.view(1), batches[2].view(1))
+    assert not torch.equal(batch.view(1), batch.images)
+    unaugmented = batches.data.normalise(batches.data.images["train"][batch.ids])
+    batches.augment = lambda images, draws: images
+    assert torch.equal(batches[2].view(1), unaugmented)
+
+
+def self_terms(**switches) -> dict[str, torch.Tensor]:
+    method, network = SelfKD(**switches), Exits(4)
+    return method.terms(S, {S: network} | method.modules({S: network}), Batch)
+
+
+def test_feature_skips_leaves_out_one_term():
+    plain, terms = self_terms(), self_terms(feature_skips="second_deepest")
+    assert set(plain) - set(terms) == {"feature of exit 3"}
+    assert all(torch.equal(terms[name], plain[name]) for name in terms)
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind"),
+    [
+        ({"soft_loss": "soft_cross_entropy"}, "soft"),
+        ({"square_temperature": False}, "soft"),
+        ({"feature_loss": "dist"}, "feature"),
+    ],
+)
+def test_a_loss_of_self_kd_changes_its_terms_alone(switch, kind):
+    plain, terms = self_terms(), self_terms(**switch)
+    assert set(plain) == set(terms)
+    for name in plain:
+        assert torch.equal(terms[name], plain[name]) != name.startswith(kind), name
+
+
+# Networks and their statistics
+
+
+def convolution() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+
+class Wrapped(nn.Module):
+    """A convolution with batch norm, which says what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = convolution()
+
+    def forward(self, images, exits=False):
+        x = self.body(images).mean((2, 3))
+        return [Exit(x, x)] if exits else x
+
+
+def test_a_teacher_in_training_mode_uses_and_moves_statistics():
+    network, images = Wrapped().train(), torch.randn(6, 3, 8, 8)
+    norm = network.body[1]
+    still = target(network, images)
+    assert torch.equal(norm.running_mean, torch.zeros(4))
+    moved = target(network, images, "train")
+    x = network.body[0](images)
+    assert torch.allclose(norm.running_mean, 0.1 * x.mean((0, 2, 3)), atol=1e-6)
+    assert not torch.allclose(moved.logits, still.logits)
+    assert network.training
+    assert not moved.logits.requires_grad
+
+
+def test_the_mode_of_a_teaching_teacher_is_the_students_target_and_no_other_term(results):
+    jobs = [
+        assemble(tiny(method="online_kd", method__teacher_mode=mode), Places(results)) for mode in ("eval", "train")
+    ]
+    still, moved = (job.terms(S, 0) for job in jobs)
+    assert torch.equal(still["hard"], moved["hard"])
+    assert not torch.equal(still["soft"], moved["soft"])
+    assert [job.modules[T].trunk.bn1.num_batches_tracked.item() for job in jobs] == [0, 1]
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_halves_have_statistics_of_their_own_and_the_first_half_moves_the_running_ones(count):
+    whole, halves = convolution(), halve(convolution())
+    assert [type(module) for module in halves] == [nn.Conv2d, HalvesBatchNorm2d, nn.ReLU]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halves.parameters(), strict=True))
+    images = torch.randn(count, 3, 8, 8)
+    cut = (count + 1) // 2  # as torch.chunk and DataParallel cut
+    second = convolution()(images[cut:])
+    first = whole(images[:cut])
+    assert torch.allclose(halves(images), torch.cat([first, second]), atol=1e-6)
+    assert torch.equal(halves[1].running_mean, whole[1].running_mean)
+    assert torch.equal(halves[1].running_var, whole[1].running_var)
+    assert halves[1].num_batches_tracked == 1
+    assert torch.equal(halves.eval()(images), whole.eval()(images))
+
+
+def test_halves_need_a_batch_norm():
+    with pytest.raises(UserError, match="batch_norm is halves, but the network has no batch norm"):
+        halve(nn.Linear(2, 2))
+
+
+def test_different_initial_weights_are_the_students_alone(results):
+    plain, other = (
+        assemble(tiny(method="online_kd", **w), Places(results)).modules for w in ({}, {"initial_weights": "different"})
+    )
+    for name, value in plain[T].state_dict().items():
+        assert torch.equal(value, other[T].state_dict()[name])
+    assert not torch.equal(plain[S].trunk.fc.weight, other[S].trunk.fc.weight)
+    assert plain[S].trunk.fc.weight.std().item() == pytest.approx(other[S].trunk.fc.weight.std().item(), rel=0.3)
+
+
+def test_batch_norm_over_halves_is_every_networks(results):
+    job = assemble(tiny(method="online_kd", batch_norm="halves"), Places(results))
+    for who in (T, S):
+        assert not [module for module in job.modules[who].modules() if type(module) is nn.BatchNorm2d]
+    plain = assemble(tiny(method="online_kd"), Places(results))
+    assert all(torch.equal(v, job.modules[S].state_dict()[k]) for k, v in plain.modules[S].state_dict().items())
+
+
+@pytest.mark.parametrize(("drifting", "moves"), [(False, False), (True, True)])
+def test_idle_heads_drift_by_momentum_and_decay_once_they_have_learnt(drifting, moves):
+    network = Exits(2)
+    spec = tiny(method="self_kd", interval=1.0)
+    learner = Learner(network, [], spec, per_epoch=5, total=10, drifting=drifting)
+    idle, start = network.layers[0].weight, network.layers[0].weight.detach().clone()
+    plain = {"hard": lambda: hard(network(Batch.images), LABELS)}
+    learner.learn(0, lambda: {name: term() for name, term in plain.items()})
+    assert torch.equal(idle, start)  # has not learnt yet
+    learner.learn(1, lambda: {"hard": hard(network(Batch.images, exits=True)[0].logits, LABELS)})
+    before, momentum = idle.detach().clone(), learner.optimizer.state[idle]["momentum_buffer"].clone()
+    learner.learn(2, lambda: {name: term() for name, term in plain.items()})
+    expected = before - spec.lr * (spec.momentum * momentum + spec.weight_decay * before)
+    assert torch.allclose(idle, expected if moves else before, atol=1e-7)
+    assert torch.equal(idle, before) != moves
+
+
+def test_idle_heads_run_along_where_they_drift(results):
+    plain, drifting = (
+        assemble(tiny(method="self_kd", interval=1.0, method__idle_heads=idle), Places(results))
+        for idle in ("untouched", "drifting")
+    )
+    terms = [job.terms(T, 0) for job in (plain, drifting)]
+    assert torch.equal(terms[0]["hard"], terms[1]["hard"])
+    tracked = [job.modules[S].branches[0].attention[2].num_batches_tracked.item() for job in (plain, drifting)]
+    assert tracked == [0, 1]
+    assert [job.learners[S].drifting for job in (plain, drifting)] == [False, True]
+
+
+def test_the_ensemble_is_the_mean_of_logits_and_only_reported(results):
+    plain, ensemble = (
+        assemble(tiny(method="self_kd", method__reported_head=head), Places(results))
+        for head in ("deepest", "ensemble")
+    )
+    assert plain.reported is plain.result
+    assert isinstance(ensemble.reported, Ensemble)
+    images = plain.batches[0].images
+    said = [each.logits for each in ensemble.result.eval()(images, exits=True)]
+    assert torch.allclose(ensemble.reported.eval()(images), torch.stack(said).mean(0), atol=1e-6)
+    (one, many) = (train(job.spec, results) for job in (plain, ensemble))
+    assert checksum(one) == checksum(many)
+    assert (one / "predictions.safetensors").read_bytes() != (many / "predictions.safetensors").read_bytes()
+
+
+def checksum(folder: Path) -> str:
+    return arrays.read(folder / "weights.safetensors", remedy="")[1]["checksum"]
+
+
+def test_the_clock_changes_when_a_run_is_evaluated_and_nothing_else(results):
+    runs = [train(tiny(method="online_kd", interval=1.5, clock=clock), results) for clock in ("learner", "teacher")]
+    assert checksum(runs[0]) == checksum(runs[1])
+    epochs, predictions = zip(*(stored(run) for run in runs), strict=True)
+    assert epochs == ([1, 2, 3], [1, 2, 3])  # 5 batches an epoch, blocks of 7, 7 and 1
+    assert (predictions[0][-1] == predictions[1][-1]).all()
+    jobs = [assemble(tiny(method="online_kd", interval=1.5, clock=clock), Places(results)) for clock in ("learner", T)]
+    assert [job.evaluations for job in jobs] == [{12: 1, 24: 2, 30: 3}, {5: 1, 17: 2, 30: 3}]
+
+
+def stored(run: Path) -> tuple[list[int], object]:
+    found, _ = arrays.read(run / "predictions.safetensors", remedy="")
+    return found["epochs"].tolist(), found["predictions"]
+
+
+# Replay, lead, states
+
+
+def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path):
+    """A finished teacher that is put back to where it stood after each batch teaches as the one trained along."""
+    spec = tiny(method="online_kd", interval=0, epochs=2)
+    along = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    job = assemble(spec.teacher_spec(), Places(other))
+    kept = keeper.Keeper(job, Places(other), (), 1e9)
+    kept.leave_at = set(range(job.total))
+    for who, index in kept.turns_to_go():
+        with kept.watching(who, index):
+            losses = job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        kept.after(who, index, losses)
+    kept.finish()
+    replayed = train(spec, other)
+    assert json.loads((replayed / "run.json").read_text())["teacher_states"] == "stored"
+    assert checksum(replayed) == checksum(along)
+
+
+@pytest.mark.parametrize(
+    ("switch", "states"),
+    [
+        ({}, [7, 14]),
+        ({"method__target": "before"}, [7, 14]),
+        ({"method__last_block": "dropped"}, [7, 14]),
+        ({"method__student_batches": "new", "method__teacher_mode": "train"}, [7, 14]),
+        ({"method__lead": "constant"}, []),
+        ({"method__spaced_from": 1.0}, []),
+        ({"interval": 0, "method__target": "before"}, []),
+    ],
+)
+def test_a_teacher_leaves_the_states_of_each_schedule(results, tmp_path, switch, states):
+    """Blocks of 7 in 15 batches; a student whose teacher never rests trains it along. Both give the same."""
+    spec = tiny(**{"method": "online_kd", "interval": 1.5} | switch)
+    along = train(spec, results)
+    assert json.loads((along / "run.json").read_text())["teacher_states"] == "trained along"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    train(spec.teacher_spec(), other, leave=(spec,))
+    folder = Places(other).trajectory(spec.teacher_spec())
+    assert [int(path.stem.split("-")[1]) for path in sorted(folder.glob("*"))] == states
+    walked = train(spec, other)
+    assert json.loads((walked / "run.json").read_text())["teacher_states"] == ("stored" if states else "trained along")
+    assert checksum(along) == checksum(walked)
+
+
+def test_followers_are_told_to_the_teacher_by_their_schedules():
+    arms = [
+        {"method": "online_kd", "interval": [0, 1.5], "method.alpha": 0.5},
+        {"method": "online_kd", "interval": 1.5, "method.target": "before", "clock": "teacher"},
+    ]
+    found = expand(study(arms=arms))
+    teacher = next(run for run in found.runs if run.method == "baseline")
+    assert found.followers(teacher.id) == [
+        "interval=1.5 method=online_kd method.alpha=0.5",
+        "interval=1.5 method=online_kd method.target=before",
+    ]
+
+
+# The sets
+
+
+def study(**grid):
+    plain = {"dataset": "digits", "network": "resnet_mini", "recipe": {"epochs": 4}, "seed": 0}
+    return {"study": "trial", "grids": [plain | grid]}
+
+
+def one(**point) -> RunSpec:
+    return expand(study(**point)).runs[-1]
+
+
+INTERVALS = {"baseline": [0], "online_kd": [0, 1.5, "max"], "self_kd": [0, 4.0]}
+
+
+@pytest.mark.parametrize(("method", "interval"), [(m, i) for m, intervals in INTERVALS.items() for i in intervals])
+def test_the_papers_protocol_is_the_default(method, interval):
+    plain, paper, released = (
+        one(method=method, interval=interval, **p) for p in ({}, {"protocol": "paper"}, {"protocol": "released"})
+    )
+    assert plain.id == paper.id
+    assert protocol_of(plain) == "paper"
+    assert protocol_of(released) == ("paper" if method == "baseline" else "released")
+    assert (plain.id == released.id) == (method == "baseline")
+
+
+def test_both_sets_name_the_same_switches_which_all_exist():
+    sets = {name: protocol.load(name) for name in ("paper", "released")}
+    assert set(sets["paper"]) == set(sets["released"]) == set(INTERVALS)
+    for method in INTERVALS:
+        assert list(sets["paper"][method]) == list(sets["released"][method])
+        own = {f"method.{key}" for key in catalog.defaults("methods", method)}
+        assert set(sets["paper"][method]) <= own | set(vars(tiny(method="baseline")))
+
+
+def test_a_teacher_is_shared_between_protocols():
+    students = [one(method="online_kd", interval=1.5, protocol=name) for name in ("paper", "released")]
+    assert students[0].id != students[1].id
+    assert students[0].teacher_spec() == students[1].teacher_spec() == one(method="baseline", protocol="released")
+
+
+def test_what_is_given_wins_over_the_protocol():
+    run = one(
+        method={"online_kd": {"soft_loss": "kl"}},
+        interval=0,
+        protocol="released",
+        recipe={"epochs": 4, "clock": "learner"},
+    )
+    assert "method.soft_loss" not in run.changed()
+    assert run.changed()["method.feature_loss"] == "dist"
+    assert protocol_of(run) == "mixed"
+    assert protocol_of(one(method={"online_kd": {"alpha": 0.0}}, interval=0)) == "paper"  # alpha is no switch
+
+
+def test_a_protocol_holds_for_a_kind_of_interval():
+    online, spaced, offline = (
+        one(method="online_kd", interval=i, protocol="released").changed() for i in (0, 1.5, "max")
+    )
+    differ = {"method.target", "method.last_block", "clock", "method.student_batches", "method.teacher_mode"}
+    assert differ & set(online) == {"method.target", "method.teacher_mode"}
+    assert differ & set(spaced) == {"method.last_block", "clock", "method.teacher_mode"}
+    assert differ & set(offline) == {"method.student_batches"}
+
+
+def test_released_code_switches_one_thing_at_a_time():
+    found = load_study(ROOT / "config" / "experiments" / "released_code.yaml")
+    switched = {}
+    for run in found.runs:
+        named = set(protocol.load("paper").get(run.method, {})) & set(run.changed())
+        if protocol_of(run) == "mixed":
+            assert len(named) == 1, run.id
+            switched.setdefault(run.method, set()).update(named)
+    for method in ("online_kd", "self_kd"):
+        differ = {k for k, v in protocol.load("released")[method].items() if v != protocol.load("paper")[method][k]}
+        assert differ <= switched[method]
+
+
+BAD = [
+    ({"protocol": "papers"}, "'papers' is none of the protocols: paper, released"),
+    ({"method": "kd", "protocol": "paper"}, "'kd' is none of the methods"),
+    ({"method.soft_los": "kl"}, "online_kd has no setting 'soft_los'"),
+    ({"method.soft_loss": "KL"}, "online_kd.soft_loss is 'KL', but must be kl or kl_of_probabilities"),
+    ({"clock": "mine"}, "clock is 'mine', but must be learner or teacher"),
+    ({"interval": "max", "method.target": "before"}, r"target is before, but interval is max \(offline\): it needs"),
+    ({"interval": 0, "method.last_block": "dropped"}, r"last_block is dropped, but interval is 0.0 \(online\)"),
+    ({"interval": 0, "method.lead": "constant"}, "lead is constant, but interval is 0.0"),
+    (
+        {"method.lead": "constant", "method.target": "before"},
+        "lead is constant, but target is before: it needs target after",
+    ),
+    ({"method.spaced_from": 1, "method.last_block": "dropped"}, "spaced_from is 1.0, but last_block is dropped"),
+    ({"interval": 0, "clock": "teacher"}, "clock is teacher, but interval is 0.0"),
+    (
+        {"method": "self_kd", "initial_weights": "different"},
+        "initial_weights is different, but self_kd has one network",
+    ),
+    (
+        {"method": "self_kd", "interval": 0, "method.idle_heads": "drifting"},
+        "idle_heads is drifting, but interval is 0",
+    ),
+    ({"method": "self_kd", "method.target": "before"}, "self_kd has no setting 'target'"),
+]
+
+
+@pytest.mark.parametrize(("change", "complaint"), BAD, ids=[complaint for _, complaint in BAD])
+def test_bad_switches_are_refused_in_one_line(change, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        one(**{"method": "online_kd", "interval": 1.5} | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_protocols_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"online_kd": {"method.soft_loss": {"spaced": "kl_of_probabilities"}}})
+    )
+    grid = study(method="online_kd", interval=[0, 1.5], protocol="mine")
+    runs = [run for run in expand(grid, tmp_path).runs if run.method == "online_kd"]
+    assert [run.settings.get("method", {}) for run in runs] == [{}, {"soft_loss": "kl_of_probabilities"}]
+    assert [protocol_of(run, tmp_path) for run in runs] == ["mine", "mine"]
+    with pytest.raises(UserError, match="protocol mine says nothing of self_kd: it has online_kd"):
+        expand(study(method="self_kd", protocol="mine"), tmp_path)
+    for name, content, complaint in (
+        ("wrong", {"online_kd": {"method.soft": "kl"}}, "online_kd has no setting 'soft'"),
+        (
+            "kinds",
+            {"online_kd": {"clock": {"late": "teacher"}}},
+            "clock of online_kd depends on late: use online, spaced",
+        ),
+        ("flat", ["paper"], "not a mapping of methods"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(UserError, match=complaint):
+            expand(study(method="online_kd", protocol=name), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["paper", "released"])
+@pytest.mark.parametrize(
+    ("method", "interval"),
+    [("online_kd", 0), ("online_kd", 1.5), ("online_kd", "max"), ("self_kd", 0), ("self_kd", 1.0)],
+)
+def test_both_protocols_train_from_end_to_end(results, name, method, interval):
+    spec = from_flat(tiny(method=method, interval=interval).changed() | {"protocol": name, "epochs": 2})
+    run = json.loads((train(spec, results) / "run.json").read_text())
+    twice = method == "self_kd" and interval and name == "paper"  # on its own clock it makes twice the epochs
+    assert [entry["epoch"] for entry in run["losses"]][-1] == (4 if twice else 2)
+    assert protocol_of(spec) == name
+
+
+def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypatch):
+    spec = tiny(method="self_kd", interval=1.0, protocol="released", epochs=2)
+    whole = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    save, saves = keeper.checkpoint.save_state, []
+
+    def pull(*args, **kwargs):
+        save(*args, **kwargs)
+        saves.append(args[1])
+        if len(saves) == 12:  # in the plain steps after the first block
+            raise InterruptedError
+
+    monkeypatch.setattr(keeper.checkpoint, "save_state", pull)
+    with pytest.raises(InterruptedError):
+        train(spec, other, checkpoint_every=0)
+    assert checksum(train(spec, other, checkpoint_every=0)) == checksum(whole)
+
+
+def test_the_loop_of_training_names_no_switch():
+    words = (ROOT / "src" / "spaced_kd" / "train.py").read_text()
+    switches = {key.removeprefix("method.") for given in protocol.load("paper").values() for key in given}
+    values = {str(value) for given in protocol.load("released").values() for value in given.values()}
+    assert not [word for word in switches | values | {"protocol"} if word in words]
