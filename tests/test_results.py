@@ -80,6 +80,35 @@ def test_missing_run_and_missing_evaluation_are_said(study, folder, caplog):
     assert f"bim of {bare.id}" in caplog.text
 
 
+def test_costs_are_rows_as_far_as_they_were_measured(study, folder):
+    teacher, student = next((run.teacher_spec(), run) for run in study.runs if run.interval == 1.5)
+    for run, flops, states in (
+        (teacher, {"teacher": 300}, None),
+        (student, {"teacher": 0, "student": 400}, "stored"),
+    ):
+        path = folder / "runs" / run.id / "run.json"
+        described = {"wall_seconds": 2.5, "cpu_seconds": 2, "device_seconds": None, "teacher_states": states}
+        save(path, json.loads(path.read_text()) | described | {"training_flops": flops})
+    rows = results.collect(study, folder)
+    costs = {
+        run: group.set_index("metric")["value"].to_dict()
+        for run, group in rows[rows["evaluation"] == "cost"].groupby("run")
+    }
+    seconds = {"wall_seconds": 2.5, "cpu_seconds": 2.0}  # device and energy were not measured, which is not 0
+    assert costs == {
+        teacher.id: seconds | {"training_flops": 300.0, "training_flops_with_teacher": 300.0},
+        student.id: seconds | {"training_flops": 400.0, "training_flops_with_teacher": 700.0},
+    }
+
+
+def test_student_of_a_teacher_without_flops_has_no_cost_with_it(study, folder):
+    student = next(run for run in study.runs if run.interval == 1.5)
+    path = folder / "runs" / student.id / "run.json"
+    save(path, json.loads(path.read_text()) | {"training_flops": {"student": 4}, "teacher_states": "stored"})
+    rows = results.collect(study, folder)
+    assert set(rows[rows["evaluation"] == "cost"]["metric"]) == {"training_flops"}
+
+
 def test_complete_study_says_nothing(study, folder, caplog):
     assert "missing" not in set(results.collect(study, folder)["metric"])
     assert not caplog.text

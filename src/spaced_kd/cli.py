@@ -1,4 +1,4 @@
-"""The command line: `spaced-kd prepare | train | evaluate | collect | render | list`."""
+"""The command line: `spaced-kd prepare | train | evaluate | collect | render | claims | list`."""
 
 import argparse
 import json
@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
     render.add_argument("--images", type=Path, help="corrupted images, for the figure that shows them")
     render.add_argument("--output", type=Path, help="folder for tables/ and figures/ (that of the rows)")
+
+    judge = _command(commands, "claims", _claims, "judge the paper's claims by the rows of studies: a scorecard")
+    judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
+    judge.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims")
+    judge.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
+    judge.add_argument(
+        "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
+    )
 
     listing = _command(
         commands, "list", _list, "what exists: datasets, networks, methods, evaluations, tables, figures"
@@ -182,6 +190,17 @@ def _render(arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         for path in render.render(name, rows, arguments.output or arguments.rows[0].parent, images):
             print(f"wrote {path}")
+
+
+def _claims(arguments: argparse.Namespace) -> None:
+    from spaced_kd import claims, results
+    from spaced_kd.tables import scorecard
+
+    rows = results.join(*(results.read(path) for path in arguments.rows), results.reference(arguments.reference))
+    sheet = claims.load(arguments.claims, rows)
+    correct = results.correct_images(arguments.results) if arguments.images else None
+    verdicts = claims.judge(sheet, rows, correct=correct)
+    print(scorecard.lines(verdicts, rows).to_markdown(index=False, disable_numparse=True))
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -2,20 +2,24 @@
 
 import json
 import logging
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
+from spaced_kd import arrays
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, write_safely
-from spaced_kd.spec import RunSpec, Study, compare
+from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("source", "study", "run", "dataset", "network", "teacher", "method", "interval", "seed", "commit"),
+    *("source", "study", "run", "dataset", "network", "teacher", "method", "interval", "seed", "protocol", "commit"),
     *("evaluation", "metric", "value", "recipe", "selection", "epoch"),
     *("sigma", "draw", "probes", "stderr", "corruption", "severity", "epsilon", "steps"),
     *("table", "note"),  # of the paper's numbers
@@ -23,6 +27,8 @@ COLUMNS = (
 NUMBERS = ("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps")
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "method", "seed", "interval")  # what of a run is not in the column recipe
+SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
+COSTS = (*SECONDS, "energy_joules", "training_flops", "training_flops_with_teacher")
 
 
 def collect(study: Study, results: Path) -> DataFrame:
@@ -35,7 +41,7 @@ def collect(study: Study, results: Path) -> DataFrame:
     for run in study.runs:
         stored = _stored(run, Places(results).run(run))
         evaluated = _read_rows(results / study.name / "evaluations" / f"{run.id}.json")
-        found = stored["rows"] + evaluated if stored else []
+        found = stored["rows"] + _costs(run, stored["description"], results) + evaluated if stored else []
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
         found += [{"evaluation": name, "metric": "missing"} for name in absent]
@@ -62,6 +68,23 @@ def times(runs: list[dict[str, Any]]) -> DataFrame:
     lines = lines.reset_index().rename(columns={"count": "runs", "mean": "seconds each", "sum": "seconds in all"})
     total = {"network": "all", "runs": len(runs), "seconds in all": frame["seconds"].sum()}
     return pd.concat([lines, DataFrame([total])], ignore_index=True).fillna("")
+
+
+def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
+    """Run id -> whether its network is right on each test image after the last epoch, (N,); None where files lack."""
+    labels = cache(lambda path: arrays.read(path, remedy="prepare it again")[0]["test_labels"])
+
+    def correct(run: str) -> np.ndarray | None:
+        about = results / "runs" / run / "run.json"
+        if not about.exists():
+            return None
+        data = Places(results).data(from_words(_read_json(about, dict)["words"]))
+        if not data.exists():
+            return None
+        said, _ = arrays.read(about.with_name("predictions.safetensors"), remedy="train the run again")
+        return said["predictions"][-1] == labels(data)
+
+    return correct
 
 
 def reference(path: Path) -> DataFrame:
@@ -97,7 +120,7 @@ def read(path: Path) -> DataFrame:
 
 
 def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
-    """Commit and accuracy rows of a finished run; None for one that is not finished."""
+    """Commit, accuracy rows and description of a finished run; None for one that is not finished."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -114,7 +137,34 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     return {
         "commit": provenance["commit"] + ("-dirty" if provenance.get("dirty") else ""),
         "rows": rows,
+        "description": description,
     }
+
+
+def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dict[str, Any]]:
+    """Rows of what a run has cost, as far as it was measured: seconds, joules, floating-point operations of training.
+
+    `training_flops` are the run's own, over all who learnt in it. A student that read its teacher's stored states has
+    not trained it; `training_flops_with_teacher` adds the teacher's run: what the student costs on its own.
+    """
+    costs = {name: description.get(name) for name in (*SECONDS, "energy_joules")}
+    if flops := description.get("training_flops"):
+        costs["training_flops"] = own = sum(flops.values())
+        stored = description.get("teacher_states") == "stored"
+        teachers = _flops(run.teacher_spec(), results) if stored else 0
+        costs["training_flops_with_teacher"] = None if teachers is None else own + teachers
+    return [
+        {"evaluation": "cost", "metric": name, "value": float(value)}
+        for name, value in costs.items()
+        if value is not None
+    ]
+
+
+def _flops(run: RunSpec, results: Path) -> int | None:
+    """Training FLOPs of a finished run; None where they are not known."""
+    path = Places(results).run(run) / "run.json"
+    flops = _read_json(path, dict).get("training_flops") if path.exists() else None
+    return sum(flops.values()) if flops else None
 
 
 def _identity(study: Study, run: RunSpec) -> dict[str, Any]:
@@ -129,6 +179,7 @@ def _identity(study: Study, run: RunSpec) -> dict[str, Any]:
         "method": run.label("method"),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
         "seed": run.seed,
+        "protocol": protocol_of(run),
         "recipe": " ".join(f"{key}={value}" for key, value in recipe.items()),
     }
 

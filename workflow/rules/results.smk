@@ -28,6 +28,7 @@ rule table:
     input:
         rows=f"{HERE}/rows.csv",
         source=lambda wildcards: sources("tables", [wildcards.name]),
+        claims=lambda wildcards: "config/claims.yaml" if wildcards.name == "scorecard" else [],
         reference="config/reference.csv",
     output:
         expand(

@@ -1,0 +1,117 @@
+"""The paper's claims, and what our runs say of each.
+
+Ours is the difference seed by seed: mean ± standard deviation over seeds (number of seeds), and in brackets the
+interval of the mean; of a ratio it is the change in percent. Intervals are paired t intervals over seeds, adjusted
+after Holm over the claims of one place in the paper: their 5 % is the error of all of them together. A claim "greater"
+is supported if the interval lies above 0, and contradicted if it lies below 0, or contains 0 and lies below the margin.
+A claim "equivalent" is supported if two one-sided tests place the difference within the margin; its interval has the
+level of both. Resolution is the smallest difference that so many seeds would have shown with a power of 80 %, and the
+number of seeds that would settle an inconclusive claim if mean and deviation stay. A small setting decides no row of
+the paper; it stands beside it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pandas import DataFrame
+
+from spaced_kd.cells import NOTHING
+from spaced_kd.claims import PATH, Claim, Verdict, judge, load, paper_range, paper_statistic
+
+COLUMNS = ("claim", "place", "paper", "ours", "setting", "verdict", "resolution")
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each claim and setting with runs; the rows of the paper without any share a line."""
+    return lines(judge(load(PATH, rows), rows), rows)
+
+
+def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
+    """Verdicts as a table of text; `rows` have the paper's numbers."""
+    of_claim: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        of_claim.setdefault(verdict.claim.id, []).append(verdict)
+    found = []
+    for group in of_claim.values():
+        absent = [verdict for verdict in group if verdict.verdict == "not run" and not verdict.expected]
+        found += [_line(verdict, rows) for verdict in group if verdict not in absent]
+        if absent:
+            found.append(_absent(absent, rows))
+    return DataFrame(found, columns=list(COLUMNS))
+
+
+def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:
+    claim = verdict.claim
+    paper = _paper(claim, rows) if verdict.paper is None or claim.of else _number(verdict.paper, claim.unit)
+    where = "" if verdict.own or claim.of else "small setting: "
+    return {
+        "claim": _sentence(claim),
+        "place": claim.place,
+        "paper": paper,
+        "ours": _ours(verdict),
+        "setting": where + verdict.setting.name if verdict.setting else "all rows",
+        "verdict": ": ".join(filter(None, [verdict.verdict, verdict.reason])),
+        "resolution": _resolution(verdict),
+    }
+
+
+def _absent(verdicts: Sequence[Verdict], rows: DataFrame) -> dict[str, str]:
+    """One line for all rows of a claim that have not been run."""
+    first = verdicts[0]
+    claim = first.claim
+    several = f"{len(verdicts)} rows of {claim.place}"
+    setting = NOTHING if not first.setting else several if len(verdicts) > 1 else first.setting.name
+    return {
+        "claim": _sentence(claim),
+        "place": claim.place,
+        "paper": _paper(claim, rows, verdicts),
+        "ours": NOTHING,
+        "setting": setting,
+        "verdict": f"not run: {'needs ' if claim.needs else ''}{first.reason}{', and so on' * (len(verdicts) > 1)}",
+        "resolution": NOTHING,
+    }
+
+
+def _sentence(claim: Claim) -> str:
+    return f"{claim.sentence} ({claim.kind}, margin {claim.margin:g} {claim.unit})"
+
+
+def _paper(claim: Claim, rows: DataFrame, verdicts: Sequence[Verdict] = ()) -> str:
+    """The paper's own numbers: of the rows in question, or of all rows of the claim."""
+    values = [verdict.paper for verdict in verdicts if verdict.paper is not None] or paper_range(claim, rows)
+    if not values:
+        return "not available"
+    ends = [_number(value, claim.unit) for value in (min(values), max(values))]
+    text = " to ".join(dict.fromkeys(ends))
+    if claim.of:
+        return f"{text}; from its tables {_number(paper_statistic(claim, rows), claim.unit)}"
+    return f"{text} ({len(values)} rows)" if len(values) > 1 else text
+
+
+def _ours(verdict: Verdict) -> str:
+    """E.g. "+1.00 ± 0.50 (3), [-0.24, +2.24]"."""
+    if verdict.mean is None:
+        return NOTHING
+    unit = verdict.claim.unit
+    count = f"{verdict.seeds}" if verdict.seeds == verdict.expected else f"{verdict.seeds} of {verdict.expected} seeds"
+    parts = [_number(verdict.mean, unit) + (f" ± {verdict.sd:.2f}" if verdict.sd is not None else "") + f" ({count})"]
+    if verdict.interval:
+        parts.append(f"[{', '.join(_number(limit, unit) for limit in verdict.interval)}]")
+    if verdict.images:
+        parts.append(f"other test images alone [{', '.join(_number(limit, unit) for limit in verdict.images)}]")
+    if verdict.mcnemar is not None:
+        parts.append(f"McNemar p = {verdict.mcnemar:.2g}")
+    return ", ".join(parts)
+
+
+def _resolution(verdict: Verdict) -> str:
+    if verdict.detectable is None:
+        return NOTHING
+    parts = [_number(verdict.detectable, verdict.claim.unit).lstrip("+")]
+    if verdict.verdict == "inconclusive":
+        parts.append(f"{verdict.needed} seeds would settle it" if verdict.needed else "no number of seeds up to 10,000")
+    return "; ".join(parts)
+
+
+def _number(value: float, unit: str) -> str:
+    """With sign; a percentage says so."""
+    return f"{value:+.1f} %" if unit == "%" else f"{value:+.2f}"

@@ -1,0 +1,416 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from spaced_kd import catalog, claims, results, statistics
+from spaced_kd.errors import UserError
+from spaced_kd.tables import scorecard
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"dataset": "digits", "network": "resnet_mini", "teacher": "resnet_mini", "recipe": "epochs=12 lr=0.02"}
+OWN = {"dataset": "cifar100", "network": "resnet18", "teacher": "resnet18", "recipe": "eval_every=5"}
+LAST = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return results.reference(ROOT / "config" / "reference.csv")
+
+
+@pytest.fixture(scope="module")
+def sheet(paper):
+    return claims.load(ROOT / "config" / "claims.yaml", paper)
+
+
+def runs(method, interval, values, place=SMALL, **measured):
+    """Rows of an arm: values by seed, None where a run is missing."""
+    rows = []
+    for seed, value in values.items():
+        row = {"source": "ours", "study": "s", "run": f"{method}-{interval}-{seed}", "seed": seed, **place}
+        row |= LAST | {"method": method, "interval": interval} | measured
+        rows.append(row | ({"value": value} if value is not None else {"metric": "missing"}))
+    return results.join(pd.DataFrame(rows))
+
+
+def pair(differences, before="0", after="1.5", method="online_kd", **more):
+    """Two arms whose differences by seed are given."""
+    seeds = dict(enumerate(differences))
+    base = {seed: 70 + 3 * np.sin(seed) for seed in seeds}
+    shifted = {seed: None if d is None else base[seed] + d for seed, d in seeds.items()}
+    return results.join(runs(method, before, base, **more), runs(method, after, shifted, **more))
+
+
+def judged(sheet, paper, *frames, claim="spaced_beats_online", **more):
+    """Verdicts of a claim on rows."""
+    verdicts = claims.judge(sheet, results.join(*frames, paper), **more)
+    return [verdict for verdict in verdicts if verdict.claim.id == claim]
+
+
+def small(*args, **more):
+    """The one verdict in a small setting."""
+    (verdict,) = [verdict for verdict in judged(*args, **more) if not verdict.own]
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([1.0, 1.2, 0.9, 1.1], "supported"),
+        ([-1.0, -1.2, -0.9, -1.1], "contradicted"),
+        ([0.05, -0.05, 0.1, -0.1], "contradicted"),  # no gain of the size that would count
+        ([0.1, 0.2, 0.12, 0.15], "supported"),  # below the margin, and above 0
+        ([2.0, -1.0, 0.5, 1.5], "inconclusive"),
+    ],
+)
+def test_greater(sheet, paper, differences, verdict):
+    found = small(sheet, paper, pair(differences))
+    assert found.verdict == verdict
+    assert found.interval == pytest.approx(statistics.paired_interval(differences))
+    assert (found.seeds, found.mean) == (4, pytest.approx(np.mean(differences)))
+    assert (found.needed is None) == (verdict != "inconclusive")
+
+
+def test_inconclusive_says_how_many_seeds_would_settle_it(sheet, paper):
+    found = small(sheet, paper, pair([2.0, -1.0, 0.5, 1.5]))
+    mean, s = 0.75, np.std([2.0, -1.0, 0.5, 1.5], ddof=1)
+    assert found.needed == statistics.needed(mean, s) > 4
+    assert found.detectable == pytest.approx(statistics.detectable(s, 4))
+    # if the gain is about 0, more seeds would rather show that it is below the margin
+    near = small(sheet, paper, pair([2.0, -2.0, 1.0, -0.9]))
+    assert near.needed == statistics.needed(0.5 - 0.025, np.std([2.0, -2.0, 1.0, -0.9], ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [([0.05, -0.05, 0.1, 0.0], "supported"), ([3.0, 3.1, 2.9, 3.2], "contradicted"), ([1, -1, 0.5, 0], "inconclusive")],
+)
+def test_equivalent(sheet, paper, differences, verdict):
+    found = small(sheet, paper, pair(differences, "1.5", "0.5"), claim="insensitive.spaced_0.5.spaced")
+    assert found.verdict == verdict
+    assert (found.needed is None) == (verdict != "inconclusive")
+
+
+def test_claims_of_one_table_are_adjusted_together(sheet, paper):
+    clear, weak = [1.0, 1.2, 0.9, 1.1], [0.6, 0.2, 0.9, 0.5]
+    base = dict.fromkeys(range(4), 70.0)
+    rows = [runs("online_kd", "1.5", base)]
+    for interval, differences in (("0.5", clear), ("1", weak), ("2", weak)):
+        rows.append(runs("online_kd", interval, {seed: 70 - d for seed, d in enumerate(differences)}))
+    found = {
+        verdict.claim.id: verdict
+        for verdict in claims.judge(sheet, results.join(*rows, paper))
+        if verdict.claim.place == "Tab. 6" and not verdict.own
+    }
+    assert len(found) == 6  # best of three, and three equivalences
+    first, second = (found[f"best_interval.spaced.spaced_{name}"] for name in ("0.5", "1"))
+    p = [*(statistics.paired_test(d) for d in (clear, weak, weak))]
+    p += [statistics.equivalence_test(d, 0.5) for d in (clear, weak, weak)]
+    family = statistics.holm(p)
+    assert (first.p, second.p) == pytest.approx(tuple(family.p[:2]))
+    assert first.interval == pytest.approx(statistics.paired_interval(clear, family.levels[0]))
+    assert statistics.paired_test(weak) < 0.05 < second.p  # alone it would have been found
+    assert (first.verdict, second.verdict) == ("supported", "inconclusive")
+
+
+def test_a_study_joined_later_leaves_other_verdicts_alone(sheet, paper):
+    alone = small(sheet, paper, pair([0.6, 0.1, 0.9, 0.5]))
+    elsewhere = pair([0.6, -0.2, 0.9, 0.4], place=SMALL | {"recipe": "epochs=3"})
+    first, _ = (each for each in judged(sheet, paper, pair([0.6, 0.1, 0.9, 0.5]), elsewhere) if not each.own)
+    assert first == alone
+
+
+def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
+    rows = [pair([1.0, 1.2, 0.9], place=place) for place in (OWN, OWN | {"recipe": "epochs=10"}, SMALL)]
+    verdicts = judged(sheet, paper, *rows)
+    own = [verdict for verdict in verdicts if verdict.own]
+    assert len(own) == 14  # rows of Tab. 1
+    assert [verdict.verdict for verdict in own] == ["supported"] + 13 * ["not run"]
+    assert (own[0].setting.dataset, own[0].paper) == ("cifar100", 1.38)
+    assert "run online_kd 1.5 and online_kd 0 on cifar100 with resnet50" in own[1].reason
+    beside = [verdict for verdict in verdicts if not verdict.own]
+    assert [verdict.setting.name for verdict in beside] == [
+        "cifar100, resnet18, epochs=10",
+        "digits, resnet_mini, epochs=12 lr=0.02",
+    ]
+    assert all(verdict.paper is None for verdict in beside)
+
+
+def test_recipe_of_transformers_is_the_papers(sheet, paper):
+    words = "epochs=300 lr=0.0005 lr_schedule=cosine min_lr=5e-06 optimizer=adamw warmup_epochs=20.0 weight_decay=0.05"
+    place = {"dataset": "cifar100", "network": "deit_tiny", "teacher": "deit_tiny"}
+    assert any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": words})))
+    assert not any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": ""})))
+
+
+def test_other_settings_of_a_method_are_settings_of_their_own(sheet, paper):
+    rows = [
+        pair([1.0, 1.2, 0.9], method=f"online_kd[{words}]", place=OWN) for words in ("alpha=0.5", "alpha=0.5,beta=0.0")
+    ]
+    verdicts = [verdict for verdict in judged(sheet, paper, *rows) if verdict.seeds]
+    assert [(verdict.own, verdict.setting.shared) for verdict in verdicts] == [
+        (False, "alpha=0.5"),
+        (False, "alpha=0.5,beta=0.0"),
+    ]
+
+
+def test_other_teachers_are_a_claim_of_their_own(sheet, paper):
+    rows = pair([1.0, 1.2, 0.9], place=OWN | {"teacher": "resnet50"})
+    (found,) = [v for v in judged(sheet, paper, rows, claim="other_teachers") if v.seeds]
+    assert (found.own, found.paper, found.verdict) == (True, 1.31, "supported")
+    assert not any(verdict.seeds for verdict in judged(sheet, paper, rows))
+
+
+def test_one_seed_has_no_verdict_but_a_remark(sheet, paper):
+    right = {"online_kd-0-0": np.arange(100) < 60, "online_kd-1.5-0": np.arange(100) < 70}
+    found = small(sheet, paper, pair([10.0]), correct=right.get)
+    assert (found.verdict, found.reason) == ("no verdict", "one seed has no interval")
+    assert (found.interval, found.detectable) == (None, None)
+    assert found.mcnemar == pytest.approx(2 / 2**10)
+    assert found.images.low < 10 < found.images.high
+
+
+def test_bootstrap_over_images_stands_beside_the_interval(sheet, paper):
+    rng = np.random.default_rng(0)
+    found = small(sheet, paper, pair([1.0, 1.2]), correct=lambda run: rng.random(50) < 0.5)
+    assert found.interval is not None
+    assert found.images is not None
+    assert found.mcnemar is None
+    assert small(sheet, paper, pair([1.0, 1.2]), correct=lambda run: None).images is None
+
+
+def test_missing_seeds_are_left_out_and_said(sheet, paper):
+    found = small(sheet, paper, pair([1.0, None, 1.1]))
+    assert (found.seeds, found.expected) == (2, 3)
+    assert "(2 of 3 seeds)" in scorecard.lines([found], paper)["ours"].item()
+    nothing = small(sheet, paper, pair([None, None]))
+    assert nothing.verdict == "not run"
+    assert "no finished pair" in nothing.reason
+
+
+def test_more_seeds_of_one_arm_are_no_harm(sheet, paper):
+    rows = results.join(pair([1.0, 1.2, 1.1]), runs("online_kd", "0", {7: 50.0}))
+    assert small(sheet, paper, rows).seeds == 3
+
+
+def test_unpaired_seeds_are_refused_by_name(sheet, paper):
+    rows = [runs("online_kd", "0", {0: 70.0, 1: 71.0}), runs("online_kd", "1.5", {1: 72.0, 2: 73.0})]
+    message = "spaced_beats_online in digits, resnet_mini.*Spaced KD, s = 1.5 has seed 2, which online KD lacks"
+    with pytest.raises(UserError, match=message):
+        judged(sheet, paper, *rows)
+
+
+def test_two_values_for_one_seed_are_refused(sheet, paper):
+    twice = runs("online_kd", "0", {0: 50.0}).assign(run="other")
+    with pytest.raises(UserError, match="several values for one seed, from online_kd-0-0, other"):
+        judged(sheet, paper, pair([1.0, 1.1]), twice)
+    shared = pair([1.0, 1.2]).assign(study="another")  # of the same runs, which two studies share
+    assert small(sheet, paper, pair([1.0, 1.2]), shared).seeds == 2
+
+
+def test_arms_measured_differently_are_refused(sheet, paper):
+    attack = {"evaluation": "bim", "selection": "", "steps": 10}
+    rows = [
+        runs("online_kd", "0", {0: 30.0, 1: 31.0}, **attack, epsilon=3.0),
+        runs("online_kd", "1.5", {0: 30.0, 1: 31.0}, **attack, epsilon=1.0),
+    ]
+    with pytest.raises(UserError, match=r"attack in digits.*are measured under different settings"):
+        judged(sheet, paper, *rows)
+
+
+def test_loss_under_noise_is_a_ratio_of_rises(sheet, paper):
+    def noise(interval, sigma, values):
+        where = {"evaluation": "weight_noise", "metric": "loss", "selection": "", "sigma": sigma, "draw": 1}
+        return runs("online_kd", interval, dict(enumerate(values)), **where)
+
+    rows = [noise("0", 0.0, [1, 1, 1]), noise("0", 0.1, [2.9, 3.1, 3.0])]
+    rows += [noise("1.5", 0.0, [0.5, 0.5, 0.5]), noise("1.5", 0.1, [1.5, 1.5, 1.5])]
+    found = small(sheet, paper, *rows, claim="loss_under_noise")
+    assert found.verdict == "supported"
+    assert found.mean == pytest.approx(100 * ((1.9 * 2.1 * 2.0) ** (1 / 3) - 1))  # rises by 2, and by 1
+    assert found.interval.low < found.mean < found.interval.high
+
+
+def test_a_ratio_needs_numbers_above_zero(sheet, paper):
+    trace = {"evaluation": "hessian_trace", "metric": "trace", "selection": "", "probes": 10}
+    rows = [runs("online_kd", "0", {0: 5.0, 1: 6.0}, **trace), runs("online_kd", "1.5", {0: -1.0, 1: 4.0}, **trace)]
+    found = small(sheet, paper, *rows, claim="flatter_minimum")
+    assert found.verdict == "no verdict"
+    assert "not above 0" in found.reason
+
+
+def test_flops_are_counted_and_decide_with_one_seed(sheet, paper):
+    cost = {"evaluation": "cost", "metric": "training_flops_with_teacher", "selection": ""}
+    same = [runs("online_kd", interval, {0: 1e12}, **cost) for interval in ("0", "1.5")]
+    assert small(sheet, paper, *same, claim="same_cost").verdict == "supported"
+    twice = [runs("self_kd", interval, {0: flops}, **cost) for interval, flops in (("0", 1e12), ("4", 2e12))]
+    found = small(sheet, paper, *twice, claim="same_cost_self")
+    assert (found.verdict, found.mean) == ("contradicted", pytest.approx(100))
+
+
+def test_equal_differences_tell_nothing_of_their_spread(sheet, paper):
+    base = {0: 70.0, 1: 71.0}
+    rows = [runs("online_kd", "0", base), runs("online_kd", "1.5", {seed: v + 1 for seed, v in base.items()})]
+    assert small(sheet, paper, *rows).verdict == "no verdict"
+
+
+def test_average_gain_needs_all_rows(sheet, paper):
+    (found,) = judged(sheet, paper, pair([1.0, 1.2], place=OWN), claim="average_gain")
+    assert (found.verdict, found.reason) == ("not run", "1 of the 24 rows of Tab. 1 and Tab. 2 are there")
+    assert found.paper == 2.14
+    rows, rng = [], np.random.default_rng(0)
+    for claim in sheet.claims[:2]:
+        for row in claim.rows:
+            words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.network].items())
+            gains = 2.14 + 0.1 * rng.standard_normal(3)
+            method, after = claim.after
+            rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": words}))
+    (found,) = judged(sheet, paper, *rows, claim="average_gain")
+    assert (found.verdict, found.seeds) == ("supported", 3)
+    (extreme,) = judged(sheet, paper, *rows, claim="largest_gain")
+    assert extreme.verdict == "no verdict"
+    assert extreme.mean > found.mean
+
+
+def test_every_claim_has_a_verdict_without_any_run(sheet, paper):
+    verdicts = claims.judge(sheet, paper)
+    assert {verdict.verdict for verdict in verdicts} == {"not run"}
+    assert {verdict.claim.id for verdict in verdicts} == {claim.id for claim in sheet.claims}
+    assert all(verdict.reason for verdict in verdicts)
+
+
+def test_the_papers_own_numbers_are_looked_up(sheet, paper):
+    known = {claim.id: claim for claim in sheet.claims}
+    gains = claims.paper_range(known["spaced_beats_online"], paper)
+    assert (len(gains), min(gains), max(gains)) == (14, 1.19, 2.65)
+    assert claims.paper_statistic(known["average_gain"], paper) == pytest.approx(2.32, abs=0.005)
+    assert "2.14 points" in known["average_gain"].sentence
+    deltas = paper[(paper["table"] == "tab11") & (paper["metric"] == "delta") & (paper["network"] == "resnet18")]
+    assert claims.paper_range(known["strong_corruptions"], paper)[0] == pytest.approx(deltas["value"].mean())
+
+
+def test_about_forty_claims(sheet):
+    """A row of Tab. 1 or Tab. 2 is a claim of its own; in other tables it is a setting."""
+    rows = sum(len(claim.rows) for claim in sheet.claims if claim.place in ("Tab. 1", "Tab. 2"))
+    assert rows == 24
+    assert len(sheet.claims) - 2 + rows >= 40
+    assert len({claim.id for claim in sheet.claims}) == len(sheet.claims)
+    for claim in sheet.claims:
+        assert claim.after is None or claim.after.method.partition("[")[0] in catalog.names("methods")
+
+
+def test_scorecard(paper, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    rows = results.join(pair([1.0, 1.2, 0.9, 1.1]), pair([1.0, 1.3, 0.9], place=OWN), paper)
+    table = scorecard.table(rows)
+    assert tuple(table) == scorecard.COLUMNS
+    own, beside, absent = (line for _, line in table[table["place"] == "Tab. 1"].iterrows())
+    assert (own["paper"], own["setting"], own["verdict"]) == ("+1.38", "cifar100, resnet18", "supported")
+    assert own["ours"].startswith("+1.07 ± 0.21 (3), [+0.55, +1.58]")
+    assert beside["setting"] == "small setting: digits, resnet_mini, epochs=12 lr=0.02"
+    assert (absent["setting"], absent["ours"]) == ("13 rows of Tab. 1", "–")
+    average = table[table["claim"].str.contains("on average")].iloc[0]
+    assert average["paper"] == "+2.14; from its tables +2.32"
+    assert table.map(lambda text: isinstance(text, str) and bool(text)).all(axis=None)
+
+
+def test_cost_table(paper):
+    def cost(metric, values, interval="0", method="online_kd"):
+        return runs(method, interval, values, evaluation="cost", metric=metric, selection="")
+
+    baseline = runs("baseline", "", {0: 90.0, 1: 91.0})
+    flops = "training_flops_with_teacher"
+    rows = [
+        baseline,
+        pair([1.0, 1.2]),
+        cost(flops, {0: 1e12, 1: 1e12}, "", "baseline"),
+        cost(flops, {0: 3e12, 1: 3e12}),
+    ]
+    table = catalog.find("tables", "cost")(results.join(*rows, cost("wall_seconds", {0: 10.0, 1: 12.0}), paper))
+    online = table.set_index("method").loc["online KD"]
+    assert list(online[["training FLOPs (10¹²)", "ratio", "wall seconds", "energy (kJ)"]]) == [
+        *("3", "3", "11.0 ± 1.4 (2)", "not measured")
+    ]
+    assert table.set_index("method").loc["Spaced KD, s = 1.5", "ratio"] == "–"
+    with pytest.raises(UserError, match="collect the study again"):
+        catalog.find("tables", "cost")(results.join(baseline, paper))
+
+
+GOOD = {
+    "recipes": {"resnet18": {}},
+    "arms": {"a": {"method": "online_kd", "interval": 0}, "b": {"method": "online_kd", "interval": 1.5}},
+    "measures": {"m": {"evaluation": "accuracy", "metric": "accuracy"}},
+    "claims": {
+        "c": {
+            **{"sentence": "S", "place": "Tab. 1", "kind": "greater", "margin": "0.5 pp"},
+            **{"after": "b", "before": "a", "measure": "m", "paper": "tab01", "rows": {"cifar100": ["resnet18"]}},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("extra", 1, "the file has no key 'extra': it has arms, claims, measures, recipes"),
+        ("claims.c.colour", 1, "claim c: it has no key 'colour': it has after, before"),
+        ("claims.c.sentence", None, "claim c: it has no sentence: add it"),
+        ("claims.c.kind", "less", "claim c: kind 'less' does not exist: there is greater, equivalent"),
+        ("claims.c.margin", "0.5", "claim c: margin is '0.5', but must be a positive number with unit pp or %"),
+        ("claims.c.margin", "-1 pp", "claim c: margin is '-1 pp'"),
+        ("claims.c.paper", "tab99", "claim c: paper 'tab99' does not exist: there is tab01, tab02"),
+        ("claims.c.after", "z", "claim c: arm 'z' does not exist: there is a, b"),
+        ("claims.c.measure", "z", "claim c: measure 'z' does not exist: there is m"),
+        ("claims.c.rows", {"cifar100": ["resnet19"]}, "claim c: rows: network 'resnet19' does not exist: .* resnet18"),
+        ("claims.c.rows", {"cifar10": ["resnet18"]}, "claim c: rows: tab01 has no row of cifar10 with resnet18"),
+        ("arms.a.method", "online", "arm a: 'online' is none of the methods: baseline, online_kd"),
+        ("arms.a.method", {"online_kd": {"gamma": 1}}, "arm a: online_kd has no setting 'gamma'"),
+        ("arms.a.interval", -1, "arm a: interval is -1, but must not be negative"),
+        ("measures.m.metric", "loss", "measure m: metric 'loss' does not exist: there is accuracy"),
+        ("measures.m.evaluation", "speed", "measure m: evaluation 'speed' does not exist: .*bim"),
+        ("measures.m.keep", {"size": 1}, "measure m: keep 'size' does not exist: there is source, study"),
+        ("recipes.resnet18", {"speed": 1}, "recipe of resnet18: unknown key 'speed'"),
+        ("claims.c", 3, "claim c: it is 3, but must be a mapping"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(place, value, message, tmp_path, paper):
+    content = yaml.safe_load(yaml.safe_dump(GOOD))
+    *path, last = place.split(".")
+    section = content
+    for key in path:
+        section = section[key]
+    section[last] = value
+    if value is None:
+        del section[last]
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=message) as error:
+        claims.load(file, paper)
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_good_file_and_an_absent_one(tmp_path, paper):
+    file = tmp_path / "claims.yaml"
+    with pytest.raises(UserError, match=r"claims\.yaml: No such file"):
+        claims.load(file, paper)
+    file.write_text("a: [")
+    with pytest.raises(UserError, match="not YAML"):
+        claims.load(file, paper)
+    file.write_text(yaml.safe_dump(GOOD))
+    assert [claim.id for claim in claims.load(file, paper).claims] == ["c"]
+
+
+def test_summary_names_claims_and_a_number_that_exist(tmp_path, paper):
+    file = tmp_path / "claims.yaml"
+    summary = {"sentence": "S", "place": "Sec. 1", "kind": "equivalent", "margin": "1 pp", "statistic": "mean"}
+    for more, message in (
+        ({"of": "d", "states": {"metric": "delta_mean"}}, "claim s: of 'd' does not exist: there is c"),
+        ({"of": "c", "states": {"metric": "delta"}}, "claim s: states: the paper's text has 0 numbers with"),
+    ):
+        content = GOOD | {"claims": GOOD["claims"] | {"s": summary | more}}
+        file.write_text(yaml.safe_dump(content, sort_keys=False))
+        with pytest.raises(UserError, match=message):
+            claims.load(file, paper)
