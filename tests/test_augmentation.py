@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from spaced_kd.augmentation import random_crop, random_rotation, rotate
-from spaced_kd.batches import Batches
+from spaced_kd.batches import Batch, Batches
 from spaced_kd.data import Data
 from spaced_kd.seeding import generator
 
@@ -102,8 +102,10 @@ def crop(images: torch.Tensor, draws: np.random.Generator) -> torch.Tensor:
     return random_crop(images, draws, padding=2, flip=True)
 
 
-def same(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+def same(a: Batch, b: Batch) -> bool:
+    """Whether images, a further view of them, labels and ids agree to the bit."""
+    tensors = [(batch.images, batch.view(1), batch.labels, batch.ids) for batch in (a, b)]
+    return all(torch.equal(one, other) for one, other in zip(*tensors, strict=True))
 
 
 def test_batch_alone_equals_the_batch_in_a_stream(data):
