@@ -85,7 +85,7 @@ def layout(
     arms = [arm for column in columns for arm in _arms(column)]
     asked = ours(rows, arms, keep["evaluation"])
     found = where(asked, **keep)
-    if (asked.groupby(["dataset", "network"])["recipe"].nunique() > 1).any():
+    if several_recipes(asked):
         keys = (*keys, "recipe")
     # a missing evaluation does not say of which settings, so it makes a line only where lines are runs
     placed = asked if set(keys) <= set(RUN_KEYS) else found
@@ -106,6 +106,11 @@ def layout(
             values = _at(paper, head)
             lines.append(head | {"source": "paper"} | {c.name: _paper_cell(c, values, style) for c in columns})
     return DataFrame(lines, columns=[*keys, "source", *(c.name for c in columns)]).fillna(NOTHING)
+
+
+def several_recipes(rows: DataFrame) -> bool:
+    """Whether some network was trained on some dataset by more than one recipe, so that it must be told which."""
+    return bool((rows.groupby(["dataset", "network"])["recipe"].nunique() > 1).any())
 
 
 def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str) -> DataFrame:

@@ -101,5 +101,6 @@ def shown(wildcards):
 def titled(wildcards):
     """Name and short title of a table or figure in the report, whose menu grows with it."""
     kind = "tables" if wildcards.name in catalog.names("tables") else "figures"
-    title = catalog.plugin(kind, wildcards.name).summary.partition(": ")[2].rstrip(".")
+    summary = catalog.plugin(kind, wildcards.name).summary.rstrip(".")
+    title = summary.partition(": ")[2] or summary
     return {"name": wildcards.name, "title": textwrap.shorten(title, 45, placeholder=" …")}

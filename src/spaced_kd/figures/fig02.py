@@ -13,7 +13,20 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import OFFLINE, ONLINE, SPACED, WITHOUT, Arm, by_seed, ours, present, require, seeds, where
+from spaced_kd.cells import (
+    OFFLINE,
+    ONLINE,
+    SPACED,
+    WITHOUT,
+    Arm,
+    by_seed,
+    ours,
+    present,
+    require,
+    seeds,
+    several_recipes,
+    where,
+)
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side
@@ -31,7 +44,7 @@ def figure(rows: DataFrame) -> Figure:
     drawing, grid = style.panels(-(-len(groups) // across), across)
     for axes in grid.flat[len(groups) :]:
         axes.remove()
-    recipes = len({group["recipe"].iloc[0] for group in groups}) > 1
+    recipes = several_recipes(asked)
     for axes, group in zip(grid.flat, groups, strict=False):
         dataset, network, recipe = group[PLACE].iloc[0]
         paper = where(rows, source="paper", table="tab06", dataset=dataset, network=network)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, seeds, where
+from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, seeds, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
@@ -22,7 +22,7 @@ def figure(rows: DataFrame) -> Figure:
     asked = ours(rows, present(rows), "weight_noise")
     require(asked, "fig04", [ONLINE, SPACED], {"evaluation": "weight_noise"})
     groups = [group for _, group in asked.groupby(PLACE, sort=False)]
-    recipes = asked["recipe"].nunique() > 1
+    recipes = several_recipes(asked)
     drawing, grid = style.panels(len(METRICS), len(groups), sharex="col")
     looks = style.looks(present(asked))
     for column, group in zip(grid.T, groups, strict=True):

@@ -9,7 +9,7 @@ measured, and not 0.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import NOTHING, WITHOUT, by_seed, ours, present, seeds, summary, where
+from spaced_kd.cells import NOTHING, WITHOUT, by_seed, ours, present, seeds, several_recipes, summary, where
 from spaced_kd.errors import UserError
 
 FLOPS = "training_flops_with_teacher"
@@ -21,7 +21,7 @@ MEASURED = {
 
 
 def table(rows: DataFrame) -> DataFrame:
-    """A line for each dataset, network, recipe and method."""
+    """A line for each dataset, network and method, and for each recipe where there are several."""
     arms = present(where(rows, source="ours"))
     costs, accuracies = ours(rows, arms, "cost"), ours(rows, arms, "accuracy")
     if costs.empty:
@@ -42,7 +42,8 @@ def table(rows: DataFrame) -> DataFrame:
                 values = by_seed(where(cost, metric=metric), arm) / unit
                 line[name] = summary(values, expected, ".1f") if len(values) else "not measured"
             lines.append(line)
-    return DataFrame(lines).replace({"recipe": {"": NOTHING}})
+    table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
+    return table if several_recipes(accuracies) else table.drop(columns="recipe")
 
 
 def _counted(value: float) -> str:
