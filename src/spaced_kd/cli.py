@@ -193,14 +193,14 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
-    from spaced_kd import claims, results
+    from spaced_kd import claims_file, results, verdicts
     from spaced_kd.tables import scorecard
 
     rows = results.join(*(results.read(path) for path in arguments.rows), results.reference(arguments.reference))
-    sheet = claims.load(arguments.claims, rows)
+    sheet = claims_file.load(arguments.claims, rows)
     correct = results.correct_images(arguments.results) if arguments.images else None
-    verdicts = claims.judge(sheet, rows, correct=correct)
-    print(scorecard.lines(verdicts, rows).to_markdown(index=False, disable_numparse=True))
+    judged = verdicts.judge(sheet, rows, correct=correct)
+    print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
 
 
 def _list(arguments: argparse.Namespace) -> None:
