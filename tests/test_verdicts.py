@@ -255,6 +255,23 @@ def test_equal_differences_tell_nothing_of_their_spread(sheet, paper):
     assert small(sheet, paper, *rows).verdict == "no verdict"
 
 
+def test_an_arm_of_more_epochs_is_compared_in_the_setting_of_the_other(sheet, paper):
+    spaced = runs("self_kd", "4", {0: 71.0, 1: 72.2, 2: 71.1}, place=SMALL | {"recipe": "epochs=12 lr=0.02"})
+    longer = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2}, place=SMALL | {"recipe": "epochs=24 lr=0.02"})
+    found = small(sheet, paper, spaced, longer, claim="spaced_self_at_equal_steps")
+    assert (found.setting.recipe, found.seeds, found.mean) == ("epochs=12 lr=0.02", 3, pytest.approx(3.1 / 3))
+    assert "self KD, epochs=x2" in found.claim.sentence
+    assert not any(v.seeds for v in judged(sheet, paper, spaced, longer, claim="spaced_self_beats_self"))
+    shorter = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2})
+    (none,) = judged(sheet, paper, spaced, shorter, claim="spaced_self_at_equal_steps")
+    assert (none.verdict, none.reason) == ("not run", "run self_kd 4 and self_kd 0 epochs=x2")
+
+
+def test_runs_that_draw_order_alone_anew_are_no_setting(sheet, paper):
+    drawn = pair([1.0, 1.2, 1.1], place=SMALL | {"recipe": "epochs=12 lr=0.02 order_seed=3"})
+    assert not any(verdict.seeds for verdict in judged(sheet, paper, drawn))
+
+
 def test_average_gain_needs_all_rows(sheet, paper):
     (found,) = judged(sheet, paper, pair([1.0, 1.2], place=OWN), claim="average_gain")
     assert (found.verdict, found.reason) == ("not run", "1 of the 24 rows of Tab. 1 and Tab. 2 are there")
@@ -264,7 +281,7 @@ def test_average_gain_needs_all_rows(sheet, paper):
         for row in claim.rows:
             words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.network].items())
             gains = 2.14 + 0.1 * rng.standard_normal(3)
-            method, after = claim.after
+            method, after, _ = claim.after
             rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": words}))
     (found,) = judged(sheet, paper, *rows, claim="average_gain")
     assert (found.verdict, found.seeds) == ("supported", 3)

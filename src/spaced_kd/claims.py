@@ -1,8 +1,8 @@
 """The paper's claims: each a sentence, the comparison that decides it, and the paper's own numbers for it.
 
-A claim compares two arms (method and interval) by one measure, paired over seeds. Its kind says what the paper says of
-the difference: `greater`, or `equivalent`, which is within a margin of 0. `claims_file.py` reads claims, `verdicts.py`
-judges them.
+A claim compares two arms (method, interval, epochs as a multiple of the setting's) by one measure, paired over seeds.
+Its kind says what the paper says of the difference: `greater`, or `equivalent`, which is within a margin of 0.
+`claims_file.py` reads claims, `verdicts.py` judges them.
 """
 
 import math
@@ -80,6 +80,11 @@ class Claim:
         """The margin on the scale of the differences: of a ratio, ln(1 + margin / 100)."""
         return math.log1p(self.margin / 100) if self.unit == "%" else self.margin
 
+    @property
+    def arms(self) -> tuple[Arm, Arm]:
+        """What is compared: `after` less `before`."""
+        return self.after, self.before
+
 
 class Sheet(NamedTuple):
     """A file of claims."""
@@ -109,9 +114,7 @@ def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
         return None
     rows = where(rows, source="paper", table=claim.paper, metric=claim.measure.metric, **row._asdict())
     rows = kept(rows, {key: value for key, value in claim.measure.keep.items() if key in ("corruption", "severity")})
-    after, before = (
-        where(rows, method=arm.method, interval=arm.interval)["value"].mean() for arm in (claim.after, claim.before)
-    )
+    after, before = (where(rows, method=arm.method, interval=arm.interval)["value"].mean() for arm in claim.arms)
     return None if np.isnan(after - before) else round(float(after - before), 10)
 
 

@@ -11,13 +11,13 @@ from pandas import DataFrame
 
 from spaced_kd import catalog
 from spaced_kd.cells import Arm, where
+from spaced_kd.changes import ANY, arm
 from spaced_kd.claims import KINDS, UNITS, Claim, Measure, Row, Sheet
 from spaced_kd.errors import UserError
-from spaced_kd.results import COLUMNS, COSTS, interval_name
+from spaced_kd.results import COLUMNS, COSTS
 from spaced_kd.spec import from_flat
 
 PATH = Path("config/claims.yaml")
-ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
 
 
 def load(path: Path, rows: DataFrame) -> Sheet:
@@ -65,17 +65,14 @@ class _Reader:
         return {key: value for key, value in changed.items() if key not in ANY and key != "method"}
 
     def _arm(self, name: str, given: Any) -> Arm:
-        given = _mapping(f"arm {name}", given, {"method"}, {"interval"})
-        method = given.pop("method")
+        given = _mapping(f"arm {name}", given, {"method"}, {"interval", "epochs"})
         settings = {}
-        if isinstance(method, dict) and len(method) == 1:
-            ((method, settings),) = method.items()
+        if isinstance(given["method"], dict) and len(given["method"]) == 1:
+            ((given["method"], settings),) = given["method"].items()
         try:
-            settings = {f"method.{key}": value for key, value in _mapping("method", settings).items()}
-            spec = from_flat(ANY | {"method": method} | given | settings)
+            return arm(given | {f"method.{key}": value for key, value in _mapping("method", settings).items()})
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
-        return Arm(spec.label("method"), "" if method == "baseline" else interval_name(spec.interval))
 
     def _measure(self, name: str, given: Any) -> Measure:
         given = _mapping(f"measure {name}", given, {"evaluation", "metric"}, {"keep", "less"})
@@ -111,9 +108,8 @@ class _Reader:
         _one_of("measure", given["measure"], self.measures)
         claim = replace(claim, measure=self.measures[given["measure"]], rows=self._rows(given.get("rows", {}), claim))
         pairs = [(after, before) for after in _list(given["after"]) for before in _list(given["before"])]
-        for pair in pairs:
-            for arm in pair:
-                _one_of("arm", arm, self.arms)
+        for name_of_arm in dict.fromkeys(each for pair in pairs for each in pair):
+            _one_of("arm", name_of_arm, self.arms)
         return [
             replace(
                 claim,

@@ -8,7 +8,8 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd import statistics
-from spaced_kd.cells import where
+from spaced_kd.cells import Arm, where
+from spaced_kd.changes import changed
 from spaced_kd.claims import Claim, Measure, Row, Setting, kept, recipe_words
 from spaced_kd.errors import UserError
 from spaced_kd.spec import read_value
@@ -34,15 +35,21 @@ def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
     across = any(row.teacher != row.network for row in claim.rows)
     rows = rows[(rows["teacher"] != rows["network"]) == across]
     asked = []
-    for arm in (claim.after, claim.before):
+    for arm in claim.arms:
         mine = rows[rows["interval"] == arm.interval]
         mine = mine.assign(shared=[_shared(method, arm.method) for method in mine["method"]])
         mine = mine[mine["shared"].notna()]
         groups = mine.groupby(["dataset", "network", "teacher", "recipe", "shared"], sort=False)
         asked.append({Setting(*key): group for key, group in groups})
-    for setting in asked[0]:
-        if setting in asked[1]:
-            yield _compare(claim, setting, asked[0][setting], asked[1][setting])
+    for setting in dict.fromkeys([*asked[0], *asked[1]]):
+        after, before = (_in(setting, arm, found) for arm, found in zip(claim.arms, asked, strict=True))
+        if after is not None and before is not None:
+            yield _compare(claim, setting, after, before)
+
+
+def _in(setting: Setting, arm: Arm, found: dict[Setting, DataFrame]) -> DataFrame | None:
+    """Rows of an arm in a setting, whose recipe it may change."""
+    return found.get(setting._replace(recipe=changed(setting.recipe, arm.recipe)))
 
 
 def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame) -> Comparison:

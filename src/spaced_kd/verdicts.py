@@ -25,7 +25,7 @@ import numpy as np
 from pandas import DataFrame
 
 from spaced_kd import statistics
-from spaced_kd.cells import where
+from spaced_kd.cells import seeded, where
 from spaced_kd.claims import Claim, Row, Setting, Sheet, paper_difference
 from spaced_kd.comparisons import Comparison, comparisons, in_own_setting
 
@@ -76,7 +76,7 @@ def judge(
     """
     claims, recipes = sheet
     # a run that two studies share has the same rows in both
-    mine = where(rows, source="ours").drop(columns="study").drop_duplicates()
+    mine = seeded(where(rows, source="ours")).drop(columns="study").drop_duplicates()
     compared = {claim.id: list(comparisons(claim, mine)) for claim in claims if claim.measure}
     families = defaultdict(list)
     for comparison in (each for found in compared.values() for each in found):
@@ -229,7 +229,7 @@ def _not_run(claim: Claim, row: Row | None, rows: DataFrame) -> Verdict:
 
 def _needed(claim: Claim, place: Row | Setting | None) -> str:
     """Which runs would be needed, in words."""
-    arms = " and ".join(f"{arm.method} {arm.interval}".strip() for arm in (claim.after, claim.before))
+    arms = " and ".join(" ".join(filter(None, arm)) for arm in claim.arms)
     measure = claim.measure.evaluation
     extra = f", evaluated by {measure}" if measure not in ("accuracy", "cost") else ""
     on = f" on {place.dataset} with {place.network}" if place else ""
