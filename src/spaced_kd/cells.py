@@ -168,6 +168,13 @@ def by_seed(rows: DataFrame, arm: Arm) -> Series:
     return rows.set_index("seed")["value"]
 
 
+def paper_changes(rows: DataFrame, after: Arm, before: Arm, table: str) -> Series:
+    """The paper's differences between two arms, from the accuracies in a table, by dataset and network."""
+    rows = where(rows, source="paper", table=table, metric="accuracy").set_index(["dataset", "network"])
+    first, second = (where(rows, method=arm.method, interval=arm.interval)["value"] for arm in (after, before))
+    return (first - second).dropna()
+
+
 def summary(values: Series, expected: int, style: str = ".2f", sign: str = "") -> str:
     """Text of a cell: "mean ± sd (n)" with the sd of a sample, and "(2 of 3 seeds)" where seeds are missing."""
     count = f"({len(values)})" if len(values) == expected else f"({len(values)} of {expected} seeds)"

@@ -1,8 +1,11 @@
-"""Arms from the words of a run, and the recipe that such an arm has in a setting."""
+"""What a change brings: arms from the words of a run, and the paired differences between two of them in a setting."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from spaced_kd.cells import Arm
+from pandas import DataFrame, Series
+
+from spaced_kd import statistics
+from spaced_kd.cells import NOTHING, Arm, by_seed, ours, plain, present, summary, where
 from spaced_kd.errors import UserError
 from spaced_kd.results import interval_name
 from spaced_kd.spec import RunSpec, from_flat
@@ -51,6 +54,66 @@ def changed(recipe: str, words: str) -> str:
         if found["epochs"] == str(RunSpec.epochs):
             del found["epochs"]
     return " ".join(f"{key}={found[key]}" for key in sorted(found))
+
+
+class Place(NamedTuple):
+    """A setting in which teacher and student are one kind of network."""
+
+    dataset: str
+    network: str
+    recipe: str
+
+
+class Sample(NamedTuple):
+    """Accuracies at the last epoch in percent, or differences of them, by seed."""
+
+    values: Series
+    seeds: set[float]  # those that there should be
+
+    def told(self, alpha: float = statistics.ALPHA) -> str:
+        """A difference, e.g. "+1.00 ± 0.50 (3), [-0.24, +2.24]" with its interval of level `alpha`."""
+        if not self.seeds:
+            return NOTHING
+        text = summary(self.values, len(self.seeds), sign="+")
+        if len(self.values) < 2:
+            return text
+        interval = statistics.paired_interval(self.values, alpha)
+        return f"{text}, [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def accuracies(rows: DataFrame) -> DataFrame:
+    """Our rows of accuracy, missing runs included."""
+    return ours(rows, present(rows), "accuracy")
+
+
+def places(rows: DataFrame) -> list[Place]:
+    """Settings of plain runs, in order; an arm's own words change their recipe."""
+    found = plain(rows)
+    return list(dict.fromkeys(map(Place, found["dataset"], found["network"], found["recipe"])))
+
+
+def reached(rows: DataFrame, place: Place, arm: Arm) -> Sample:
+    """What an arm reaches in a setting; `rows` of `accuracies`."""
+    runs = in_place(rows, place, arm)
+    return Sample(by_seed(where(runs, metric="accuracy", selection="last"), arm), set(runs["seed"]))
+
+
+def difference(rows: DataFrame, place: Place, after: Arm, before: Arm) -> Sample:
+    """What `after` reaches more than `before`, seed by seed."""
+    first, second = (reached(rows, place, arm) for arm in (after, before))
+    return Sample((first.values - second.values).dropna(), first.seeds & second.seeds)
+
+
+def in_place(rows: DataFrame, place: Place, arm: Arm) -> DataFrame:
+    """Rows of an arm in a setting."""
+    setting = place._replace(recipe=changed(place.recipe, arm.recipe))._asdict()
+    return where(rows, method=arm.method, interval=arm.interval, **setting)
+
+
+def without_one_recipe(lines: list[dict[str, str]]) -> DataFrame:
+    """Lines as a table; which recipe is told only where there are several."""
+    table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
+    return table if table["recipe"].nunique() > 1 else table.drop(columns="recipe")
 
 
 def _words(text: str) -> dict[str, str]:
