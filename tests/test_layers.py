@@ -50,7 +50,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "verdicts": {"cells", "claims", "comparisons", "statistics"},
     "cells": set(),
     "style": {"cells"},
-    "tables": {"cells", "changes", "claims", "claims_file", "protocol", "statistics", "verdicts"},
+    "tables": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "verdicts"},
     "figures": {"cells", "style"},
     "render": {"catalog", "files", "style"},
 }

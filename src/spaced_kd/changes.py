@@ -11,7 +11,7 @@ from spaced_kd.results import interval_name
 from spaced_kd.spec import RunSpec, from_flat
 
 ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
-NAMED = {*ANY, "method", "interval"}
+NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
 
 
 def arm(given: dict[str, Any]) -> Arm:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
-from spaced_kd import protocol
 from spaced_kd.cells import NOTHING, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
-from spaced_kd.changes import Place, Sample, accuracies, arm, difference, places, without_one_recipe
+from spaced_kd.changes import ANY, NAMED, Place, Sample, accuracies, arm, difference, places, without_one_recipe
 from spaced_kd.errors import UserError
+from spaced_kd.spec import from_flat
 
 LETTERS = {
     "online_kd": {
@@ -26,7 +26,7 @@ LETTERS = {
     "self_kd": {
         **{"method.reported_head": "S3", "method.first_block": "S6", "method.last_block": "S6"},
         **{"method.trigger_batch": "S7", "method.soft_loss": "S8", "method.square_temperature": "S8"},
-        **{"method.feature_loss": "S9", "method.feature_skips": "S9", "method.idle_heads": "S10", "clock": "S4"},
+        **{"method.feature_loss": "S9", "method.feature_skips": "S9", "method.idle_heads": "S10", "clock": "O10"},
         **{"batch_norm": "O15"},
     },
 }
@@ -70,9 +70,9 @@ def _alone(method: str) -> dict[str, Any]:
 
 
 def _released(method: str, base: Arm) -> dict[str, Any]:
-    """What the released code sets otherwise than the paper at an arm's interval."""
-    paper, released = (protocol.switches(name, method, _interval(base)) for name in ("paper", "released"))
-    return {key: value for key, value in released.items() if value != paper[key]}
+    """What the released code sets otherwise than the paper, whose values are the defaults, at an arm's interval."""
+    words = from_flat(ANY | {"method": method, "interval": _interval(base), "protocol": "released"}).changed()
+    return {key: value for key, value in words.items() if key not in NAMED}
 
 
 def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None) -> dict[str, Sample]:
