@@ -19,11 +19,12 @@ def arm(given: dict[str, Any]) -> Arm:
 
     `epochs: x2` is twice the epochs of whatever setting the arm is compared in.
     """
-    times = given.get("epochs", "x1")
-    factor(times)
-    spec = from_flat(ANY | {key: value for key, value in given.items() if key != "epochs"})
+    own = dict(given)
+    times = own.pop("epochs", "x1")
+    spec = from_flat(ANY | own)
     words = {key: value for key, value in spec.changed().items() if key not in NAMED and "." not in key}
-    words |= {"epochs": times} if "epochs" in given else {}
+    if factor(times) != 1:
+        words["epochs"] = times
     interval = "" if spec.method == "baseline" else interval_name(spec.interval)
     return Arm(spec.label("method"), interval, " ".join(f"{key}={words[key]}" for key in sorted(words)))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pandas import DataFrame
 
 from spaced_kd import statistics
-from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, where
+from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present, where
 from spaced_kd.changes import accuracies, difference, in_place, places, without_one_recipe
 from spaced_kd.errors import UserError
 
@@ -43,7 +43,7 @@ CONTROLS = (
     Control("student only trails, s = 0", "both losses", Arm(f"online_kd{TRAILS}", "0"), ONLINE),
     Control("student only trails, s = 1.5", "both losses", Arm(f"online_kd{TRAILS}", "1.5"), SPACED),
     Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x2.33"), ONLINE),
-    Control("w/o KD, twice the epochs", "twice the steps", WITHOUT, Arm("baseline", "", "epochs=x2")),
+    Control("w/o KD", "half of the steps", WITHOUT, Arm("baseline", "", "epochs=x2")),
     Control("self KD", "spacing, and half of the steps", SELF, SPACED_SELF),
     Control("self KD, as many steps", "spacing at equal steps", Arm("self_kd", "0", "epochs=x2"), SPACED_SELF),
     Control("self KD, as many FLOPs", "spacing at equal FLOPs", Arm("self_kd", "0", "epochs=x1.87"), SPACED_SELF),
@@ -59,7 +59,7 @@ CONTROLS = (
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each control that was run together with its reference."""
-    costs = where(rows, source="ours", evaluation="cost", metric="training_flops_with_teacher")
+    costs = where(ours(rows, present(rows), "cost"), metric="training_flops_with_teacher")
     rows, lines = accuracies(rows), []
     for place in places(rows):
         found = {control: difference(rows, place, control.arm, control.reference) for control in CONTROLS}

@@ -35,8 +35,6 @@ BASES = {  # column -> the paper's arm
     "self_kd": {"s = 0": SELF, "s > 0": SPACED_SELF},
 }
 SPACING = "what spacing brings"  # accuracy at s > 0 less that at s = 0
-
-
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
 
 
