@@ -586,6 +586,12 @@ BAD = [
         "lead is constant, but target is before: it needs target after",
     ),
     ({"method.spaced_from": 1, "method.last_block": "dropped"}, "spaced_from is 1.0, but last_block is dropped"),
+    ({"method.spaced_from": 90}, "spaced_from is 90 and spaced_until the end, but must be a window of the 4 epochs"),
+    ({"method.spaced_from": -1}, "spaced_from is -1 and spaced_until the end, but must be a window"),
+    ({"method.spaced_until": 4.5}, "spaced_from is 0 and spaced_until 4.5, but must be a window of the 4 epochs"),
+    ({"method.spaced_from": 2, "method.spaced_until": 2}, "spaced_from is 2 and spaced_until 2, but must be a window"),
+    ({"network": "vit_mini", "batch_norm": "halves"}, "batch_norm is halves, but vit_mini has no batch norm"),
+    ({"teacher": "vit_mini", "batch_norm": "halves"}, "batch_norm is halves, but vit_mini has no batch norm"),
     ({"interval": 0, "clock": "teacher"}, "clock is teacher, but interval is 0.0"),
     (
         {"method": "self_kd", "initial_weights": "different"},

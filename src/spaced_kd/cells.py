@@ -15,6 +15,8 @@ from spaced_kd.errors import UserError
 
 NOTHING = "–"
 RUN_KEYS = ("dataset", "network", "recipe")
+SWITCHES = ("batch_norm", "clock", "initial_weights")  # words of a recipe that are a protocol's
+DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
 
 
 class Arm(NamedTuple):
@@ -22,10 +24,13 @@ class Arm(NamedTuple):
 
     method: str
     interval: str = ""
+    recipe: str = ""  # words in which its recipe differs from the setting's, as "epochs=x2"
 
     @property
     def name(self) -> str:
         """Display name, e.g. "Spaced KD, s = 1.5"."""
+        if self.recipe:
+            return f"{self._replace(recipe='').name}, {self.recipe}"
         if self in NAMES:
             return NAMES[self]
         method = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD"}.get(self.method, self.method)
@@ -115,10 +120,20 @@ def several_recipes(rows: DataFrame) -> bool:
 
 def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str) -> DataFrame:
     """Our rows of an evaluation for some arms, missing ones included; teacher and student are the same network."""
-    rows = where(rows, source="ours", evaluation=evaluation)
+    rows = seeded(where(rows, source="ours", evaluation=evaluation))
     rows = rows[rows["teacher"] == rows["network"]]
-    named = [arm in arms for arm in zip(rows["method"], rows["interval"], strict=True)]
+    named = [arm in arms for arm in map(Arm, rows["method"], rows["interval"])]
     return rows[np.array(named, dtype=bool)]
+
+
+def seeded(rows: DataFrame) -> DataFrame:
+    """Rows without the runs that draw order or augmentation alone anew: those are repeats of one seed."""
+    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in DRAWN))]
+
+
+def plain(rows: DataFrame) -> DataFrame:
+    """Rows of runs whose recipe has none of the switches of a protocol, and draws nothing anew."""
+    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in (*SWITCHES, *DRAWN)))]
 
 
 def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any]) -> None:
@@ -151,6 +166,13 @@ def by_seed(rows: DataFrame, arm: Arm) -> Series:
         runs = ", ".join(dict.fromkeys(rows.loc[twice, "run"]))
         raise UserError(f"{arm.name} has several values for one seed and cell, from {runs}: leave all but one out")
     return rows.set_index("seed")["value"]
+
+
+def paper_changes(rows: DataFrame, after: Arm, before: Arm, table: str) -> Series:
+    """The paper's differences between two arms, from the accuracies in a table, by dataset and network."""
+    rows = where(rows, source="paper", table=table, metric="accuracy").set_index(["dataset", "network"])
+    first, second = (where(rows, method=arm.method, interval=arm.interval)["value"] for arm in (after, before))
+    return (first - second).dropna()
 
 
 def summary(values: Series, expected: int, style: str = ".2f", sign: str = "") -> str:

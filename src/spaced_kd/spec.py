@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -175,7 +176,13 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
+    for network in filter(None, (spec.network, spec.teacher)):
+        if values["batch_norm"] == "halves" and not catalog.plugin("networks", network).constants.get(
+            "BATCH_NORM", True
+        ):
+            raise UserError(f"batch_norm is halves, but {network} has no batch norm: leave it out")
     _check_needs(spec.method, interval, settings.get("method", {}))
+    _check_window(spec.method, values["epochs"], settings.get("method", {}))
     return RunSpec(**(values | {"settings": settings}))
 
 
@@ -191,6 +198,16 @@ def _check_needs(method: str, interval: float | str, given: dict[str, Any]) -> N
                     f"{method}.{key} is {found[key]}, but {other} is {told}: it needs {other}"
                     f" {' or '.join(map(str, options))}"
                 )
+
+
+def _check_window(method: str, epochs: int, given: dict[str, Any]) -> None:
+    """UserError for a window of spaced epochs that is empty, or not inside the training."""
+    first, last = given.get("spaced_from", 0.0), given.get("spaced_until")
+    if not 0 <= first < (epochs if last is None else last) <= epochs:
+        until = "the end" if last is None else f"{last:g}"
+        raise UserError(
+            f"{method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the {epochs} epochs"
+        )
 
 
 def _roles(method: str) -> dict[str, str]:
@@ -329,6 +346,7 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
             evaluated[spec.id] |= set(wanted)
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
+    _check_paired(runs.values())
     return Study(
         name=name,
         runs=tuple(runs.values()),
@@ -339,6 +357,22 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
         data=catalog.check_type("data", config.get("data", "data"), "str"),
         store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
     )
+
+
+def _check_paired(runs: Iterable[RunSpec]) -> None:
+    """UserError for two arms of a setting whose seeds do not pair: each has one that the other lacks."""
+    arms: dict[str, dict[str, set[int]]] = {}
+    for run in runs:
+        own = [word for word in run.words() if word.startswith(("method", "interval="))]
+        setting = [word for word in run.words() if word not in own and not word.startswith("seed=")]
+        arms.setdefault(" ".join(setting), {}).setdefault(" ".join(own), set()).add(run.seed)
+    for setting, seeds in arms.items():
+        for (one, its), (other, others) in itertools.combinations(seeds.items(), 2):
+            if its - others and others - its:
+                raise UserError(
+                    f"seeds are not paired: of {setting}, {one} has seed {min(its - others)}, which {other} lacks, and"
+                    f" lacks {min(others - its)}: give one of them all seeds of the other"
+                )
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
