@@ -132,7 +132,7 @@ def distillation(
     scale = temperature**2 if square_temperature else 1.0
     return {
         "hard": (1 - alpha) * hard(student.logits, labels),
-        "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.logits, teacher.logits, temperature),
+        "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.soft, teacher.logits, temperature),
         "feature": beta * FEATURE_LOSSES[feature_loss](align(student.features), teacher.features),
     }
 
