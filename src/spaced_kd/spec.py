@@ -5,6 +5,7 @@ its id. So a new setting with a default leaves finished runs finished. The full 
 run and compared: a default that changed is refused by name, and never silently means something else.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -110,6 +111,7 @@ class RunSpec:
             return None
         network = self.teacher or self.network
         own = self.settings.get("teacher" if self.teacher else "network", {})
+        own = {key: value for key, value in own.items() if key not in STUDENTS}
         settings = {"dataset": self.settings.get("dataset", {}), "network": own}
         plain = {f.name: f.default for f in fields(self) if f.name in STUDENTS}
         return check(
@@ -122,7 +124,8 @@ class RunSpec:
         return shlex.join(words)
 
 
-STUDENTS = ("clock", "initial_weights")  # fields that mean nothing to a teacher, so that it is shared whatever they are
+# fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
+STUDENTS = ("clock", "initial_weights", "distillation_token")
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
 
 
@@ -172,6 +175,11 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
     if values["initial_weights"] == "different" and _networks(spec.method) == 1:
         raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
+    for role, given in settings.items():
+        if given.get("distillation_token") and (role == "teacher" or _networks(spec.method) == 1):
+            raise UserError(
+                f"{role}.distillation_token is true, but only a student with a teacher has one: leave it out"
+            )
     if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
     if values["seed"] < 0:
@@ -227,7 +235,8 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        chosen = protocol.switches(flat["protocol"], flat["method"], flat.get("interval", 0), protocols)
+        named = flat["protocol"], flat["method"], flat["network"], flat.get("interval", 0)
+        chosen = protocol.switches(*named, protocols)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}
@@ -250,13 +259,19 @@ def from_words(words: list[str]) -> RunSpec:
 
 
 def protocol_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> str:
-    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's."""
-    for name in protocol.names(protocols):
-        switches = protocol.load(name, protocols).get(spec.method, {})
+    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's.
+
+    Of a method of which no protocol says anything, runs have the first one's.
+    """
+    names = protocol.names(protocols)
+    telling = [name for name in names if spec.method in protocol.load(name, protocols)]
+    for name in telling:
+        switches = protocol.load(name, protocols)[spec.method]
         bare = {key: value for key, value in spec.changed().items() if key not in switches}
-        if not switches or from_flat(bare | {"protocol": name}, protocols).id == spec.id:
-            return name
-    return "mixed"
+        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol
+            if from_flat(bare | {"protocol": name}, protocols).id == spec.id:
+                return name
+    return "mixed" if telling or not names else names[0]
 
 
 def parse_word(word: str) -> tuple[str, Any]:
