@@ -3,7 +3,7 @@
 
 rule measure_theory:
     input:
-        source="src/spaced_kd/theory.py",
+        source=os.path.relpath(catalog.ROOT / "theory.py"),
     output:
         rows="results/theory/rows.csv",
         runs="results/theory/runs.json",

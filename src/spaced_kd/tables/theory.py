@@ -5,8 +5,9 @@ teachers of Spaced KD and online KD at the same steps of their students, in the 
 are in percent, seed by seed: mean ± standard deviation over seeds (number of seeds), the 95 % interval of the mean
 (paired t, each on its own), and in how many seeds the paper's inequality holds. u is the teacher's gap of Lemma 4.3; S
 the signed sum that the proof orders next, its change in percent of the trace. The traces of Theorem 4.4 are taken at
-one minimum for both, that of online KD, as in the proof, and then at each student's own. The error of linearisation is
-of g_φ − g_φ* by Δφᵀ∇g, with online KD's teacher.
+one minimum for both, that of online KD, as in the proof, and then at each student's own; at one minimum β is −αΔφᵀ∇g,
+not + as in Eq. 7, so that the trace falls where S rises. The error of linearisation is that of Δφᵀ∇g for g_φ − g_φ*
+with online KD. Training ended with g(x) and f(x) at ±1 up to the error named last, the largest of all.
 """
 
 from pandas import DataFrame, Series
@@ -23,7 +24,9 @@ def table(rows: DataFrame) -> DataFrame:
         raise UserError("theory needs the rows of the command `spaced-kd theory`: give them to it with --rows")
     spaced = sorted(present(rows) - {ONLINE}, key=lambda arm: arm.epochs)
     windows = where(rows, metric="signed_sum").groupby("epoch").groups
-    return DataFrame(_line(where(rows, epoch=epoch), arm, epoch) for arm in spaced for epoch in windows)
+    lines = [_line(where(rows, epoch=epoch), arm, epoch) for arm in spaced for epoch in windows]
+    error = where(rows, metric=("teacher_error", "student_error"))["value"].max()
+    return DataFrame(lines).assign(**{"error at the end": f"{error:.2g}"})
 
 
 def _line(rows: DataFrame, arm: Arm, epoch: float) -> dict[str, str]:
@@ -45,7 +48,7 @@ def _line(rows: DataFrame, arm: Arm, epoch: float) -> dict[str, str]:
         "u ordered, S not": f"{broken.sum()} of {len(broken)}",
         "trace, one minimum (Theorem 4.4)": _cell(change("trace", "trace")),
         "trace, own minima": _cell(change("own_trace", "own_trace")),
-        "linearisation": f"{100 * linear.mean():.0f}",
+        "error of linearisation (%)": f"{100 * linear.mean():.0f}",
     }
 
 
