@@ -84,14 +84,15 @@ def measure(seeds: int, setting: Setting = Setting()) -> Iterator[dict[str, Any]
         found: dict[tuple[str, int], Tensor] = {}
         for first, phis in run.teachers.items():
             phi = torch.stack(phis)
+            g = network(phi, x)
             delta = torch.einsum("tsp,snp->tsn", phi - phi_star, g_gradients)  # Δφᵀ∇g: (steps, seeds, N)
-            moved = network(phi, x) - g_star
+            moved = g - g_star
             found |= {
                 ("teacher_gap", first): delta.abs().mean(-1).mean(0),
                 ("signed_sum", first): setting.alpha * (delta * ends[0].laplacians).mean(-1).mean(0),
                 ("linear_error", first): ((moved - delta).abs().mean(-1) / moved.abs().mean(-1)).mean(0),
-                ("trace", first): ends[0].trace(network(phi, x), y, setting.alpha).mean(0),
-                ("own_trace", first): ends[interval].trace(network(phi, x), y, setting.alpha).mean(0),
+                ("trace", first): ends[0].trace(g, y, setting.alpha).mean(0),
+                ("own_trace", first): ends[interval].trace(g, y, setting.alpha).mean(0),
             }
         found["teacher_error", setting.epochs] = (g_star - y).abs().amax(-1)
         found["student_error", setting.epochs] = (ends[interval].f - y).abs().amax(-1)
