@@ -49,7 +49,7 @@ rule table:
     conda:
         "../../environment.yml"
     params:
-        folder=HERE,
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("tables", wildcards.name).docstring,
     message:
         "table {wildcards.name}"
@@ -79,7 +79,7 @@ rule figure:
     conda:
         "../../environment.yml"
     params:
-        folder=HERE,
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("figures", wildcards.name).docstring,
         images=lambda wildcards, input: (f"--images {input.images}" if input.get("images") else ""),
     message:
