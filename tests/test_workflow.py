@@ -87,6 +87,13 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stdout + refused.stderr
 
 
+def test_the_theory_is_measured_for_its_table_and_figure_alone(checkout):
+    study = STUDY | {"tables": ["tab01", "theory"], "figures": ["signed_sums"]}
+    alone = {"measure_theory": 1, "table": 1, "theory": 1, "figure": 1, "signed_sums": 1, "total": 5}
+    assert scheduled(checkout, study, "theory", "signed_sums") == alone
+    assert "measure_theory" not in scheduled(checkout, STUDY)
+
+
 @pytest.mark.slow
 def test_one_failed_run_leaves_the_others_alive(checkout):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
@@ -102,6 +109,7 @@ def test_one_failed_run_leaves_the_others_alive(checkout):
     [
         ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
         ({"grid": 1}, "no key 'grid'"),
+        ({"study": "theory"}, "results/theory is taken: choose another name"),
         ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be float"),
     ],
 )

@@ -1,5 +1,4 @@
-"""The command line: `spaced-kd prepare | train | evaluate | collect | record | render | claims | list`."""
-
+"""The command line: a function for each command of `spaced-kd`, which `spaced-kd --help` lists."""
 import argparse
 import json
 import shlex
@@ -90,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
     )
+
+    theory = _command(commands, "theory", _theory, "measure the proof of Theorem 4.4 on small networks, exactly")
+    theory.add_argument(
+        "--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1, trained side by side (20)"
+    )
+    theory.add_argument("--output", type=Path, help="the file (results/theory/rows.csv); runs.json beside it")
 
     listing = _command(
         commands, "list", _list, "what exists: datasets, networks, methods, evaluations, tables, figures"
@@ -212,6 +217,26 @@ def _claims(arguments: argparse.Namespace) -> None:
     correct = results.correct_images(arguments.results) if arguments.images else None
     judged = verdicts.judge(sheet, rows, correct=correct)
     print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+
+
+def _theory(arguments: argparse.Namespace) -> None:
+    if arguments.seeds < 2:
+        raise UserError(f"--seeds is {arguments.seeds}, but an interval needs at least 2")
+    from dataclasses import asdict
+
+    from pandas import DataFrame
+
+    from spaced_kd import provenance, results, theory
+    from spaced_kd.files import write_safely
+
+    path = arguments.output or arguments.results / "theory" / "rows.csv"
+    setting, about = theory.Setting(), provenance.describe()
+    rows = DataFrame(theory.measure(arguments.seeds, setting))
+    commit = about["commit"] + ("-dirty" if about["dirty"] else "")
+    results.write(results.join(rows.assign(source="ours", study="theory", commit=commit)), path)
+    described = [{"setting": asdict(setting), "seeds": arguments.seeds, "provenance": about}]
+    write_safely(path.with_name("runs.json"), json.dumps(described, indent=1).encode())
+    print(f"wrote {path}: {len(rows)} rows")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -312,6 +312,7 @@ class Study:
         return sorted({run.follower() for run in theirs if run.interval != 0})
 
 
+RESERVED = ("data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures")
 
 
@@ -338,6 +339,8 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
     name = config["study"]
     if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
         raise UserError(f"study is {name!r}, but must be a word of letters, digits, - and _")
+    if name in RESERVED:
+        raise UserError(f"study is {name!r}, but results/{name} is taken: choose another name")
     recipes = _mapping("recipes", config.get("recipes"))
     evaluations = {
         key: catalog.check_settings("evaluations", key, _mapping(f"evaluations.{key}", given))

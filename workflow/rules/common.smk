@@ -97,6 +97,11 @@ def follow(wildcards, resources):
     return STUDY.followers(wildcards.run)
 
 
+def told(wildcards):
+    """Rows that a table or figure shows: the study's, or those of the theory, which are the same for all studies."""
+    return "results/theory/rows.csv" if wildcards.name in ("theory", "signed_sums") else f"{HERE}/rows.csv"
+
+
 def shown(wildcards):
     """Corrupted images, for the figure that shows them."""
     return corrupted(next(run for run in RUNS if corrupted(run))) if wildcards.name == "fig07" else []

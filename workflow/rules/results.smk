@@ -26,7 +26,7 @@ rule collect:
 
 rule table:
     input:
-        rows=f"{HERE}/rows.csv",
+        rows=told,
         source=lambda wildcards: sources("tables", [wildcards.name]),
         claims=lambda wildcards: "config/claims.yaml" if wildcards.name == "scorecard" else [],
         reference="config/reference.csv",
@@ -49,16 +49,17 @@ rule table:
     conda:
         "../../environment.yml"
     params:
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("tables", wildcards.name).docstring,
     message:
         "table {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} --rows {input.rows} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+        "spaced-kd render {wildcards.name} --rows {input.rows} --output {params.folder} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
 
 
 rule figure:
     input:
-        rows=f"{HERE}/rows.csv",
+        rows=told,
         source=lambda wildcards: sources("figures", [wildcards.name]),
         reference="config/reference.csv",
         images=shown,
@@ -78,12 +79,13 @@ rule figure:
     conda:
         "../../environment.yml"
     params:
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("figures", wildcards.name).docstring,
         images=lambda wildcards, input: (f"--images {input.images}" if input.get("images") else ""),
     message:
         "figure {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} --rows {input.rows} {params.images} > {log} 2>&1"
+        "spaced-kd render {wildcards.name} --rows {input.rows} {params.images} --output {params.folder} > {log} 2>&1"
         " || (tail -n 1 {log} >&2; exit 1)"
 
 
