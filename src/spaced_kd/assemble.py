@@ -68,7 +68,7 @@ class Job:
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        return autocast(self.spec, self.device)
 
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come.
@@ -120,6 +120,11 @@ def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: i
         last = [*method.roles.values()][-1]
         ends = learners_clock(turns, {who for who, name in method.roles.items() if name == last}, per_epoch)
     return {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
+
+
+def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """A run's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
 
 
 def reported(method: Any, network: nn.Module) -> nn.Module:

@@ -114,6 +114,10 @@ class Record:
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds = plain["counts"], plain["seconds"]
         self.predictions = list(arrays.get("predictions", ()))
+        if any(said.shape != self.predictions[0].shape for said in self.predictions) or not (
+            len(self.predictions) == len(self.epochs) == len(self.losses)
+        ):
+            raise ValueError("epochs, predictions and losses do not belong together")
         sums = {key.removeprefix("sum of "): value for key, value in arrays.items() if key.startswith("sum of ")}
         self._sums = {key: torch.from_numpy(value).to(device) for key, value in sums.items()}
 
