@@ -200,6 +200,15 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
     assert weights(Places(other).run(spec)) == weights(whole)
 
 
+@pytest.mark.slow
+def test_kill_dash_nine_at_every_kind_of_moment():
+    """The short form of `make torture`."""
+    command = [sys.executable, Path(__file__).with_name("torture.py"), "7", "--seed", "1"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "7 of 7 kills left no trace" in told.stdout
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
     spec, places = tiny(method="baseline"), Places(results)
     job = assemble(spec, places)

@@ -118,8 +118,7 @@ class Record:
             len(self.predictions) == len(self.epochs) == len(self.losses)
         ):
             raise ValueError("epochs, predictions and losses do not belong together")
-        sums = {key.removeprefix("sum of "): value for key, value in arrays.items() if key.startswith("sum of ")}
-        self._sums = {key: torch.from_numpy(value).to(device) for key, value in sums.items()}
+        self._sums = {key: torch.from_numpy(arrays[f"sum of {key}"]).to(device) for key in self._counts}
 
     def check_finite(self, index: int) -> None:
         """UserError if a loss is not a number; `index` of the batch tells where."""
