@@ -33,9 +33,9 @@ class Checker:
     def findings(self) -> Iterator[str]:
         """What does not fit, a line each."""
         for path in sorted(self.folder.glob("runs/*/run.json")):
-            yield from _lines(self._run(path.parent))
+            yield from _lines(path.parent, self._run(path.parent))
         for path in sorted(self.folder.glob("*/rows.csv")):
-            yield from _lines(self._study(path))
+            yield from _lines(path, self._study(path))
 
     def summary(self) -> str:
         """What has been checked so far."""
@@ -48,6 +48,7 @@ class Checker:
         described = read_json(folder / "run.json", dict)
         if spec.id != folder.name:
             yield f"{folder}: holds the run {spec.id}"
+            return
         compare(spec, described.get("spec", {}), folder)
         told = described.get("provenance") or {}
         if not told.get("commit"):
@@ -93,7 +94,7 @@ class Checker:
         ours = rows[(rows["source"] == "ours") & (rows["metric"] != "missing")]
         self.counts["rows"] += len(ours)
         for run, group in ours.groupby("run", sort=False):
-            yield from _lines(self._rows(path, run, group))
+            yield from _lines(path, self._rows(path, run, group))
         if path.with_name("runs.json").exists():
             for told in read_json(path.with_name("runs.json"), list):
                 own = self.folder / "runs" / str(told.get("id")) / "run.json"
@@ -101,7 +102,7 @@ class Checker:
                     yield f"{path.with_name('runs.json')}: describes {told.get('id')} otherwise than {own}"
         drawn = results.join(rows, self.reference)
         for table in sorted(path.parent.glob("tables/*.csv")):
-            yield from _lines(self._table(table, drawn))
+            yield from _lines(table, self._table(table, drawn))
 
     def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
@@ -114,7 +115,7 @@ class Checker:
         if len(group) != len(fresh):
             yield f"{path}: has {len(group)} rows of {run}, but its files give {len(fresh)}"
         kept = [read_json(cache, dict) for cache in (self.folder / "runs" / run / "evaluations").glob("*.json")]
-        weights = sha256(self.places.weights(spec))
+        weights = sha256(self.folder / "runs" / run / "weights.safetensors")
         measured = [row for each in kept if each.get("weights_sha256", weights) == weights for row in each["rows"]]
         shown = path.parent / "evaluations" / f"{run}.json"
         for row in read_json(shown, list) if shown.exists() else []:
@@ -138,12 +139,14 @@ class Checker:
         return about["checksum"], stored["test_labels"]
 
 
-def _lines(found: Iterator[str]) -> Iterator[str]:
-    """Findings of one check, of which a file that cannot be read is one."""
+def _lines(path: Path, found: Iterator[str]) -> Iterator[str]:
+    """Findings of one check of a file or folder; that it cannot be made is one, too."""
     try:
         yield from found
     except UserError as error:
         yield str(error)
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        yield f"{path}: cannot be checked ({type(error).__name__}: {error})"
 
 
 def _plain(rows: DataFrame) -> list[dict[str, Any]]:
