@@ -38,9 +38,14 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "assemble": {
         *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
     },
-    "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
-    "train": {"assemble", "files", "keeper", "spec"},
-    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
+    "slices": set(),
+    "lock": {"slices"},
+    "keeper": {
+        *("arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "slices", "spec"),
+        "trajectory",
+    },
+    "train": {"assemble", "files", "keeper", "lock", "slices", "spec"},
+    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "provenance", "spec"},
     "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "theory": {"schedule", "seeding"},
@@ -54,6 +59,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "tables": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "verdicts"},
     "figures": {"cells", "statistics", "style"},
     "render": {"catalog", "files", "style"},
+    "verify": {"arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec"},
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything
 

@@ -104,6 +104,18 @@ def test_one_failed_run_leaves_the_others_alive(checkout):
     assert len(list(checkout.glob("results/runs/*/run.json"))) == 3
 
 
+@pytest.mark.slow
+def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
+    told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
+    assert told.stdout.count("spaced-kd train") == 3
+    assert "--time-limit" not in told.stdout
+    told = snakemake(
+        *(checkout, STUDY, "-n", "-p", "--workflow-profile", "none"),
+        *("--set-resources", "train:runtime=5", "train:margin=30"),
+    )
+    assert told.stdout.count("--time-limit 300 --margin 30") == 3
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -68,7 +68,7 @@ class Job:
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        return autocast(self.spec, self.device)
 
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come.
@@ -130,6 +130,11 @@ def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: i
 def teacher_is_shared(method: Any) -> bool:
     """Whether the teacher is the baseline that all students share, and not moved by its student's turns."""
     return getattr(method, "teacher_is_shared", True)
+
+
+def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """A run's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
 
 
 def reported(method: Any, network: nn.Module) -> nn.Module:

@@ -1,6 +1,5 @@
 """Tidy rows: every number of a study and of the paper, one per row, with all that tells it from the others."""
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd import arrays
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, write_safely
+from spaced_kd.files import Places, altered, damaged, read_json, write_safely
 from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
 
 log = logging.getLogger(__name__)
@@ -36,27 +35,35 @@ def collect(study: Study, results: Path) -> DataFrame:
     """Rows of all runs of a study: accuracies, and the evaluations that it asks for.
 
     What is not there yet is said in the log, and has a row of metric `missing` without a value, so that no table takes
-    a mean over fewer seeds without saying so.
+    a mean over fewer seeds without saying so. UserError where a run's files are not those that it wrote.
     """
     rows, missing = [], []
     for run in study.runs:
-        stored = _stored(run, Places(results).run(run))
-        evaluated = _read_rows(results / study.name / "evaluations" / f"{run.id}.json")
-        found = stored["rows"] + _costs(run, stored["description"], results) + evaluated if stored else []
+        found = of_run(run, study.name, results)
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
-        found += [{"evaluation": name, "metric": "missing"} for name in absent]
         missing += [f"{name} of {run.id}" for name in absent]
-        rows += [row | _identity(study, run) | {"commit": stored["commit"] if stored else ""} for row in found]
+        same = _identity(study.name, run) | {"commit": found[0]["commit"] if found else ""}
+        rows += [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
     if missing:
         log.warning("missing in study %s: %s", study.name, ", ".join(missing))
     return join(DataFrame(rows))
 
 
+def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
+    """Rows of one run, with all that tells them from others; none where it is not finished."""
+    stored = _stored(run, Places(results).run(run))
+    if not stored:
+        return []
+    evaluated = _read_rows(results / study / "evaluations" / f"{run.id}.json")
+    found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
+    return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
+
+
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
     """Where the rows come from: of each finished run its description, with provenance, time and FLOPs."""
     paths = [Places(results).run(run) / "run.json" for run in study.runs]
-    return [_read_json(path, dict) for path in paths if path.exists()]
+    return [read_json(path, dict) for path in paths if path.exists()]
 
 
 def times(runs: list[dict[str, Any]]) -> DataFrame:
@@ -79,7 +86,7 @@ def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
         about = results / "runs" / run / "run.json"
         if not about.exists():
             return None
-        data = Places(results).data(from_words(_read_json(about, dict)["words"]))
+        data = Places(results).data(from_words(read_json(about, dict)["words"]))
         if not data.exists():
             return None
         said, _ = arrays.read(about.with_name("predictions.safetensors"), remedy="train the run again")
@@ -152,13 +159,18 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    description = _read_json(path, dict)
+    description = read_json(path, dict)
     if not isinstance(description.get("spec"), dict):
         raise UserError(f"{path} does not say what was trained: move {folder} away and train it again")
     compare(run, description["spec"], folder)
     provenance = description.get("provenance") or {}
     if not provenance.get("commit"):
         raise UserError(f"{path} does not say which commit it comes from: move {folder} away and train it again")
+    if names := altered(folder, description.get("outputs", {})):
+        raise UserError(
+            f"{folder / names[0]} is not what the run wrote, by its checksum in run.json: move {folder} away and train"
+            " it again"
+        )
     rows = _read_rows(folder / "rows.json", evaluation="accuracy")
     if not rows:
         raise UserError(f"{folder} has no rows.json, but a run.json: move it away and train it again")
@@ -191,15 +203,15 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
 def _flops(run: RunSpec, results: Path) -> int | None:
     """Training FLOPs of a finished run; None where they are not known."""
     path = Places(results).run(run) / "run.json"
-    flops = _read_json(path, dict).get("training_flops") if path.exists() else None
+    flops = read_json(path, dict).get("training_flops") if path.exists() else None
     return sum(flops.values()) if flops else None
 
 
-def _identity(study: Study, run: RunSpec) -> dict[str, Any]:
+def _identity(study: str, run: RunSpec) -> dict[str, Any]:
     recipe = {key: value for key, value in run.changed().items() if key.partition(".")[0] not in NAMED}
     return {
         "source": "ours",
-        "study": study.name,
+        "study": study,
         "run": run.id,
         "dataset": run.label("dataset"),
         "network": run.label("network"),
@@ -219,29 +231,15 @@ def interval_name(interval: float | str) -> str:
 
 def _read_rows(path: Path, **standard: str) -> list[dict[str, Any]]:
     """Rows of a JSON file, with what is the same for all; none where there is no file."""
-    rows = _read_json(path, list) if path.exists() else []
+    rows = read_json(path, list) if path.exists() else []
     try:
         rows = [standard | row | {"value": float(row["value"])} for row in rows]
     except (KeyError, TypeError, ValueError):
-        raise _damaged(path, "a row has no value") from None
+        raise damaged(path, "a row has no value") from None
     for row in rows:
         if missing := {"evaluation", "metric"} - set(row):
-            raise _damaged(path, f"a row has no {min(missing)}")
+            raise damaged(path, f"a row has no {min(missing)}")
     return rows
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(content, kind):
-        raise _damaged(path, f"a {kind.__name__} was expected")
-    return content
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(f"{path} is damaged ({reason}): delete it and make it again")
 
 
 def _read_csv(path: Path) -> DataFrame:
