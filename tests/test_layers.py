@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "seeding"},
     "batch_norm": set(),
+    "devices": set(),
     "batches": {"data", "seeding"},
     "learner": {"spec"},
     "checkpoint": {"arrays", "learner"},
@@ -36,11 +37,12 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "methods": {"batches", "losses", "outputs", "schedule"},
     "evaluations": {"data", "losses", "seeding"},
     "assemble": {
-        *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
+        *("batch_norm", "batches", "catalog", "data", "devices", "files", "learner", "schedule", "seeding", "spec"),
+        "trajectory",
     },
     "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
     "train": {"assemble", "files", "keeper", "spec"},
-    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
+    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "spec"},
     "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "claims": {"catalog", "cells", "results", "spec", "statistics"},

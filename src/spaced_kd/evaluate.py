@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from spaced_kd import arrays, catalog, checkpoint
-from spaced_kd.assemble import choose_device, make_method, reported
+from spaced_kd.assemble import make_method, reported
 from spaced_kd.data import load
+from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
