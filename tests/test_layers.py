@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "seeding"},
     "batch_norm": set(),
+    "devices": set(),
     "batches": {"data", "seeding"},
     "learner": {"spec"},
     "checkpoint": {"arrays", "learner"},
@@ -36,7 +37,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "methods": {"batches", "losses", "outputs", "schedule"},
     "evaluations": {"data", "losses", "seeding"},
     "assemble": {
-        *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
+        *("batch_norm", "batches", "catalog", "data", "devices", "files", "learner", "schedule", "seeding", "spec"),
+        "trajectory",
     },
     "slices": set(),
     "lock": {"slices"},
@@ -45,7 +47,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
         "trajectory",
     },
     "train": {"assemble", "files", "keeper", "lock", "slices", "spec"},
-    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "provenance", "spec"},
+    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "spec"},
     "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "theory": {"schedule", "seeding"},

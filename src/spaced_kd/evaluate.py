@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from spaced_kd import arrays, catalog, checkpoint, provenance
-from spaced_kd.assemble import choose_device, make_method, reported
+from spaced_kd.assemble import make_method, reported
 from spaced_kd.data import Data, load
+from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
