@@ -1,5 +1,6 @@
 """Tidy rows: every number of a study and of the paper, one per row, with all that tells it from the others."""
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -141,14 +142,14 @@ def record(study: Path, into: Path) -> int:
     Raises:
         UserError: names a run that was not made from a clean commit, and so cannot be made again.
     """
-    rows, runs = read(study / "rows.csv"), _read_json(study / "runs.json", list)
+    rows, runs = read(study / "rows.csv"), read_json(study / "runs.json", list)
     for run, commit in rows[rows["metric"] != "missing"][["run", "commit"]].itertuples(index=False):
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
     known = [into / name for name in ("rows.csv", "runs.json")]
     if known[0].exists():
         rows = merge(read(known[0]), rows)
-    described = {run["id"]: run for run in (_read_json(known[1], list) if known[1].exists() else []) + runs}
+    described = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else []) + runs}
     write(rows, known[0])
     write_safely(known[1], json.dumps(list(described.values()), indent=1).encode())
     return len(described)
