@@ -13,7 +13,7 @@ from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
 from spaced_kd.seeding import generator, global_seed
 
-LARGE = ("resnet50", "resnet101")  # minutes on a CPU; the same code as the others
+LARGE = ("resnet50", "resnet101", "resnet18_x4", "resnet18_x8")  # slow on a CPU; the same code as the others
 
 
 @pytest.mark.parametrize("kind", catalog.KINDS)

@@ -8,12 +8,15 @@ from torch import nn
 
 from spaced_kd.learner import learning_rate
 from spaced_kd.losses import (
+    FEATURE_LOSSES,
+    SOFT_LOSSES,
     alignment,
     dist,
     distillation,
     hard,
     kl,
     kl_of_probabilities,
+    kl_per_logit,
     mse,
     soft_cross_entropy,
     target,
@@ -84,6 +87,53 @@ def test_dist_of_equal_features_pulls_nowhere():
     student = torch.randn(3, 8, requires_grad=True)
     dist(student, student.detach().clone()).backward()
     assert torch.equal(student.grad, torch.zeros(3, 8))  # as at the first step of networks that start alike
+
+
+def test_kl_per_logit_is_the_mean_over_batch_and_classes():
+    student, teacher = logits(0), logits(1)
+    p, q = (torch.softmax(x.double() / 2, 1) for x in (teacher, student))
+    expected = (p * (p / q).log()).sum() / (7 * 5)
+    assert kl_per_logit(student, teacher, 2.0).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def by_hand(name: str, student: np.ndarray, teacher: np.ndarray) -> float:
+    """The losses of Tab. 3, number by number."""
+    total = 0.0
+    for a, b in zip(student.ravel().tolist(), teacher.ravel().tolist(), strict=True):
+        d = abs(a - b)
+        total += {"l1": d, "smooth_l1": d**2 / 2 if d < 1 else d - 0.5, "mse": d**2, "mse_sum": d**2}[name]
+    return total if name == "mse_sum" else total / student.size
+
+
+@pytest.mark.parametrize("name", ["l1", "smooth_l1", "mse", "mse_sum"])
+def test_the_losses_of_differences_of_tab_3(name):
+    student, teacher = (2 * logits(seed).detach().numpy() for seed in (0, 1))
+    a, b = (torch.from_numpy(x) for x in (student, teacher))
+    assert (abs(student - teacher) < 1).any()
+    assert (abs(student - teacher) > 1).any()
+    assert FEATURE_LOSSES[name](a, b).item() == pytest.approx(by_hand(name, student, teacher), rel=1e-5)
+    assert SOFT_LOSSES[name](a, b, 3.0).item() == pytest.approx(by_hand(name, student / 3, teacher / 3), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mse", "mse_sum"])
+def test_the_temperature_cancels_out_of_squares(name):
+    student, teacher = Exit(logits(0), logits(2)), Exit(logits(1), logits(3))
+    weights = {"alpha": 0.3, "beta": 0.03, "square_temperature": True, "soft_loss": name}
+    terms = [
+        distillation(student, teacher, torch.zeros(7, dtype=int), nn.Identity(), temperature=t, **weights)
+        for t in (1.0, 3.0)
+    ]
+    assert terms[0]["soft"].item() == pytest.approx(terms[1]["soft"].item(), rel=1e-5)
+
+
+def test_the_cross_entropies_of_tab_3():
+    student, teacher = logits(0).detach().double(), logits(1).detach().double()
+    log_q = student - student.exp().sum(1, keepdim=True).log()
+    expected = -(teacher * log_q).sum() / 7  # raw features as targets
+    assert FEATURE_LOSSES["cross_entropy"](student, teacher).item() == pytest.approx(expected.item(), rel=1e-5)
+    p = (teacher / 3).exp() / (teacher / 3).exp().sum(1, keepdim=True)
+    expected = -(p * (student / 3 - (student / 3).exp().sum(1, keepdim=True).log())).sum() / 7
+    assert SOFT_LOSSES["cross_entropy"](student, teacher, 3.0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("square", "scale"), [(True, 9.0), (False, 1.0)])

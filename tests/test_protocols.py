@@ -1,5 +1,6 @@
 """Protocols: every switch changes what it names and nothing else; both sets train; the loop knows of none of them."""
 
+import ast
 import json
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
-from spaced_kd.losses import dist, hard, kl, kl_of_probabilities, mse, target
+from spaced_kd.losses import FEATURE_LOSSES, SOFT_LOSSES, dist, hard, kl, kl_of_probabilities, mse, target
 from spaced_kd.methods.online_kd import OnlineKD
 from spaced_kd.methods.self_kd import SelfKD
 from spaced_kd.outputs import Ensemble, Exit
@@ -218,6 +219,9 @@ PLAIN, STUDENT, TEACHER = online()
         ({"soft_loss": "kl_of_probabilities"}, "soft", 2.7 * kl_of_probabilities(STUDENT.logits, TEACHER.logits, 3.0)),
         ({"square_temperature": False}, "soft", 0.3 * kl(STUDENT.logits, TEACHER.logits, 3.0)),
         ({"feature_loss": "dist"}, "feature", 0.03 * dist(STUDENT.features, TEACHER.features)),
+        ({"soft_loss": "kl_per_logit"}, "soft", 2.7 * kl(STUDENT.logits, TEACHER.logits, 3.0) / 5),
+        ({"soft_loss": "mse"}, "soft", 0.3 * mse(STUDENT.logits, TEACHER.logits)),
+        ({"feature_loss": "l1"}, "feature", 0.03 * (STUDENT.features - TEACHER.features).abs().mean()),
     ],
 )
 def test_a_loss_of_online_kd_changes_its_term_alone(switch, term, expected):
@@ -225,6 +229,13 @@ def test_a_loss_of_online_kd_changes_its_term_alone(switch, term, expected):
     assert terms[term].item() == pytest.approx(expected.item(), rel=1e-5)
     assert terms[term] != PLAIN[term]
     assert all(torch.equal(terms[name], PLAIN[name]) for name in terms if name != term)
+
+
+@pytest.mark.parametrize(("setting", "known"), [("soft_loss", SOFT_LOSSES), ("feature_loss", FEATURE_LOSSES)])
+def test_every_loss_that_a_method_offers_exists(setting, known):
+    for method in ("online_kd", "self_kd"):
+        annotation, _ = catalog.plugin("methods", method).settings[setting]
+        assert set(ast.literal_eval(annotation.removeprefix("Literal"))) <= set(known)
 
 
 def test_an_adapter_changes_the_feature_loss_alone():

@@ -1,5 +1,7 @@
 """Every loss with its equation and source. Logits are (B, K), labels (B,), features (B, D); computed in float32."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,9 +40,38 @@ def kl_of_probabilities(student: Tensor, teacher: Tensor, temperature: float) ->
     return F.kl_div(q, p, reduction="batchmean")
 
 
+def kl_per_logit(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`kl` divided by the number of classes: the mean over batch and classes, the released transformers' soft loss."""
+    return kl(student, teacher, temperature) / student.shape[1]
+
+
 def mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean of squared differences over batch and features (Romero et al. 2015, FitNets)."""
     return F.mse_loss(student.float(), teacher.float())
+
+
+def mse_sum(student: Tensor, teacher: Tensor) -> Tensor:
+    """Sum of squared differences over batch and features (Tab. 3): `mse` times B x D."""
+    return F.mse_loss(student.float(), teacher.float(), reduction="sum")
+
+
+def l1(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of absolute differences over batch and features (Tab. 3)."""
+    return F.l1_loss(student.float(), teacher.float())
+
+
+def smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over batch and features of d^2 / 2 where a difference d is below 1, |d| - 1/2 elsewhere (Tab. 3)."""
+    return F.smooth_l1_loss(student.float(), teacher.float())
+
+
+def cross_entropy_of_features(student: Tensor, teacher: Tensor) -> Tensor:
+    """-sum_d t_d log softmax(s)_d, mean over the batch: features raw, as logits and as their targets.
+
+    The released code's cross-entropy (O17). No divergence: targets neither sum to 1 nor are they positive everywhere,
+    so where teachers have negative features, as transformers do, it has no least value.
+    """
+    return F.cross_entropy(student.float(), teacher.float())
 
 
 def dist(student: Tensor, teacher: Tensor) -> Tensor:
@@ -51,8 +82,18 @@ def dist(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.dist(student.float(), teacher.float())
 
 
-SOFT_LOSSES = {loss.__name__: loss for loss in (kl, kl_of_probabilities, soft_cross_entropy)}
-FEATURE_LOSSES = {loss.__name__: loss for loss in (mse, dist)}
+def _of_logits(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, float], Tensor]:
+    """A loss of differences as a soft loss: of logits / T. With T^2 before it, one of squares does not depend on T."""
+    return lambda student, teacher, temperature: loss(student / temperature, teacher / temperature)
+
+
+DIFFERENCES = {loss.__name__: loss for loss in (mse, mse_sum, l1, smooth_l1)}
+SOFT_LOSSES = {
+    **{loss.__name__: loss for loss in (kl, kl_of_probabilities, kl_per_logit, soft_cross_entropy)},
+    **{name: _of_logits(loss) for name, loss in DIFFERENCES.items()},
+    "cross_entropy": soft_cross_entropy,
+}
+FEATURE_LOSSES = {**DIFFERENCES, "dist": dist, "cross_entropy": cross_entropy_of_features}
 
 
 def target(network: nn.Module, images: Tensor, mode: str = "eval") -> Exit:
@@ -91,7 +132,7 @@ def distillation(
     scale = temperature**2 if square_temperature else 1.0
     return {
         "hard": (1 - alpha) * hard(student.logits, labels),
-        "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.logits, teacher.logits, temperature),
+        "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.soft, teacher.logits, temperature),
         "feature": beta * FEATURE_LOSSES[feature_loss](align(student.features), teacher.features),
     }
 

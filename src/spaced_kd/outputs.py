@@ -6,10 +6,19 @@ from torch import Tensor, nn
 
 
 class Exit(NamedTuple):
-    """One depth of a network: logits (B, classes), and the features (B, D) that its classifier reads."""
+    """One depth of a network: logits (B, classes), and the features (B, D) that its classifier reads.
+
+    `distilled`: logits of a pass or a head of its own for the soft loss, where there is one.
+    """
 
     logits: Tensor
     features: Tensor
+    distilled: Tensor | None = None
+
+    @property
+    def soft(self) -> Tensor:
+        """The logits that a soft loss compares as a student's."""
+        return self.logits if self.distilled is None else self.distilled
 
 
 class Ensemble(nn.Module):

@@ -25,8 +25,10 @@ class OnlineKD:
     temperature: float = 3.0  # T of both softmaxes
     beta: float = 0.03  # weight of the feature loss
     square_temperature: bool = True  # soft loss times T^2 (O2)
-    soft_loss: Literal["kl", "kl_of_probabilities"] = "kl"  # O1
-    feature_loss: Literal["mse", "dist"] = "mse"  # O4
+    soft_loss: Literal[
+        "kl", "kl_of_probabilities", "kl_per_logit", "l1", "smooth_l1", "mse", "mse_sum", "cross_entropy"
+    ] = "kl"  # O1, V3, Tab. 3
+    feature_loss: Literal["mse", "dist", "l1", "smooth_l1", "mse_sum", "cross_entropy"] = "mse"  # O4, Tab. 3
     adapter: Literal["linear", "mlp"] = "linear"  # linear: where widths differ; mlp: always (O5)
     teacher_mode: Literal["eval", "train"] = "eval"  # of a teaching teacher's batch norm and drop-path (O7)
     target: Literal["after", "before"] = "after"  # the teacher's updates on the student's block (O6)

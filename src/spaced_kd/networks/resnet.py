@@ -1,11 +1,13 @@
 """ResNets from timm's classes, with exits after each stage for self KD.
 
-Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code. Initial weights are
-timm's (Kaiming, fan out), but the last scale of each residual branch is 1 and not 0, again as in the released code.
+Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code; from there on it is
+timm's: a 7x7 convolution with stride 2 and 64 channels, whatever the width, and a max-pool. Initial weights are timm's
+(Kaiming, fan out), but the last scale of each residual branch is 1 and not 0, again as in the released code.
 Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
 """
 
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
@@ -17,22 +19,55 @@ from spaced_kd.outputs import Exit
 
 def resnet_mini(classes: int, image_size: int, *, width: float = 0.125, exits: bool = False) -> nn.Module:
     """ResNet with one basic block per stage, an eighth as wide as ResNet-18; for demos and tests."""
-    return _ResNet(BasicBlock, (1, 1, 1, 1), width, classes, image_size, exits)
+    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits)
 
 
 def resnet18(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
     """ResNet-18; `width` multiplies the channels of every stage (64, 128, 256, 512)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), width, classes, image_size, exits)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits)
+
+
+def resnet18_x2(
+    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+) -> nn.Module:
+    """ResNet-18 x2 of Tab. 8: twice the parameters (widths 90, 181, 362, 724), or twice the width (128 to 1024)."""
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits)
+
+
+def resnet18_x4(
+    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+) -> nn.Module:
+    """ResNet-18 x4 of Tab. 8: four times the parameters (widths 128 to 1024), or the width (256 to 2048)."""
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits)
+
+
+def resnet18_x8(
+    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+) -> nn.Module:
+    """ResNet-18 x8 of Tab. 8: eight times the parameters (widths 181, 362, 724, 1448), or the width (512 to 4096)."""
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits)
 
 
 def resnet50(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
     """ResNet-50; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 6, 3), width, classes, image_size, exits)
+    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits)
 
 
 def resnet101(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
     """ResNet-101; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 23, 3), width, classes, image_size, exits)
+    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits)
+
+
+WIDTHS = (64, 128, 256, 512)  # channels of the four stages
+
+
+def _scaled(width: float) -> tuple[int, ...]:
+    return tuple(round(width * base) for base in WIDTHS)
+
+
+def _wider(factor: int, times: str) -> tuple[int, ...]:
+    """Widths, rounded down, that multiply the parameters, which grow with their square, or the widths themselves."""
+    return tuple(int(base * (factor**0.5 if times == "parameters" else factor)) for base in WIDTHS)
 
 
 class _ResNet(nn.Module):
@@ -42,10 +77,15 @@ class _ResNet(nn.Module):
     """
 
     def __init__(
-        self, block: type, layers: tuple[int, ...], width: float, classes: int, image_size: int, exits: bool
+        self,
+        block: type,
+        layers: tuple[int, ...],
+        channels: tuple[int, ...],
+        classes: int,
+        image_size: int,
+        exits: bool,
     ) -> None:
         super().__init__()
-        channels = tuple(round(width * base) for base in (64, 128, 256, 512))
         self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
         if image_size < 224:
             # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of ours

@@ -1,10 +1,11 @@
 """Vision transformers from timm's class, with an exit after each block for self KD.
 
-Sources: Dosovitskiy et al. 2021 (ViT); Zhang et al. 2019 (exits: here a normalisation and a classifier on
-the pooled tokens).
+Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT); Zhang et al. 2019 (exits: here a normalisation and
+a classifier on the pooled tokens).
 """
 
 import torch
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -27,6 +28,31 @@ def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, ex
     with torch.no_grad():  # for the same reason: timm's 0.02 hides where a patch was for the first thousand steps
         trunk.pos_embed.mul_(25)
     return _ViT(trunk, exits)
+
+
+def deit_tiny(
+    classes: int, image_size: int, *, drop_path: float = 0.1, distillation_token: bool = False, exits: bool = False
+) -> nn.Module:
+    """DeiT-Tiny: 12 blocks, 192 wide, class token; patches of 16 px, below 128 px an eighth of the image (4 px at 32).
+
+    `drop_path` is the last block's rate, linear from 0, in every released configuration 0.1. `distillation_token` (V4)
+    adds a token and a head for the soft loss; in eval mode the network says the mean of both heads.
+    """
+    shape = {"img_size": image_size, "patch_size": min(16, image_size // 8), "embed_dim": 192, "depth": 12}
+    shape |= {"num_heads": 3, "num_classes": classes, "drop_path_rate": drop_path}
+    trunk = VisionTransformer(**shape)
+    if distillation_token:
+        trunk = _with_token(trunk, VisionTransformerDistilled(**shape))
+    return _ViT(trunk, exits)
+
+
+def _with_token(plain: VisionTransformer, distilled: VisionTransformerDistilled) -> VisionTransformerDistilled:
+    """`distilled`, with all that both have as in `plain`, so that networks with and without the token start alike."""
+    shared = plain.state_dict()
+    token, patches = shared["pos_embed"][:, :1], shared["pos_embed"][:, 1:]
+    shared["pos_embed"] = torch.cat([token, distilled.pos_embed[:, 1:2], patches], dim=1)
+    distilled.load_state_dict(shared, strict=False)
+    return distilled
 
 
 class _ViT(nn.Module):
@@ -53,6 +79,10 @@ class _ViT(nn.Module):
             if exits and depth < len(self.heads):
                 features = self.norms[depth](trunk.pool(x))
                 found.append(Exit(self.heads[depth](features), features))
-        features = trunk.forward_head(trunk.norm(x), pre_logits=True)
-        logits = trunk.head(features)
-        return [*found, Exit(logits, features)] if exits else logits
+        x = trunk.norm(x)
+        features = trunk.fc_norm(trunk.pool(x))
+        logits, distilled = trunk.head(features), None
+        if isinstance(trunk, VisionTransformerDistilled):
+            distilled = trunk.head_dist(x[:, 1])
+            logits = logits if self.training else (logits + distilled) / 2
+        return [*found, Exit(logits, features, distilled)] if exits else logits
