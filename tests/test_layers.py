@@ -42,7 +42,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
     "train": {"assemble", "files", "keeper", "spec"},
     "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
-    "results": {"arrays", "files", "spec"},
+    "results": {"arrays", "catalog", "files", "spec"},
     "statistics": set(),
     "claims": {"catalog", "cells", "results", "spec", "statistics"},
     "cells": {"statistics"},

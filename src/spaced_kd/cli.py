@@ -153,12 +153,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if dot:
             settings.update([spec.parse_word(rest)])
     wanted = {name: catalog.check_settings("evaluations", name, settings) for name, settings in wanted.items()}
-    from spaced_kd.evaluate import evaluate
-    from spaced_kd.files import write_safely
+    from spaced_kd.evaluate import evaluate, read_spec
+    from spaced_kd.files import Places, rows_digest, sha256, write_safely
 
     rows = evaluate(arguments.run_id, wanted, arguments.results, device=arguments.device)
     if arguments.output:
-        write_safely(arguments.output, json.dumps(rows, indent=1).encode())
+        weights = sha256(Places(arguments.results).weights(read_spec(arguments.run_id, arguments.results)))
+        content = {"weights": weights, "sha256": rows_digest(rows), "rows": rows}
+        write_safely(arguments.output, json.dumps(content, indent=1).encode())
         print(f"wrote {arguments.output}: {len(rows)} rows")
     else:
         for row in rows:

@@ -1,6 +1,7 @@
 """Files that are whole or absent, their checksums, and where everything lies."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows_digest(rows: list[dict]) -> str:
+    """Checksum of an evaluation's rows, whatever their layout in a file."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 class Places:

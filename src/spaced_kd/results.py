@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from spaced_kd import arrays
+from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, write_safely
+from spaced_kd.files import Places, rows_digest, sha256, write_safely
 from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ COLUMNS = (
 NUMBERS = ("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps")
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "method", "seed", "interval")  # what of a run is not in the column recipe
+CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 COSTS = (*SECONDS, "energy_joules", "training_flops", "training_flops_with_teacher")
 
@@ -40,8 +41,10 @@ def collect(study: Study, results: Path) -> DataFrame:
     rows, missing = [], []
     for run in study.runs:
         stored = _stored(run, Places(results).run(run))
-        evaluated = _read_rows(results / study.name / "evaluations" / f"{run.id}.json")
-        found = stored["rows"] + _costs(run, stored["description"], results) + evaluated if stored else []
+        found = []
+        if stored:
+            evaluated = _evaluated(results / study.name / "evaluations" / f"{run.id}.json", stored["description"])
+            found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
         found += [{"evaluation": name, "metric": "missing"} for name in absent]
@@ -92,10 +95,34 @@ def reference(path: Path) -> DataFrame:
 
     Source: the text of arXiv 2502.06192 as submitted, read by OCR; `note` says where a cell was doubtful. Tab. 3, 4, 5
     and 7 are images there, and have no rows.
+
+    Raises:
+        UserError: a row whose cell does not exist, or a second one for a cell.
     """
     rows = join(_read_csv(path))
+    _check_reference(rows, path)
     evaluation = rows["corruption"].map(lambda name: {"": "accuracy", "bim": "bim"}.get(name, "corruptions"))
     return rows.assign(source="paper", evaluation=evaluation, corruption=rows["corruption"].replace("bim", ""))
+
+
+def _check_reference(rows: DataFrame, path: Path) -> None:
+    """Each row is the one number of a cell that exists; whether a table has its column is for the table to say."""
+    known = {
+        "table": ["text", *catalog.names("tables")],
+        "network": ["", *catalog.names("networks")],
+        "teacher": ["", *catalog.names("networks")],
+        "method": ["", "constant_lead", *catalog.names("methods")],
+        "corruption": ["", "bim", *catalog.defaults("evaluations", "corruptions")["names"]],
+    }
+    for column, names in known.items():
+        if unknown := sorted(set(rows[column]) - set(names)):
+            raise UserError(
+                f"{path}: {column} {unknown[0]!r} does not exist: there is {', '.join(filter(None, names))}"
+            )
+    cells = rows[["table", "metric", *CELL]]
+    if (twice := cells.duplicated()).any():
+        cell = ", ".join(str(value) for value in cells[twice].iloc[0] if value == value and value != "")
+        raise UserError(f"{path}: two numbers for one cell, {cell}: leave one of them out")
 
 
 def join(*frames: DataFrame) -> DataFrame:
@@ -115,8 +142,13 @@ def write(rows: DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> DataFrame:
-    """Rows as `write` wrote them."""
-    return join(_read_csv(path))
+    """Rows as `write` wrote them; UserError names a run whose rows do not say which commit they come from."""
+    rows = join(_read_csv(path))
+    nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
+    if len(nameless):
+        run = nameless["run"].iloc[0]
+        raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect the study again")
+    return rows
 
 
 def gather(paths: Sequence[Path]) -> DataFrame:
@@ -140,11 +172,26 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     rows = _read_rows(folder / "rows.json", evaluation="accuracy")
     if not rows:
         raise UserError(f"{folder} has no rows.json, but a run.json: move it away and train it again")
+    if (description.get("outputs") or {}).get("rows.json") != sha256(folder / "rows.json"):
+        raise UserError(f"{folder}/rows.json is not the file that {path} names (its checksum): train the run again")
     return {
         "commit": provenance["commit"] + ("-dirty" if provenance.get("dirty") else ""),
         "rows": rows,
         "description": description,
     }
+
+
+def _evaluated(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a run's evaluations as `evaluate` left them; none where there is no file."""
+    if not path.exists():
+        return []
+    content = _read_json(path, dict)
+    rows = _rows(path, content.get("rows"))
+    if content.get("sha256") != rows_digest(content["rows"]):
+        raise _damaged(path, "its checksum does not match")
+    if content.get("weights") != description["outputs"].get("weights.safetensors"):
+        raise UserError(f"{path} is of other weights than the run has now: delete it and evaluate the run again")
+    return rows
 
 
 def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dict[str, Any]]:
@@ -197,7 +244,11 @@ def interval_name(interval: float | str) -> str:
 
 def _read_rows(path: Path, **standard: str) -> list[dict[str, Any]]:
     """Rows of a JSON file, with what is the same for all; none where there is no file."""
-    rows = _read_json(path, list) if path.exists() else []
+    return _rows(path, _read_json(path, list), **standard) if path.exists() else []
+
+
+def _rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
+    """Rows checked to have what every row needs."""
     try:
         rows = [standard | row | {"value": float(row["value"])} for row in rows]
     except (KeyError, TypeError, ValueError):

@@ -15,6 +15,7 @@ from spaced_kd.cells import ONLINE, SPACED, Arm, by_seed, label, ours, present, 
 
 PLACE = ["dataset", "network", "recipe"]
 TO_THE_END = "to the end"
+LOOK = {"color": "black", "marker": "D", "linestyle": "none"}
 
 
 @matplotlib.rc_context(style.RC)
@@ -65,5 +66,4 @@ def _draw(axes: Axes, found: DataFrame, starts: dict[Arm, float]) -> None:
         values = by_seed(found, arm)
         if len(values):
             error = values.std(ddof=1) if len(values) > 1 else None
-            look = style.SPARE[0] | {"linestyle": "none"}
-            axes.errorbar(start, values.mean(), error, label="Spaced KD from this epoch on", **look)
+            axes.errorbar(start, values.mean(), error, label="Spaced KD from this epoch on", **LOOK)

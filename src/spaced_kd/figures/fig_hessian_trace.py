@@ -40,6 +40,6 @@ def figure(rows: DataFrame) -> Figure:
         axes.margins(x=0.15)
         dataset, network, recipe = group[PLACE].iloc[0]
         axes.set_title(style.title([dataset, network, recipe if recipes else ""], style.lacking(group, found)))
-    drawing.supylabel("trace of the Hessian (nats per squared weight)", fontsize="medium")
+    drawing.supylabel("Hessian trace (nats / weight²)", fontsize="medium")
     style.legend(drawing)
     return drawing
