@@ -84,9 +84,10 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
     """Everything that a training needs, in the state before its first turn."""
     where = choose_device(device)
     torch.set_num_threads(spec.threads)
-    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
+    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
     augment = catalog.find("datasets", spec.dataset).augment
-    batches = Batches(data, augment, batch_size=spec.batch_size, seed=spec.seed)
+    seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
+    batches = Batches(data, augment, batch_size=spec.batch_size, **seeds)
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)

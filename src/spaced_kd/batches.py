@@ -35,11 +35,22 @@ class Batches:
     """The training stream: `batches[i]` for i = 0, 1, ...; epoch e is batches e * per_epoch to (e + 1) * per_epoch - 1.
 
     Each epoch visits every training image once in an order of its own; its last batch is smaller where batch_size does
-    not divide the number of images.
+    not divide the number of images. Order and augmentation have the run's seed, or seeds of their own.
     """
 
-    def __init__(self, data: Data, augment: Augment, *, batch_size: int, seed: int) -> None:
-        self.data, self.augment, self.batch_size, self.seed = data, augment, batch_size, seed
+    def __init__(
+        self,
+        data: Data,
+        augment: Augment,
+        *,
+        batch_size: int,
+        seed: int,
+        order_seed: int | None = None,
+        augmentation_seed: int | None = None,
+    ) -> None:
+        self.data, self.augment, self.batch_size = data, augment, batch_size
+        self.order_seed = seed if order_seed is None else order_seed
+        self.augmentation_seed = seed if augmentation_seed is None else augmentation_seed
         self.per_epoch = math.ceil(len(data.labels["train"]) / batch_size)
 
     def __getitem__(self, index: int) -> Batch:
@@ -49,7 +60,7 @@ class Batches:
 
         def view(number: int) -> Tensor:
             purpose = "augmentation" if number == 0 else f"augmentation of view {number}"
-            return self.data.normalise(self.augment(images[ids], generator(self.seed, purpose, index)))
+            return self.data.normalise(self.augment(images[ids], generator(self.augmentation_seed, purpose, index)))
 
         return Batch(view(0), labels[ids], ids, view)
 
@@ -61,4 +72,4 @@ class Batches:
     @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
     def _order(self, epoch: int) -> Tensor:
         count = len(self.data.labels["train"])
-        return torch.from_numpy(generator(self.seed, "order", epoch).permutation(count))
+        return torch.from_numpy(generator(self.order_seed, "order", epoch).permutation(count))

@@ -1,6 +1,6 @@
 """Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ class Data:
     """One dataset in memory.
 
     Attributes:
-        images: split -> uint8 (N, H, W, 3).
+        images: split -> uint8 (N, H, W, 3); splits are train and test, and held_out where images are held out.
         labels: split -> int64 (N,).
         classes: number of classes.
         checksum: sha256 of all arrays, part of every run's provenance.
@@ -55,6 +55,27 @@ class Data:
         order = generator(0, f"subset of {split}").permutation(total)[:count]
         return torch.from_numpy(np.sort(order))
 
+    def hold_out(self, share: float) -> "Data":
+        """The same data with a share of each class's training images as a split `held_out`, the same for every run."""
+        if share == 0:
+            return self
+        labels = self.labels["train"]
+        order = torch.from_numpy(generator(0, "held out").permutation(len(labels)))
+        held = torch.zeros(len(labels), dtype=torch.bool)
+        for of_class in (order[labels[order] == number] for number in range(self.classes)):
+            count = round(share * len(of_class))
+            if not 0 < count < len(of_class):
+                raise UserError(
+                    f"held_out={share:g} is {count} of a class's {len(of_class)} training images: some must be held"
+                    " out, and some learnt"
+                )
+            held[of_class[:count]] = True
+        parts = {"train": ~held, "held_out": held}
+        images, labels = (
+            of | {split: of["train"][part] for split, part in parts.items()} for of in (self.images, self.labels)
+        )
+        return replace(self, images=images, labels=labels)
+
     def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
         """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
         stored, _ = read(corrupted_path(self.path, images))
@@ -65,7 +86,7 @@ class Data:
         """The same data with images and labels on `device`."""
         moved = {"images": self.images, "labels": self.labels}
         moved = {key: {split: tensor.to(device) for split, tensor in value.items()} for key, value in moved.items()}
-        return Data(**(vars(self) | moved))
+        return replace(self, **moved)
 
 
 def corrupted_path(path: Path, images: int) -> Path:

@@ -38,7 +38,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     if missing:
         torch.set_num_threads(spec.threads)
         where = choose_device(device)
-        data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
+        data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
         method = make_method(spec)
         network = catalog.find("networks", spec.network)(
             data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})

@@ -85,7 +85,7 @@ class Keeper:
         predictions = np.stack(record.predictions)
         checkpoint.save_weights(folder / "weights.safetensors", job.result, run=spec.id)
         arrays.save(folder / "predictions.safetensors", {"epochs": np.array(record.epochs), "predictions": predictions})
-        rows = accuracy_rows(record.epochs, predictions, self.labels)
+        rows = accuracy_rows(record.epochs, predictions, self.labels, record.held_out)
         write_safely(folder / "rows.json", json.dumps(rows, indent=1).encode())
         write_safely(folder / "run.json", json.dumps(self._description(folder), indent=1).encode())
         for state in checkpoint.states(self.places.state(spec)):
@@ -97,7 +97,12 @@ class Keeper:
         """An epoch ends: predictions of the test set and the mean losses since the one before."""
         self.record.check_finite(index)
         with self.job.autocast():
-            self.record.evaluated(epoch, predict(self.job.reported, self.job.data))
+            predictions = predict(self.job.reported, self.job.data)
+            held_out = None
+            if self.job.spec.held_out:
+                labels = self.job.data.labels["held_out"].cpu().numpy()
+                held_out = float(accuracy(predict(self.job.reported, self.job.data, "held_out"), labels))
+        self.record.evaluated(epoch, predictions, held_out)
         sums: dict[str, float] = {}
         for name, value in self.record.losses[-1].items():
             who = name.partition(":")[0]

@@ -30,17 +30,23 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return 100 * (predictions == labels).mean(axis=-1)
 
 
-def accuracy_rows(epochs: list[int], predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+def accuracy_rows(
+    epochs: list[int], predictions: np.ndarray, labels: np.ndarray, held_out: list[float] | None = None
+) -> list[dict[str, Any]]:
     """Accuracy of the last epoch, the best on test, and by halves; and the whole curve. `predictions`: (epochs, N).
 
     `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other, and the reverse; the
-    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies.
+    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies. With the accuracies
+    on held-out training images of each epoch, also the test accuracy of the epoch that is best on those.
     """
     curve = accuracy(predictions, labels)
     rows = [{"selection": "curve", "epoch": epoch, "value": value} for epoch, value in zip(epochs, curve, strict=True)]
     best = int(curve.argmax())
     rows += [{"selection": "last", "epoch": epochs[-1], "value": curve[-1]}]
     rows += [{"selection": "best", "epoch": epochs[best], "value": curve[best]}]
+    if held_out:
+        chosen = int(np.argmax(held_out))
+        rows += [{"selection": "held_out", "epoch": epochs[chosen], "value": curve[chosen]}]
     order = generator(0, "halves of test").permutation(len(labels))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     scores = []
@@ -57,6 +63,7 @@ class Record:
     def __init__(self) -> None:
         self.epochs: list[int] = []
         self.predictions: list[np.ndarray] = []
+        self.held_out: list[float] = []  # accuracy on held-out training images, where there are any
         self.losses: list[dict[str, float]] = []  # one entry per evaluated epoch: means since the one before
         self.flops: dict[str, int] = {}  # "student 128" -> FLOPs of one turn with 128 images, forward and backward
         self.seconds = {"wall": 0.0, "cpu": 0.0}
@@ -75,9 +82,10 @@ class Record:
         """Mean of each loss term since the last evaluated epoch."""
         return {key: float(value) / self._counts[key] for key, value in self._sums.items()}
 
-    def evaluated(self, epoch: int, predictions: np.ndarray) -> None:
-        """Close an epoch: keep predictions and mean losses."""
+    def evaluated(self, epoch: int, predictions: np.ndarray, held_out: float | None = None) -> None:
+        """Close an epoch: keep predictions, mean losses, and the accuracy on held-out images."""
         self.epochs.append(epoch)
+        self.held_out += [] if held_out is None else [held_out]
         self.predictions.append(predictions)
         self.losses.append(self.means())
         self._sums, self._counts = {}, {}
@@ -106,13 +114,13 @@ class Record:
         arrays = {f"sum of {key}": value.cpu().numpy() for key, value in self._sums.items()}
         if self.predictions:
             arrays["predictions"] = np.stack(self.predictions)
-        plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops}
+        plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops, "held_out": self.held_out}
         return arrays, plain | {"counts": self._counts, "seconds": self.time()}
 
     def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
         """Go on from a packed record."""
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
-        self._counts, self.seconds = plain["counts"], plain["seconds"]
+        self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
         self.predictions = list(arrays.get("predictions", ()))
         sums = {key.removeprefix("sum of "): value for key, value in arrays.items() if key.startswith("sum of ")}
         self._sums = {key: torch.from_numpy(value).to(device) for key, value in sums.items()}

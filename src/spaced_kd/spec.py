@@ -48,6 +48,9 @@ class RunSpec:
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
     initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
     batch_norm: Literal["whole", "halves"] = "whole"  # over the batch, or each half of it as on two GPUs (O15)
+    order_seed: int | None = None  # of the order of images; None: `seed`
+    augmentation_seed: int | None = None  # of crops, flips and the like; None: `seed`
+    held_out: float = 0.0  # share of each class's training images that no one learns, to choose an epoch by
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
@@ -146,6 +149,11 @@ def check(spec: RunSpec) -> RunSpec:
     for key in POSITIVE:
         if values[key] <= 0:
             raise UserError(f"{key} is {values[key]}, but must be positive")
+    for key in ("order_seed", "augmentation_seed"):
+        if values[key] == spec.seed:
+            raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
+    if not 0 <= values["held_out"] < 1:
+        raise UserError(f"held_out is {values['held_out']:g}, but must be a share of the training images, below 1")
     interval = values["interval"]
     if interval != "max":
         if isinstance(interval, str):
