@@ -46,9 +46,8 @@ lock: env ## lock the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
 
-record: env ## keep a finished study's rows and their provenance in the repository: make record STUDY=tiny_small
-	mkdir -p results/recorded/$(STUDY)
-	cp results/$(STUDY)/rows.csv results/$(STUDY)/runs.json results/recorded/$(STUDY)/
+record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
+	$(BIN)/spaced-kd record results/$(STUDY)
 
 readme: env ## write the table of the README anew from the recorded rows
 	$(BIN)/spaced-kd render overview --rows results/recorded/*/rows.csv --output results/readme

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from torch import nn
 
 from spaced_kd import assemble, catalog
 from spaced_kd.errors import UserError
@@ -50,6 +51,8 @@ def test_networks(name):
             assert isinstance(said, Exit)
             assert said.logits.shape == (2, 7)
             assert said.features.shape == (2, width)
+    batch_norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert catalog.plugin("networks", name).constants.get("BATCH_NORM", True) == batch_norms
     assert torch.equal(network(images), with_exits(images))  # exits come after the trunk, and change nothing of it
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import tiny
+from conftest import TINY, tiny
 from torch import nn
 
 import spaced_kd
@@ -23,6 +23,7 @@ from spaced_kd.methods.online_kd import OnlineKD
 from spaced_kd.methods.self_kd import SelfKD
 from spaced_kd.outputs import Ensemble, Exit
 from spaced_kd.schedule import interval_in_batches, pauses, turns
+from spaced_kd.seeding import global_seed
 from spaced_kd.spec import RunSpec, expand, from_flat, load_study, protocol_of
 from spaced_kd.train import train
 
@@ -356,6 +357,166 @@ def test_halves_have_statistics_of_their_own_and_the_first_half_moves_the_runnin
     assert torch.equal(halves.eval()(images), whole.eval()(images))
 
 
+def deit(**changes: object) -> RunSpec:
+    """A run of DeiT-Tiny, without drop-path unless it is given."""
+    flat = {key: value for key, value in TINY.items() if key != "network.width"}
+    flat |= {"network": "deit_tiny", "network.drop_path": 0.0, "method": "online_kd", "optimizer": "adamw", "lr": 0.001}
+    return from_flat(flat | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def students_terms(results: Path, **changes: object) -> dict[str, torch.Tensor]:
+    """Terms of the student's first turn, drawn as in training, with a teacher that is not the student."""
+    job = assemble(deit(initial_weights="different", **changes), Places(results))
+    with global_seed(0, "step of student", 0), torch.no_grad():
+        return job.terms(S, 0)
+
+
+def numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: term.item() for name, term in terms.items()}
+
+
+def test_a_distillation_token_takes_the_soft_loss_and_the_teacher_has_none(results):
+    job = assemble(deit(network__distillation_token=True, initial_weights="different"), Places(results))
+    student, teacher = job.modules[S].train(), job.modules[T]
+    assert hasattr(student.trunk, "dist_token")
+    assert not hasattr(teacher.trunk, "dist_token")
+    terms, batch = job.terms(S, 0), job.batches[0]
+    tokens, goal = student.trunk.forward_features(batch.images), target(teacher, batch.images)
+    expected = {
+        "hard": 0.7 * hard(student.trunk.head(tokens[:, 0]), batch.labels),
+        "soft": 2.7 * kl(student.trunk.head_dist(tokens[:, 1]), goal.logits, 3.0),
+        "feature": 0.03 * mse(tokens[:, 0], goal.features),
+    }
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value.item(), rel=1e-5)
+    sum(terms.values()).backward()
+    assert student.trunk.head_dist.weight.grad.abs().max() > 0
+    plain = assemble(deit(), Places(results))
+    assert plain.spec.teacher_spec() == job.spec.teacher_spec() == deit(method="baseline")
+    assert all(torch.equal(v, teacher.state_dict()[k]) for k, v in plain.modules[T].state_dict().items())
+
+
+def test_a_second_forward_draws_other_masks_for_the_soft_loss_alone(results):
+    plain, again = (
+        students_terms(results, network__drop_path=0.5, method__second_forward=second) for second in (False, True)
+    )
+    for name in ("hard", "feature"):
+        assert torch.equal(plain[name], again[name])
+    assert not torch.equal(plain["soft"], again["soft"])
+    plain, again = (students_terms(results, method__second_forward=second) for second in (False, True))
+    assert all(torch.equal(plain[name], again[name]) for name in plain)  # without drop-path it is the same pass
+
+
+def test_drop_path_in_the_teaching_teacher_changes_the_target_alone(results):
+    still, moved = (
+        students_terms(results, network__drop_path=0.5, method__teacher_mode=mode) for mode in ("eval", "train")
+    )
+    assert torch.equal(still["hard"], moved["hard"])  # the student's own masks are the same
+    for name in ("soft", "feature"):
+        assert not torch.equal(still[name], moved[name])
+    still, moved = (students_terms(results, method__teacher_mode=mode) for mode in ("eval", "train"))
+    assert all(torch.equal(still[name], moved[name]) for name in still)
+
+
+def test_one_optimiser_goes_on_with_the_idle_half():
+    """As one AdamW whose idle half is given zeros: decay, momentum and the count of steps go on, from the start."""
+    spec = tiny(method="online_kd", optimizer="adamw", weight_decay=0.05, lr=5e-4)
+    teacher, student = Exits(1), Exits(1)
+    first = Learner(teacher, [], spec, per_epoch=5, total=10)
+    second = Learner(student, [], spec, per_epoch=5, total=10, beside=first)
+    twins = {T: Exits(1), S: Exits(1)}
+    reference = torch.optim.AdamW([p for twin in twins.values() for p in twin.parameters()], lr=5e-4, weight_decay=0.05)
+    start = student.body.weight.detach().clone()
+    for number, (who, learner) in enumerate([(T, first), (T, first), (S, second), (S, second), (T, first)]):
+        learner.learn(0, lambda learner=learner: {"hard": hard(learner.network(Batch.images), LABELS)})
+        for twin in twins.values():
+            for parameter in twin.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+        hard(twins[who](Batch.images), LABELS).backward()
+        reference.step()
+        for mine, other in ((teacher, twins[T]), (student, twins[S])):
+            assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True)), number
+        if number == 1:
+            assert torch.allclose(student.body.weight, start * (1 - 5e-4 * 0.05) ** 2, rtol=1e-6)
+    assert (first.steps, second.steps) == (3, 2)  # each learning rate by its own steps
+
+
+def test_an_idle_teacher_decays_as_the_released_code_was_measured():
+    spec = tiny(method="online_kd", optimizer="adamw", weight_decay=0.05, lr=5e-4)
+    first = Learner(Exits(1), [], spec, per_epoch=585, total=586)
+    second = Learner(Exits(1), [], spec, per_epoch=585, total=585, beside=first)
+    weight = first.network.body.weight
+    first.learn(0, lambda: {"hard": hard(first.network(Batch.images), LABELS)})
+    before, moment = weight.detach().clone(), first.optimizer.state[weight]["exp_avg_sq"].clone()
+    first.optimizer.state[weight]["exp_avg"].zero_()  # decay alone
+    for index in range(585):  # 1.5 epochs of 390 batches
+        second.learn(index, lambda: {"hard": hard(second.network(Batch.images), LABELS)})
+    assert (weight / before).mean().item() == pytest.approx(0.985, abs=0.001)
+    assert (first.optimizer.state[weight]["exp_avg_sq"] / moment).mean().item() == pytest.approx(0.557, abs=0.001)
+
+
+def test_one_optimiser_changes_neither_turns_nor_losses_nor_who_learns_first(results):
+    two, one_ = (
+        assemble(tiny(method="online_kd", interval=1.5, method__optimizers=n), Places(results)) for n in ("two", "one")
+    )
+    assert two.turns == one_.turns
+    assert two.evaluations == one_.evaluations
+    for who in (T, S):
+        assert numbers(two.terms(who, 0)) == numbers(one_.terms(who, 0))
+    for job in (two, one_):
+        job.learners[T].learn(0, lambda job=job: job.terms(T, 0))
+    equal = {
+        who: all(torch.equal(v, one_.modules[who].state_dict()[k]) for k, v in two.modules[who].state_dict().items())
+        for who in (T, S)
+    }
+    assert equal == {T: True, S: False}  # the student, idle, has begun to decay
+
+
+def test_a_teacher_of_one_optimiser_is_its_students_alone(results, tmp_path):
+    """Neither stored states nor the finished baseline stand in for it, and none are left for it."""
+    shared, own = (tiny(method="online_kd", interval=1.5, method__optimizers=n) for n in ("two", "one"))
+    alone = train(own, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    train(own.teacher_spec(), other, leave=(own,))
+    folder = Places(other).trajectory(own.teacher_spec())
+    assert not list(folder.glob("*"))
+    (Places(other).run(own.teacher_spec()) / "run.json").unlink()
+    train(own.teacher_spec(), other, leave=(own, shared))
+    assert len(list(folder.glob("*"))) == 2
+    beside = train(own, other)
+    assert json.loads((beside / "run.json").read_text())["teacher_states"] == "trained along"
+    assert checksum(beside) == checksum(alone)
+    assert checksum(train(shared, other)) != checksum(alone)
+
+
+def test_a_joint_backward_is_one_step_of_both_on_the_target_from_before(results):
+    joint = {"method__optimizers": "one", "method__joint_backward": True, "method__teacher_mode": "train"}
+    spec = deit(initial_weights="different", method__alpha=0.5, **joint)
+    job, apart = assemble(spec, Places(results)), assemble(spec, Places(results))
+    assert job.turns == [(S, index) for index in range(15)]
+    losses = job.learners[S].learn(0, lambda: job.terms(S, 0))
+    teacher, student = apart.modules[T], apart.modules[S]
+    batch, goal = apart.batches[0], target(apart.modules[T], apart.batches[0].images, "train")
+    said = student(batch.images, exits=True)[-1]
+    expected = {
+        "hard of the teacher": 0.5 * hard(teacher(batch.images), batch.labels),
+        "hard": 0.5 * hard(said.logits, batch.labels),
+        "soft": 4.5 * kl(said.logits, goal.logits, 3.0),
+        "feature": 0.03 * mse(said.features, goal.features),
+    }
+    assert numbers(losses) == pytest.approx(numbers(expected), rel=1e-5)
+    ours = expected.pop("hard of the teacher")
+    for network, loss in ((teacher, ours), (student, sum(expected.values()))):  # an optimiser each, the same step
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, weight_decay=spec.weight_decay)
+        loss.backward()
+        optimizer.step()
+    for who in (T, S):
+        for name, value in apart.modules[who].state_dict().items():
+            assert torch.allclose(job.modules[who].state_dict()[name], value, atol=1e-5), name
+
+
 def test_halves_need_a_batch_norm():
     with pytest.raises(UserError, match="batch_norm is halves, but the network has no batch norm"):
         halve(nn.Linear(2, 2))
@@ -538,7 +699,58 @@ def test_both_sets_name_the_same_switches_which_all_exist():
     for method in INTERVALS:
         assert list(sets["paper"][method]) == list(sets["released"][method])
         own = {f"method.{key}" for key in catalog.defaults("methods", method)}
+        own |= {f"network.{key}" for name in catalog.names("networks") for key in catalog.defaults("networks", name)}
         assert set(sets["paper"][method]) <= own | set(vars(tiny(method="baseline")))
+
+
+def test_the_transformers_set_has_every_switch_and_weights_of_its_own():
+    paper, released = (protocol.load(name)["online_kd"] for name in ("paper", "released_vit"))
+    assert set(released) - set(paper) == {"method.temperature", "method.alpha", "method.beta"}
+    assert set(paper) <= set(released)
+
+
+@pytest.mark.parametrize(
+    ("network", "interval", "expected"),
+    [
+        ("deit_tiny", 0, {"optimizers": "one", "joint_backward": True}),
+        (
+            "deit_tiny",
+            1.5,
+            {"optimizers": "one", "student_batches": "new", "last_block": "dropped", "extra_step": True},
+        ),
+        ("deit_tiny", "max", {"student_batches": "new"}),
+        ("pit_tiny", 0, {"optimizers": "one", "joint_backward": True, "second_forward": True}),
+        ("pit_tiny", "max", {"student_batches": "new", "second_forward": True}),
+    ],
+)
+def test_the_released_transformers_settings(network, interval, expected):
+    run = one(network=network, method="online_kd", interval=interval, protocol="released_vit")
+    always = {"soft_loss": "kl_per_logit", "temperature": 1.0, "alpha": 0.5, "beta": 0.0, "teacher_mode": "train"}
+    plain = catalog.defaults("methods", "online_kd")
+    assert {k: v for k, v in run.settings["method"].items() if v != plain[k]} == always | expected
+    assert run.settings.get("network", {}) == ({"distillation_token": True} if network == "deit_tiny" else {})
+    assert (run.clock, run.initial_weights) == ("teacher" if interval == 1.5 else "learner", "different")
+    assert protocol_of(run) == "released_vit"
+    assert run.teacher_spec() == one(network=network, method="baseline", protocol="released_vit")
+
+
+def test_a_protocol_that_contradicts_a_run_is_not_its_own():
+    run = one(method={"online_kd": {"lead": "constant", "soft_loss": "kl_of_probabilities"}}, interval=1.5)
+    assert protocol_of(run) == "mixed"  # the released codes drop the last block, and a constant lead has none
+    run = one(method={"self_kd": {"soft_loss": "soft_cross_entropy"}}, interval=1.5)
+    assert protocol_of(run) == "mixed"  # and not released_vit's, which says nothing of self KD
+    with pytest.raises(UserError, match="protocol released_vit says nothing of self_kd: it has baseline, online_kd"):
+        one(method="self_kd", protocol="released_vit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "interval"), [("deit_tiny", 0), ("pit_tiny", 1.0), ("deit_tiny", "max")])
+def test_the_released_transformers_train_from_end_to_end(results, network, interval):
+    spec = deit(network=network, interval=interval, protocol="released_vit", batch_size=20, epochs=1)
+    run = json.loads((train(spec, results) / "run.json").read_text())
+    teacher, student = {0: (0, 2), 1.0: (2, 3), "max": (2, 2)}[interval]
+    assert run["turns"] == {T: teacher, S: student}
+    assert run["teacher_states"] == "trained along"
 
 
 def test_a_teacher_is_shared_between_protocols():
@@ -597,6 +809,12 @@ BAD = [
         "lead is constant, but target is before: it needs target after",
     ),
     ({"method.spaced_from": 1, "method.last_block": "dropped"}, "spaced_from is 1.0, but last_block is dropped"),
+    ({"method.spaced_from": 90}, "spaced_from is 90 and spaced_until the end, but must be a window of the 4 epochs"),
+    ({"method.spaced_from": -1}, "spaced_from is -1 and spaced_until the end, but must be a window"),
+    ({"method.spaced_until": 4.5}, "spaced_from is 0 and spaced_until 4.5, but must be a window of the 4 epochs"),
+    ({"method.spaced_from": 2, "method.spaced_until": 2}, "spaced_from is 2 and spaced_until 2, but must be a window"),
+    ({"network": "vit_mini", "batch_norm": "halves"}, "batch_norm is halves, but vit_mini has no batch norm"),
+    ({"teacher": "vit_mini", "batch_norm": "halves"}, "batch_norm is halves, but vit_mini has no batch norm"),
     ({"interval": 0, "clock": "teacher"}, "clock is teacher, but interval is 0.0"),
     (
         {"method": "self_kd", "initial_weights": "different"},
@@ -607,6 +825,27 @@ BAD = [
         "idle_heads is drifting, but interval is 0",
     ),
     ({"method": "self_kd", "method.target": "before"}, "self_kd has no setting 'target'"),
+    (
+        {"method.joint_backward": True},
+        r"joint_backward is True, but interval is 1.5 \(spaced\): it needs interval online",
+    ),
+    (
+        {"interval": 0, "method.joint_backward": True},
+        "joint_backward is True, but optimizers is two: it needs optimizers",
+    ),
+    (
+        {"interval": 0, "method.joint_backward": True, "method.optimizers": "one"},
+        "joint_backward is True, but teacher_mode is eval: it needs teacher_mode train",
+    ),
+    ({"network": {"pit_tiny": {"distillation_token": True}}}, "pit_tiny has no setting 'distillation_token'"),
+    (
+        {"network": {"deit_tiny": {"distillation_token": True}}, "method": "baseline", "interval": 0},
+        "network.distillation_token is true, but only a student with a teacher has one: leave it out",
+    ),
+    (
+        {"teacher": {"deit_tiny": {"distillation_token": True}}},
+        "teacher.distillation_token is true, but only a student",
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ RECORDED = sorted((ROOT / "results" / "recorded").glob("*/rows.csv"))
 
 @pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
 def test_the_table_is_made_from_the_recorded_rows():
-    rows = results.join(*map(results.read, RECORDED), results.reference(ROOT / "config" / "reference.csv"))
+    rows = results.join(results.read(*RECORDED), results.reference(ROOT / "config" / "reference.csv"))
     made = table_files("overview", caption("overview"), catalog.find("tables", "overview")(rows))["md"].decode()
     shown = re.search(r"<!-- overview -->\n(.*)<!-- /overview -->", README, re.DOTALL)
     assert shown

@@ -183,7 +183,7 @@ def test_a_run_that_two_studies_share_counts_once(study, folder, tmp_path):
     rows = results.collect(study, folder)
     results.write(rows, tmp_path / "a.csv")
     results.write(rows.assign(study="other"), tmp_path / "b.csv")
-    assert len(results.gather([tmp_path / "a.csv", tmp_path / "b.csv"])) == len(rows)
+    assert len(results.read(tmp_path / "a.csv", tmp_path / "b.csv")) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +261,62 @@ def test_paper_differences_are_those_of_its_cells(pytestconfig):
     both = both.merge(cells[cells["interval"] == "0"], on=place, suffixes=(" after", " before"))
     assert len(both) == 63
     assert both["value of change"].tolist() == pytest.approx((both["value after"] - both["value before"]).tolist())
+
+
+CLEAN = "12e4567" + "0" * 33
+
+
+def numbers(run, value, evaluation="accuracy", commit=CLEAN):
+    """A row of a run; `missing` where there is no value."""
+    row = {"run": run, "evaluation": evaluation, "commit": commit if value is not None else ""}
+    row |= {"source": "ours", "metric": "accuracy" if value is not None else "missing", "value": value}
+    return row | {"interval": "0", "seed": 0}
+
+
+def made(folder, *rows):
+    """A study's folder with these rows, and a description for each finished run."""
+    results.write(results.join(pd.DataFrame(rows)), folder / "rows.csv")
+    finished = dict.fromkeys(row["run"] for row in rows if row["metric"] != "missing")
+    save(folder / "runs.json", [{"id": run, "made in": folder.name} for run in finished])
+    return folder
+
+
+def recorded(folder):
+    rows = results.read(folder / "rows.csv")
+    about = {run["id"]: run["made in"] for run in json.loads((folder / "runs.json").read_text())}
+    return rows.set_index(["run", "evaluation"])["value"].to_dict(), about
+
+
+def test_recording_keeps_what_is_recorded_and_takes_what_is_newer(tmp_path):
+    into = tmp_path / "recorded"
+    first = [numbers("a", 1.0), numbers("b", 2.0), numbers("b", 3.0, "bim"), numbers("c", 4.0), numbers("d", None)]
+    assert results.record(made(tmp_path / "first", *first), into) == 3
+    second = [numbers("b", 5.0), numbers("b", None, "bim"), numbers("c", None), numbers("d", 6.0), numbers("e", None)]
+    assert results.record(made(tmp_path / "second", *second), into) == 4
+    values, about = recorded(into)
+    kept = {("a", "accuracy"): 1.0, ("b", "accuracy"): 5.0, ("b", "bim"): 3.0, ("c", "accuracy"): 4.0}
+    assert {key: value for key, value in values.items() if value == value} == kept | {("d", "accuracy"): 6.0}
+    assert set(values) == {*kept, ("d", "accuracy"), ("e", "accuracy")}  # of e it is known that it should be there
+    assert about == {"a": "first", "b": "second", "c": "first", "d": "second"}
+    before = (into / "rows.csv").read_bytes()
+    results.record(tmp_path / "second", into)
+    assert (into / "rows.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("commit", ["12e4567", CLEAN + "-dirty"])
+def test_what_no_clean_commit_made_is_not_recorded(tmp_path, commit):
+    study = made(tmp_path / "study", numbers("a", 1.0), numbers("b", 2.0, commit=commit))
+    with pytest.raises(UserError, match=f"b comes from commit '{commit}', not from a clean one"):
+        results.record(study, tmp_path / "recorded")
+    assert not (tmp_path / "recorded").exists()
+
+
+def test_studies_that_share_a_run_are_read_together(tmp_path):
+    paths = [tmp_path / "one" / "rows.csv", tmp_path / "two" / "rows.csv"]
+    made(paths[0].parent, numbers("a", 1.0), numbers("b", 2.0))
+    made(paths[1].parent, numbers("b", 2.5, commit="0" * 40), numbers("a", None))
+    rows = results.read(*paths)
+    assert rows[["run", "value"]].values.tolist() == [["a", 1.0], ["b", 2.5]]
 
 
 def test_absent_file_is_named(tmp_path):

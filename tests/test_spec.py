@@ -201,6 +201,10 @@ BAD = [
     ({"grid": {"arms": [{"method": "baseline", "interval": 1}]}}, "baseline has no student that could lag"),
     ({"grid": {"arms": [{"method": "self_kd", "interval": "max"}]}}, "teacher and student are one network"),
     ({"grid": {"arms": [{"method": "baseline", "evaluate": ["trace"]}]}}, "evaluate names 'trace'"),
+    (
+        {"grid": {"arms": [{"method": "online_kd", "seed": [0, 1]}, {"method": "self_kd", "seed": [1, 2]}]}},
+        "seeds are not paired: .*method=baseline has seed 0, which method=self_kd lacks, and lacks 2",
+    ),
     ({"grid": {"arms": {"method": "baseline"}}}, "arms is .* but must be a list"),
 ]
 

@@ -140,6 +140,7 @@ def test_self_kd_takes_one_step_a_batch_and_its_spaced_form_two(results, interva
         {"method": "online_kd", "interval": 1.5},
         {"method": "self_kd", "interval": 1.0},
         {"method": "online_kd", "interval": 1.5, "optimizer": "adamw", "lr_schedule": "cosine", "warmup_epochs": 1.0},
+        {"method": "online_kd", "interval": 1.5, "optimizer": "adamw", "method__optimizers": "one"},
     ],
 )
 def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, monkeypatch):

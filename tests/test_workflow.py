@@ -137,8 +137,20 @@ def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint)
     assert "Traceback" not in told
 
 
+def test_a_wrong_claim_is_refused_before_anything_runs(checkout):
+    content = yaml.safe_load((ROOT / "config" / "claims.yaml").read_text())
+    content["claims"]["spaced_beats_online"]["before"] = "onlin"
+    (checkout / "config" / "claims.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    refused = snakemake(checkout, STUDY | {"tables": ["scorecard"]}, "-n")
+    assert refused.returncode == 1
+    told = refused.stdout + refused.stderr
+    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is online, spaced" in told
+    assert "Traceback" not in told
+
+
 def test_the_graph_is_built_without_torch(checkout):
-    (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY))
+    shutil.copy(ROOT / "config" / "claims.yaml", checkout / "config")
+    (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY | {"tables": ["scorecard"]}))
     code = (
         "import sys; from snakemake.cli import main\n"
         "try: main(['-n', '--quiet', '--configfile', 'config/trial.yaml'])\n"

@@ -73,9 +73,13 @@ class Job:
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come.
 
-        None for a student whose teacher moves from one of its batches to the next: that one trains its teacher along.
+        None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it
+        is that student's alone.
         """
-        found = pauses(make_turns(follower, make_method(follower), self.batches.per_epoch))
+        method = make_method(follower)
+        if not teacher_is_shared(method):
+            return set()
+        found = pauses(make_turns(follower, method, self.batches.per_epoch))
         moving = any(after - before == 1 and after != self.total for before, after in pairwise(found))
         return set() if moving else set(found)
 
@@ -93,7 +97,7 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
     turns = make_turns(spec, method, per_epoch)
     modules = build(spec, method, data.classes, data.image_size, where)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
-    if teacher := spec.teacher_spec():
+    if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
         ends = pauses(turns)
         if trajectory.holds(ends):
@@ -123,6 +127,11 @@ def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: i
     return {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
 
 
+def teacher_is_shared(method: Any) -> bool:
+    """Whether the teacher is the baseline that all students share, and not moved by its student's turns."""
+    return getattr(method, "teacher_is_shared", True)
+
+
 def reported(method: Any, network: nn.Module) -> nn.Module:
     """A trained network as the method has it evaluated."""
     return method.reported(network) if hasattr(method, "reported") else network
@@ -141,12 +150,12 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
     """The method's networks and further modules; networks of one kind start alike unless the run says otherwise."""
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
-        role = "teacher" if name == "teacher" and spec.teacher else "network"
-        make = catalog.find("networks", getattr(spec, role))
+        described = (spec.teacher_spec() or spec) if name == "teacher" else spec
+        make = catalog.find("networks", described.network)
         differs = name == "student" and spec.initial_weights == "different"
         with global_seed(spec.seed, "initial weights of the student" if differs else "initial weights"):
             exits = getattr(method, "exits", False)
-            modules[name] = make(classes, image_size, exits=exits, **spec.settings.get(role, {}))
+            modules[name] = make(classes, image_size, exits=exits, **described.settings.get("network", {}))
         if spec.batch_norm == "halves":
             halve(modules[name])
     if hasattr(method, "modules"):
@@ -158,12 +167,19 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
 def make_learners(
     spec: RunSpec, method: Any, modules: Modules, turns: list[Turn], per_epoch: int
 ) -> dict[str, Learner]:
-    """One learner per network, shared by the roles that it plays; the method's modules learn with the last one."""
+    """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
+
+    They have an optimiser each, or one together.
+    """
     names = list(dict.fromkeys(method.roles.values()))
     extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
     totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
     drifting = getattr(method, "idle_heads", "untouched") == "drifting"
-    made = {
-        name: Learner(modules[name], extra[name], spec, per_epoch, totals[name], drifting=drifting) for name in names
-    }
+    together = getattr(method, "optimizers", "two") == "one"
+    made: dict[str, Learner] = {}
+    for name in names:
+        beside = made[names[0]] if together and made else None
+        made[name] = Learner(
+            modules[name], extra[name], spec, per_epoch, totals[name], drifting=drifting, beside=beside
+        )
     return {who: made[name] for who, name in method.roles.items()}

@@ -24,7 +24,8 @@ REQUIRED = object()  # default of a setting that has none
 class Plugin:
     """One plug-in as its source describes it.
 
-    `settings` maps a name to (annotation, default); `constants` are the class variables of a method.
+    `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what the file
+    of a network says in capitals, such as BATCH_NORM.
     """
 
     kind: str
@@ -116,8 +117,10 @@ def _read(kind: str, path: Path) -> list[Plugin]:
     described = ast.get_docstring(tree) or ""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     if kind == "networks":
+        given = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()]
+        constants = {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in given}
         return [
-            Plugin(kind, node.name, path, node.name, ast.get_docstring(node) or "", _keywords(node))
+            Plugin(kind, node.name, path, node.name, ast.get_docstring(node) or "", _keywords(node), constants)
             for node in functions
             if [arg.arg for arg in node.args.args] == ["classes", "image_size"]
         ]

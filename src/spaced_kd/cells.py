@@ -25,6 +25,8 @@ LEGEND = (
     " the paper's number as exact. Not run: the study has no such run. Not available: the paper's number is in none of"
     " the sources at hand."
 )
+SWITCHES = ("batch_norm", "clock", "initial_weights")  # words of a recipe that are a protocol's
+DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
 
 
 class Arm(NamedTuple):
@@ -32,10 +34,13 @@ class Arm(NamedTuple):
 
     method: str
     interval: str = ""
+    recipe: str = ""  # words in which its recipe differs from the setting's, as "epochs=x2"
 
     @property
     def name(self) -> str:
         """Display name, e.g. "Spaced KD, s = 1.5"."""
+        if self.recipe:
+            return f"{self._replace(recipe='').name}, {self.recipe}"
         if self in NAMES:
             return NAMES[self]
         spaced = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD", "constant_lead": "constant lead"}
@@ -139,10 +144,20 @@ def several_recipes(rows: DataFrame) -> bool:
 
 def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str, *, other_teachers: bool = False) -> DataFrame:
     """Our rows of an evaluation for some arms, missing ones included; the teacher is the same network, or another."""
-    rows = where(rows, source="ours", evaluation=evaluation)
+    rows = seeded(where(rows, source="ours", evaluation=evaluation))
     rows = rows[(rows["teacher"] != rows["network"]) == other_teachers]
-    named = [arm in arms for arm in zip(rows["method"], rows["interval"], strict=True)]
+    named = [arm in arms for arm in map(Arm, rows["method"], rows["interval"])]
     return rows[np.array(named, dtype=bool)]
+
+
+def seeded(rows: DataFrame) -> DataFrame:
+    """Rows without the runs that draw order or augmentation alone anew: those are repeats of one seed."""
+    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in DRAWN))]
+
+
+def plain(rows: DataFrame) -> DataFrame:
+    """Rows of runs whose recipe has none of the switches of a protocol, and draws nothing anew."""
+    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in (*SWITCHES, *DRAWN)))]
 
 
 class MissingRunsError(UserError):
@@ -183,6 +198,13 @@ def by_seed(rows: DataFrame, arm: Arm) -> Series:
     return rows.set_index("seed")["value"]
 
 
+def paper_changes(rows: DataFrame, after: Arm, before: Arm, table: str) -> Series:
+    """The paper's differences between two arms, from the accuracies in a table, by dataset and network."""
+    rows = where(rows, source="paper", table=table, metric="accuracy").set_index(["dataset", "network"])
+    first, second = (where(rows, method=arm.method, interval=arm.interval)["value"] for arm in (after, before))
+    return (first - second).dropna()
+
+
 def summary(values: Series, expected: int, style: str = ".2f", sign: str = "") -> str:
     """Text of a cell: "mean ± sd (n)" with the sd of a sample, and "(2 of 3 seeds)" where seeds are missing."""
     count = f"({len(values)})" if len(values) == expected else f"({len(values)} of {expected} seeds)"
@@ -205,9 +227,9 @@ def label(method: str) -> tuple[str, dict[str, str]]:
 
 def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Change]) -> None:
     """UserError for a number of the paper that no column of its table would show."""
-    shown = {(*c, "accuracy") if isinstance(c, Arm) else (*c.after, "delta") for c in columns}
+    shown = {(c, "accuracy") if isinstance(c, Arm) else (c.after, "delta") for c in columns}
     for row in paper.itertuples():
-        if (row.method, row.interval, row.metric) not in shown:
+        if (Arm(row.method, row.interval), row.metric) not in shown:
             cell = " ".join(filter(None, [row.metric, row.dataset, row.network, row.method, row.interval]))
             raise UserError(f"the reference has a number for a cell that {table} has not: {cell}: correct its row")
 

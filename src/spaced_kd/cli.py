@@ -1,4 +1,4 @@
-"""The command line: `spaced-kd prepare | train | evaluate | collect | render | claims | list`."""
+"""The command line: `spaced-kd prepare | train | evaluate | collect | record | render | claims | list`."""
 
 import argparse
 import json
@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     collect = _command(commands, "collect", _collect, "gather a study's rows from its finished runs into one CSV file")
     collect.add_argument("config", type=Path, help="the study: config/demo.yaml, or - for standard input")
     collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv); runs.json beside it")
+
+    record = _command(commands, "record", _record, "keep a study's rows and runs beside those recorded before")
+    record.add_argument("study", type=Path, metavar="FOLDER", help="of the study: results/demo")
+    record.add_argument("--into", type=Path, help="folder of what is recorded (recorded/STUDY in that of all results)")
 
     render = _command(commands, "render", _render, "draw tables and figures from a study's rows")
     render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
@@ -185,6 +189,13 @@ def _collect(arguments: argparse.Namespace) -> None:
         print(f"wrote {path}: {len(found)} rows of {found['run'].nunique()} of {len(part.runs)} runs")
 
 
+def _record(arguments: argparse.Namespace) -> None:
+    from spaced_kd import results
+
+    into = arguments.into or arguments.results / "recorded" / arguments.study.name
+    print(f"recorded {results.record(arguments.study, into)} runs in {into}")
+
+
 def _render(arguments: argparse.Namespace) -> None:
     from spaced_kd import arrays, render, results
 
@@ -193,7 +204,7 @@ def _render(arguments: argparse.Namespace) -> None:
     for path in arguments.rows:
         if not path.exists():
             raise UserError(f"{path} does not exist: {render.remedy(arguments.names[0])}")
-    rows = results.join(results.gather(arguments.rows), results.reference(arguments.reference))
+    rows = results.join(results.read(*arguments.rows), results.reference(arguments.reference))
     images = None
     if arguments.images:
         images, _ = arrays.read(arguments.images, remedy="make it with `spaced-kd prepare --corrupt`")
@@ -203,14 +214,14 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
-    from spaced_kd import claims, results
+    from spaced_kd import claims_file, results, verdicts
     from spaced_kd.tables import scorecard
 
-    rows = results.join(results.gather(arguments.rows), results.reference(arguments.reference))
-    sheet = claims.load(arguments.claims, rows)
+    rows = results.join(results.read(*arguments.rows), results.reference(arguments.reference))
+    sheet = claims_file.load(arguments.claims, rows)
     correct = results.correct_images(arguments.results) if arguments.images else None
-    verdicts = claims.judge(sheet, rows, correct=correct)
-    print(scorecard.lines(verdicts, rows).to_markdown(index=False, disable_numparse=True))
+    judged = verdicts.judge(sheet, rows, correct=correct)
+    print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
 
 
 def _list(arguments: argparse.Namespace) -> None:

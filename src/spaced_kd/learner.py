@@ -29,7 +29,8 @@ class Learner:
         spec: the recipe.
         per_epoch: batches of an epoch.
         total: updates that this learner will take in all.
-        drifting: whether parts that a step leaves out move on by momentum and weight decay.
+        drifting: whether parts that a step leaves out move on by momentum and weight decay, once they have learnt.
+        beside: another learner whose optimiser this one shares: all that a step of either leaves out moves on.
     """
 
     def __init__(
@@ -41,16 +42,26 @@ class Learner:
         total: int,
         *,
         drifting: bool = False,
+        beside: "Learner | None" = None,
     ) -> None:
         self.network, self.spec, self.per_epoch, self.total, self.steps = network, spec, per_epoch, total, 0
         self.drifting = drifting
         parameters = [p for module in (network, *extra) for p in module.parameters()]
-        if spec.optimizer == "sgd":
-            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+        self.optimizer: torch.optim.Optimizer
+        if beside:
+            self.optimizer = beside.optimizer
+            self.optimizer.add_param_group({"params": parameters})
+        elif spec.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(
                 parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
             )
         else:
             self.optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether another learner's parameters are in the optimiser, too."""
+        return len(self.optimizer.param_groups) > 1
 
     def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """One update on the sum of the loss terms; gives the terms, detached. `index`: number of the batch."""
@@ -59,15 +70,18 @@ class Learner:
         self.optimizer.zero_grad()
         losses = terms()
         sum(losses.values()).backward()
-        if self.drifting:
+        if self.drifting or self.sharing:
             self._let_idle_parts_drift()
         self.optimizer.step()
         self.steps += 1
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _let_idle_parts_drift(self) -> None:
-        """Zero gradients instead of none for what has learnt before: what `zero_grad` left behind before torch 2.0."""
+        """Zero gradients instead of none for what has learnt before: what `zero_grad` left behind before torch 2.0.
+
+        In a shared optimiser for everything, whose decay then begins with the other learner's first step (V2).
+        """
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None and self.optimizer.state.get(parameter):
+                if parameter.grad is None and (self.sharing or self.optimizer.state.get(parameter)):
                     parameter.grad = torch.zeros_like(parameter)

@@ -84,7 +84,7 @@ def remedy(name: str) -> str:
     """Which experiment makes a table or figure, in words."""
     for kind in ("tables", "figures"):
         if path := experiment_of(kind, name):
-            return f"`snakemake {name} --configfile {path.relative_to(path.parents[2])}` makes it at the paper's scale"
+            return f"`snakemake {name} --configfile {path.relative_to(path.parents[2])}` makes it"
     return f"`snakemake {name}` makes it from the demo"
 
 

@@ -2,14 +2,15 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from functools import cache
+import re
+from collections.abc import Callable
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
@@ -141,20 +142,46 @@ def write(rows: DataFrame, path: Path) -> None:
     write_safely(path, rows.astype(dict.fromkeys(whole, "Int64")).to_csv(index=False, lineterminator="\n").encode())
 
 
-def read(path: Path) -> DataFrame:
-    """Rows as `write` wrote them; UserError names a run whose rows do not say which commit they come from."""
-    rows = join(_read_csv(path))
-    nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
-    if len(nameless):
-        run = nameless["run"].iloc[0]
-        raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect the study again")
-    return rows
+def read(*paths: Path) -> DataFrame:
+    """Rows as `write` wrote them, of one study or of several that may share runs.
+
+    Raises:
+        UserError: names a run whose rows do not say which commit they come from.
+    """
+    frames = [join(_read_csv(path)) for path in paths]
+    for path, rows in zip(paths, frames, strict=True):
+        nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
+        if len(nameless):
+            run = nameless["run"].iloc[0]
+            raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect them again")
+    return reduce(merge, frames) if frames else join(DataFrame())
 
 
-def gather(paths: Sequence[Path]) -> DataFrame:
-    """Rows of several studies or experiments; a run that some of them share counts once."""
-    rows = join(*map(read, paths), DataFrame())
-    return rows[~rows.drop(columns="study").duplicated()]
+def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
+    """Rows of both; of an evaluation of a run that both have the newer, but `missing` never replaces numbers."""
+    old, new = (Series(zip(rows["run"], rows["evaluation"], strict=True), rows.index) for rows in (older, newer))
+    there = set(old[older["metric"] != "missing"])
+    newer = newer[(newer["metric"] != "missing") | ~new.isin(there)]
+    return join(older[~old.isin(set(new[newer.index]))], newer)
+
+
+def record(study: Path, into: Path) -> int:
+    """Keep a study's rows.csv and runs.json beside the ones that are recorded in a folder already; number of its runs.
+
+    Raises:
+        UserError: names a run that was not made from a clean commit, and so cannot be made again.
+    """
+    rows, runs = read(study / "rows.csv"), _read_json(study / "runs.json", list)
+    for run, commit in rows[rows["metric"] != "missing"][["run", "commit"]].itertuples(index=False):
+        if not re.fullmatch("[0-9a-f]{40}", commit):
+            raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
+    known = [into / name for name in ("rows.csv", "runs.json")]
+    if known[0].exists():
+        rows = merge(read(known[0]), rows)
+    described = {run["id"]: run for run in (_read_json(known[1], list) if known[1].exists() else []) + runs}
+    write(rows, known[0])
+    write_safely(known[1], json.dumps(list(described.values()), indent=1).encode())
+    return len(described)
 
 
 def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:

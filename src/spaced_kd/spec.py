@@ -5,10 +5,12 @@ its id. So a new setting with a default leaves finished runs finished. The full 
 run and compared: a default that changed is refused by name, and never silently means something else.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +112,7 @@ class RunSpec:
             return None
         network = self.teacher or self.network
         own = self.settings.get("teacher" if self.teacher else "network", {})
+        own = {key: value for key, value in own.items() if key not in STUDENTS}
         settings = {"dataset": self.settings.get("dataset", {}), "network": own}
         plain = {f.name: f.default for f in fields(self) if f.name in STUDENTS}
         return check(
@@ -122,7 +125,8 @@ class RunSpec:
         return shlex.join(words)
 
 
-STUDENTS = ("clock", "initial_weights")  # fields that mean nothing to a teacher, so that it is shared whatever they are
+# fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
+STUDENTS = ("clock", "initial_weights", "distillation_token")
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
 
 
@@ -172,11 +176,22 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
     if values["initial_weights"] == "different" and _networks(spec.method) == 1:
         raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
+    for role, given in settings.items():
+        if given.get("distillation_token") and (role == "teacher" or _networks(spec.method) == 1):
+            raise UserError(
+                f"{role}.distillation_token is true, but only a student with a teacher has one: leave it out"
+            )
     if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
+    for network in filter(None, (spec.network, spec.teacher)):
+        if values["batch_norm"] == "halves" and not catalog.plugin("networks", network).constants.get(
+            "BATCH_NORM", True
+        ):
+            raise UserError(f"batch_norm is halves, but {network} has no batch norm: leave it out")
     _check_needs(spec.method, interval, settings.get("method", {}))
+    _check_window(spec.method, values["epochs"], settings.get("method", {}))
     return RunSpec(**(values | {"settings": settings}))
 
 
@@ -192,6 +207,16 @@ def _check_needs(method: str, interval: float | str, given: dict[str, Any]) -> N
                     f"{method}.{key} is {found[key]}, but {other} is {told}: it needs {other}"
                     f" {' or '.join(map(str, options))}"
                 )
+
+
+def _check_window(method: str, epochs: int, given: dict[str, Any]) -> None:
+    """UserError for a window of spaced epochs that is empty, or not inside the training."""
+    first, last = given.get("spaced_from", 0.0), given.get("spaced_until")
+    if not 0 <= first < (epochs if last is None else last) <= epochs:
+        until = "the end" if last is None else f"{last:g}"
+        raise UserError(
+            f"{method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the {epochs} epochs"
+        )
 
 
 def _roles(method: str) -> dict[str, str]:
@@ -211,7 +236,8 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        chosen = protocol.switches(flat["protocol"], flat["method"], flat.get("interval", 0), protocols)
+        named = flat["protocol"], flat["method"], flat["network"], flat.get("interval", 0)
+        chosen = protocol.switches(*named, protocols)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}
@@ -234,13 +260,19 @@ def from_words(words: list[str]) -> RunSpec:
 
 
 def protocol_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> str:
-    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's."""
-    for name in protocol.names(protocols):
-        switches = protocol.load(name, protocols).get(spec.method, {})
+    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's.
+
+    Of a method of which no protocol says anything, runs have the first one's.
+    """
+    names = protocol.names(protocols)
+    telling = [name for name in names if spec.method in protocol.load(name, protocols)]
+    for name in telling:
+        switches = protocol.load(name, protocols)[spec.method]
         bare = {key: value for key, value in spec.changed().items() if key not in switches}
-        if not switches or from_flat(bare | {"protocol": name}, protocols).id == spec.id:
-            return name
-    return "mixed"
+        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol
+            if from_flat(bare | {"protocol": name}, protocols).id == spec.id:
+                return name
+    return "mixed" if telling or not names else names[0]
 
 
 def parse_word(word: str) -> tuple[str, Any]:
@@ -351,6 +383,7 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
             evaluated[spec.id] |= set(wanted)
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
+    _check_paired(runs.values())
     return Study(
         name=name,
         runs=tuple(runs.values()),
@@ -410,8 +443,10 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
 
 
 def experiment_of(kind: str, name: str, folder: Path = EXPERIMENTS) -> Path | None:
-    """The file of config/experiments that lists a table or figure."""
-    return next((path for path in sorted(folder.glob("*.yaml")) if name in (_read(path).get(kind) or ())), None)
+    """The file of config/experiments that lists a table or figure; one of config/paper.yaml, where there is one."""
+    paper = [folder / f"{word}.yaml" for word in _read(folder.parent / "paper.yaml")["experiments"]]
+    paths = dict.fromkeys([*paper, *sorted(folder.glob("*.yaml"))])
+    return next((path for path in paths if name in (_read(path).get(kind) or ())), None)
 
 
 def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
@@ -428,6 +463,22 @@ def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"recipe {given!r} says nothing of {network}: it has {', '.join(networks)}")
         given = networks[network]
     return _flat(_mapping("recipe", given))
+
+
+def _check_paired(runs: Iterable[RunSpec]) -> None:
+    """UserError for two arms of a setting whose seeds do not pair: each has one that the other lacks."""
+    arms: dict[str, dict[str, set[int]]] = {}
+    for run in runs:
+        own = [word for word in run.words() if word.startswith(("method", "interval="))]
+        setting = [word for word in run.words() if word not in own and not word.startswith("seed=")]
+        arms.setdefault(" ".join(setting), {}).setdefault(" ".join(own), set()).add(run.seed)
+    for setting, seeds in arms.items():
+        for (one, its), (other, others) in itertools.combinations(seeds.items(), 2):
+            if its - others and others - its:
+                raise UserError(
+                    f"seeds are not paired: of {setting}, {one} has seed {min(its - others)}, which {other} lacks, and"
+                    f" lacks {min(others - its)}: give one of them all seeds of the other"
+                )
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:

@@ -15,6 +15,10 @@ try:
     for run in STUDY.runs:  # a default that changed since is refused here, and never silently means something else
         if (made := Path("results/runs", run.id, "run.json")).exists():
             spec.compare(run, json.loads(made.read_text())["spec"], made.parent)
+    if "scorecard" in STUDY.tables and workflow.is_main_process:  # a wrong claim is refused now, and not after training
+        from spaced_kd import claims_file, results
+
+        claims_file.load(claims_file.PATH, results.reference(Path("config/reference.csv")))
 except UserError as error:
     raise WorkflowError(f"configuration of the study: {error}")
 

@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from spaced_kd import losses
 from spaced_kd.batches import Batch
 from spaced_kd.losses import alignment, distillation, hard
-from spaced_kd.schedule import Turn, constant_lead, extra_steps, on_new_batches, student_stops, teacher_last, window
+from spaced_kd.outputs import Exit
+from spaced_kd.schedule import (
+    Turn,
+    alone,
+    constant_lead,
+    extra_steps,
+    on_new_batches,
+    student_stops,
+    teacher_last,
+    window,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,9 @@ class OnlineKD:
     last_block: Literal["flushed", "dropped"] = "flushed"  # where `interval` does not divide the training (O10)
     student_batches: Literal["same", "new_views", "new"] = "same"  # the teacher's, newly augmented, or its own (O12)
     extra_step: bool = False  # one more student step after each block of whole epochs (V10)
+    optimizers: Literal["two", "one"] = "two"  # one: who is idle gets zero gradients, so decay and momentum go on (V2)
+    second_forward: bool = False  # a second pass of the student, with other drop-path masks, for the soft loss (V5)
+    joint_backward: bool = False  # teacher and student in one step, the teacher's hard loss times 1 - alpha, too (V7)
     spaced_from: float = 0.0  # epoch from which on the run is spaced; online KD before it (Fig. 3)
     spaced_until: float | None = None  # epoch until which it is; online KD after it
 
@@ -44,13 +57,27 @@ class OnlineKD:
         "target": {"interval": ["online", "spaced"]},
         "lead": {"interval": ["spaced"], "target": ["after"]},
         "last_block": {"interval": ["spaced"], "lead": ["blocks"]},
+        "joint_backward": {
+            "interval": ["online"],
+            "optimizers": ["one"],
+            "target": ["after"],
+            "teacher_mode": ["train"],
+            "student_batches": ["same"],
+        },
         "extra_step": {"interval": ["spaced"], "lead": ["blocks"], "spaced_from": [0.0], "spaced_until": [None]},
         "spaced_from": {"interval": ["spaced"], "lead": ["blocks"], "target": ["after"], "last_block": ["flushed"]},
         "spaced_until": {"interval": ["spaced"], "lead": ["blocks"], "target": ["after"], "last_block": ["flushed"]},
     }
 
+    @property
+    def teacher_is_shared(self) -> bool:
+        """Whether the teacher is every student's: not where its optimiser's steps depend on the student's turns."""
+        return self.optimizers == "two"
+
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """The teacher's block of `interval` batches, then the student's; each switch changes one thing of it."""
+        if self.joint_backward:
+            return alone(total, "student")
         last = total if self.spaced_until is None else min(total, int(self.spaced_until * per_epoch))
         order = window(total, interval, int(self.spaced_from * per_epoch), last)
         if self.target == "before":
@@ -70,13 +97,24 @@ class OnlineKD:
         return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1], self.adapter)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """The teacher learns from labels alone and never sees its student."""
+        """The teacher learns from labels alone and never sees its student.
+
+        The student's first pass is drawn first, so that its drop-path masks do not depend on the switches.
+        """
         if who == "teacher":
             return {"hard": hard(networks["teacher"](batch.images), batch.labels)}
         images = batch.view(1) if self.student_batches == "new_views" else batch.images
-        teacher = losses.target(networks["teacher"], images, self.teacher_mode)
         student = networks["student"](images, exits=True)[-1]
-        return distillation(
+        if self.second_forward:
+            student = student._replace(distilled=networks["student"](images, exits=True)[-1].soft)
+        terms = {}
+        if self.joint_backward:
+            said = networks["teacher"](images, exits=True)[-1]
+            teacher = Exit(said.logits.detach(), said.features.detach())
+            terms = {"hard of the teacher": (1 - self.alpha) * hard(said.logits, batch.labels)}
+        else:
+            teacher = losses.target(networks["teacher"], images, self.teacher_mode)
+        return terms | distillation(
             student,
             teacher,
             batch.labels,

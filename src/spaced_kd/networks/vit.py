@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from spaced_kd.outputs import Exit
 
+BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
+
 
 def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, exits: bool = False) -> nn.Module:
     """Small ViT with 16 patches and 2 heads; for demos and tests."""

@@ -8,7 +8,21 @@ over its rows, which have no deviations. A small setting never decides a row of 
 import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, by_seed, ours, summary, where
+from spaced_kd.cells import (
+    OFFLINE,
+    ONLINE,
+    SELF,
+    SPACED,
+    SPACED_SELF,
+    WITHOUT,
+    Arm,
+    by_seed,
+    ours,
+    paper_changes,
+    plain,
+    summary,
+    where,
+)
 from spaced_kd.errors import UserError
 
 ACCURACY = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
@@ -49,7 +63,7 @@ def table(rows: DataFrame) -> DataFrame:
 
 def _changes(rows: DataFrame, after: Arm, before: Arm, keep: dict[str, str], change: np.ufunc) -> dict[str, Series]:
     """Our settings -> change from `before` to `after`, seed by seed."""
-    found = where(ours(rows, (after, before), keep["evaluation"]), **keep)
+    found = where(plain(ours(rows, (after, before), keep["evaluation"])), **keep)
     changes = {}
     for (dataset, network, recipe), group in found.groupby(["dataset", "network", "recipe"], sort=False):
         values = change(by_seed(group, after), by_seed(group, before)).dropna()
@@ -61,10 +75,5 @@ def _changes(rows: DataFrame, after: Arm, before: Arm, keep: dict[str, str], cha
 
 def _paper(rows: DataFrame, after: Arm, before: Arm, place: str) -> str:
     """Range and number of the paper's differences."""
-    rows = where(rows, source="paper", table=place, metric="accuracy")
-    keys = ["dataset", "network"]
-    first, second = (
-        where(rows, method=arm.method, interval=arm.interval).set_index(keys)["value"] for arm in (after, before)
-    )
-    changes = (first - second).dropna()
+    changes = paper_changes(rows, after, before, place)
     return f"{changes.min():+.2f} to {changes.max():+.2f} ({len(changes)} rows of {place.replace('tab0', 'Tab. ')})"

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from pandas import DataFrame
 
 from spaced_kd.cells import NOTHING
-from spaced_kd.claims import PATH, Claim, Verdict, judge, load, paper_range, paper_statistic
+from spaced_kd.claims import Claim, paper_range, paper_statistic
+from spaced_kd.claims_file import PATH, load
+from spaced_kd.verdicts import Verdict, judge
 
 COLUMNS = ("claim", "place", "paper", "ours", "setting", "verdict", "resolution")
 

@@ -3,9 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from spaced_kd import catalog, claims, results, statistics
+from spaced_kd import catalog, claims, claims_file, results, statistics, verdicts
 from spaced_kd.errors import UserError
 from spaced_kd.tables import scorecard
 
@@ -22,7 +21,7 @@ def paper():
 
 @pytest.fixture(scope="module")
 def sheet(paper):
-    return claims.load(ROOT / "config" / "claims.yaml", paper)
+    return claims_file.load(ROOT / "config" / "claims.yaml", paper)
 
 
 def runs(method, interval, values, place=SMALL, **measured):
@@ -45,8 +44,8 @@ def pair(differences, before="0", after="1.5", method="online_kd", **more):
 
 def judged(sheet, paper, *frames, claim="spaced_beats_online", **more):
     """Verdicts of a claim on rows."""
-    verdicts = claims.judge(sheet, results.join(*frames, paper), **more)
-    return [verdict for verdict in verdicts if verdict.claim.id == claim]
+    found = verdicts.judge(sheet, results.join(*frames, paper), **more)
+    return [verdict for verdict in found if verdict.claim.id == claim]
 
 
 def small(*args, **more):
@@ -101,7 +100,7 @@ def test_claims_of_one_table_are_adjusted_together(sheet, paper):
         rows.append(runs("online_kd", interval, {seed: 70 - d for seed, d in enumerate(differences)}))
     found = {
         verdict.claim.id: verdict
-        for verdict in claims.judge(sheet, results.join(*rows, paper))
+        for verdict in verdicts.judge(sheet, results.join(*rows, paper))
         if verdict.claim.place == "Tab. 6" and not verdict.own
     }
     assert len(found) == 6  # best of three, and three equivalences
@@ -124,13 +123,13 @@ def test_a_study_joined_later_leaves_other_verdicts_alone(sheet, paper):
 
 def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
     rows = [pair([1.0, 1.2, 0.9], place=place) for place in (OWN, OWN | {"recipe": "epochs=10"}, SMALL)]
-    verdicts = judged(sheet, paper, *rows)
-    own = [verdict for verdict in verdicts if verdict.own]
+    decided = judged(sheet, paper, *rows)
+    own = [verdict for verdict in decided if verdict.own]
     assert len(own) == 14  # rows of Tab. 1
     assert [verdict.verdict for verdict in own] == ["supported"] + 13 * ["not run"]
     assert (own[0].setting.dataset, own[0].paper) == ("cifar100", 1.38)
     assert "run online_kd 1.5 and online_kd 0 on cifar100 with resnet50" in own[1].reason
-    beside = [verdict for verdict in verdicts if not verdict.own]
+    beside = [verdict for verdict in decided if not verdict.own]
     assert [verdict.setting.name for verdict in beside] == [
         "cifar100, resnet18, epochs=10",
         "digits, resnet_mini, epochs=12 lr=0.02",
@@ -256,6 +255,23 @@ def test_equal_differences_tell_nothing_of_their_spread(sheet, paper):
     assert small(sheet, paper, *rows).verdict == "no verdict"
 
 
+def test_an_arm_of_more_epochs_is_compared_in_the_setting_of_the_other(sheet, paper):
+    spaced = runs("self_kd", "4", {0: 71.0, 1: 72.2, 2: 71.1}, place=SMALL | {"recipe": "epochs=12 lr=0.02"})
+    longer = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2}, place=SMALL | {"recipe": "epochs=24 lr=0.02"})
+    found = small(sheet, paper, spaced, longer, claim="spaced_self_at_equal_steps")
+    assert (found.setting.recipe, found.seeds, found.mean) == ("epochs=12 lr=0.02", 3, pytest.approx(3.1 / 3))
+    assert "self KD, epochs=x2" in found.claim.sentence
+    assert not any(v.seeds for v in judged(sheet, paper, spaced, longer, claim="spaced_self_beats_self"))
+    shorter = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2})
+    (none,) = judged(sheet, paper, spaced, shorter, claim="spaced_self_at_equal_steps")
+    assert (none.verdict, none.reason) == ("not run", "run self_kd 4 and self_kd 0 epochs=x2")
+
+
+def test_runs_that_draw_order_alone_anew_are_no_setting(sheet, paper):
+    drawn = pair([1.0, 1.2, 1.1], place=SMALL | {"recipe": "epochs=12 lr=0.02 order_seed=3"})
+    assert not any(verdict.seeds for verdict in judged(sheet, paper, drawn))
+
+
 def test_average_gain_needs_all_rows(sheet, paper):
     (found,) = judged(sheet, paper, pair([1.0, 1.2], place=OWN), claim="average_gain")
     assert (found.verdict, found.reason) == ("not run", "1 of the 24 rows of Tab. 1 and Tab. 2 are there")
@@ -263,9 +279,9 @@ def test_average_gain_needs_all_rows(sheet, paper):
     rows, rng = [], np.random.default_rng(0)
     for claim in sheet.claims[:2]:
         for row in claim.rows:
-            words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.network].items())
+            words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.teacher].items())
             gains = 2.14 + 0.1 * rng.standard_normal(3)
-            method, after = claim.after
+            method, after, _ = claim.after
             rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": words}))
     (found,) = judged(sheet, paper, *rows, claim="average_gain")
     assert (found.verdict, found.seeds) == ("supported", 3)
@@ -275,10 +291,10 @@ def test_average_gain_needs_all_rows(sheet, paper):
 
 
 def test_every_claim_has_a_verdict_without_any_run(sheet, paper):
-    verdicts = claims.judge(sheet, paper)
-    assert {verdict.verdict for verdict in verdicts} == {"not run"}
-    assert {verdict.claim.id for verdict in verdicts} == {claim.id for claim in sheet.claims}
-    assert all(verdict.reason for verdict in verdicts)
+    found = verdicts.judge(sheet, paper)
+    assert {verdict.verdict for verdict in found} == {"not run"}
+    assert {verdict.claim.id for verdict in found} == {claim.id for claim in sheet.claims}
+    assert all(verdict.reason for verdict in found)
 
 
 def test_the_papers_own_numbers_are_looked_up(sheet, paper):
@@ -336,81 +352,3 @@ def test_cost_table(paper):
     assert table.set_index("method").loc["Spaced KD, s = 1.5", "ratio"] == "–"
     with pytest.raises(UserError, match="collect the study again"):
         catalog.find("tables", "cost")(results.join(baseline, paper))
-
-
-GOOD = {
-    "recipes": {"resnet18": {}},
-    "arms": {"a": {"method": "online_kd", "interval": 0}, "b": {"method": "online_kd", "interval": 1.5}},
-    "measures": {"m": {"evaluation": "accuracy", "metric": "accuracy"}},
-    "claims": {
-        "c": {
-            **{"sentence": "S", "place": "Tab. 1", "kind": "greater", "margin": "0.5 pp"},
-            **{"after": "b", "before": "a", "measure": "m", "paper": "tab01", "rows": {"cifar100": ["resnet18"]}},
-        }
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        ("extra", 1, "the file has no key 'extra': it has arms, claims, measures, recipes"),
-        ("claims.c.colour", 1, "claim c: it has no key 'colour': it has after, before"),
-        ("claims.c.sentence", None, "claim c: it has no sentence: add it"),
-        ("claims.c.kind", "less", "claim c: kind 'less' does not exist: there is greater, equivalent"),
-        ("claims.c.margin", "0.5", "claim c: margin is '0.5', but must be a positive number with unit pp or %"),
-        ("claims.c.margin", "-1 pp", "claim c: margin is '-1 pp'"),
-        ("claims.c.paper", "tab99", "claim c: paper 'tab99' does not exist: there is tab01, tab02"),
-        ("claims.c.after", "z", "claim c: arm 'z' does not exist: there is a, b"),
-        ("claims.c.measure", "z", "claim c: measure 'z' does not exist: there is m"),
-        ("claims.c.rows", {"cifar100": ["resnet19"]}, "claim c: rows: network 'resnet19' does not exist: .* resnet18"),
-        ("claims.c.rows", {"cifar10": ["resnet18"]}, "claim c: rows: tab01 has no row of cifar10 with resnet18"),
-        ("arms.a.method", "online", "arm a: 'online' is none of the methods: baseline, online_kd"),
-        ("arms.a.method", {"online_kd": {"gamma": 1}}, "arm a: online_kd has no setting 'gamma'"),
-        ("arms.a.interval", -1, "arm a: interval is -1, but must not be negative"),
-        ("measures.m.metric", "loss", "measure m: metric 'loss' does not exist: there is accuracy"),
-        ("measures.m.evaluation", "speed", "measure m: evaluation 'speed' does not exist: .*bim"),
-        ("measures.m.keep", {"size": 1}, "measure m: keep 'size' does not exist: there is source, study"),
-        ("recipes.resnet18", {"speed": 1}, "recipe of resnet18: unknown key 'speed'"),
-        ("claims.c", 3, "claim c: it is 3, but must be a mapping"),
-    ],
-)
-def test_bad_files_are_refused_in_one_line(place, value, message, tmp_path, paper):
-    content = yaml.safe_load(yaml.safe_dump(GOOD))
-    *path, last = place.split(".")
-    section = content
-    for key in path:
-        section = section[key]
-    section[last] = value
-    if value is None:
-        del section[last]
-    file = tmp_path / "claims.yaml"
-    file.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=message) as error:
-        claims.load(file, paper)
-    assert str(error.value).startswith(str(file))
-    assert "\n" not in str(error.value)
-
-
-def test_a_good_file_and_an_absent_one(tmp_path, paper):
-    file = tmp_path / "claims.yaml"
-    with pytest.raises(UserError, match=r"claims\.yaml: No such file"):
-        claims.load(file, paper)
-    file.write_text("a: [")
-    with pytest.raises(UserError, match="not YAML"):
-        claims.load(file, paper)
-    file.write_text(yaml.safe_dump(GOOD))
-    assert [claim.id for claim in claims.load(file, paper).claims] == ["c"]
-
-
-def test_summary_names_claims_and_a_number_that_exist(tmp_path, paper):
-    file = tmp_path / "claims.yaml"
-    summary = {"sentence": "S", "place": "Sec. 1", "kind": "equivalent", "margin": "1 pp", "statistic": "mean"}
-    for more, message in (
-        ({"of": "d", "states": {"metric": "delta_mean"}}, "claim s: of 'd' does not exist: there is c"),
-        ({"of": "c", "states": {"metric": "delta"}}, "claim s: states: the paper's text has 0 numbers with"),
-    ):
-        content = GOOD | {"claims": GOOD["claims"] | {"s": summary | more}}
-        file.write_text(yaml.safe_dump(content, sort_keys=False))
-        with pytest.raises(UserError, match=message):
-            claims.load(file, paper)

@@ -1,0 +1,81 @@
+"""Controls: Spaced KD and spaced self KD with one thing taken out, and training as long without it.
+
+The control's top-1 test accuracy at the last epoch less its reference's, in percentage points, seed by seed: mean ±
+standard deviation over seeds (number of seeds), and in brackets the paired interval. Below zero, what was taken out has
+helped. Intervals and p are adjusted after Holm over all controls of one setting. FLOPs are those of training, teachers
+included, as a ratio of the control's to the reference's.
+"""
+
+from typing import NamedTuple
+
+from pandas import DataFrame
+
+from spaced_kd import statistics
+from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present, where
+from spaced_kd.changes import accuracies, difference, in_place, places, without_one_recipe
+from spaced_kd.errors import UserError
+
+FEATURE, SOFT, TRAILS = "[alpha=0.0]", "[beta=0.0]", "[alpha=0.0,beta=0.0]"  # what is left of the losses
+OTHER_START = "initial_weights=different"
+
+
+class Control(NamedTuple):
+    """A control, its reference, and what lies between them."""
+
+    name: str
+    apart: str
+    arm: Arm
+    reference: Arm
+
+
+CONTROLS = (
+    Control("online KD", "lead and freeze", ONLINE, SPACED),
+    Control("teacher frozen at the block's start", "lead", Arm("online_kd[target=before]", "1.5"), SPACED),
+    Control("constant lead of s/2", "freeze", Arm("online_kd[lead=constant]", "0.75"), SPACED),
+    Control("student on new views", "familiar views", Arm("online_kd[student_batches=new_views]", "1.5"), SPACED),
+    Control("student in a new order", "familiar batches", Arm("online_kd[student_batches=new]", "1.5"), SPACED),
+    Control("other initial weights, s = 0", "same start", Arm("online_kd", "0", OTHER_START), ONLINE),
+    Control("other initial weights, s = 1.5", "same start", Arm("online_kd", "1.5", OTHER_START), SPACED),
+    Control("feature loss alone, s = 0", "soft loss", Arm(f"online_kd{FEATURE}", "0"), ONLINE),
+    Control("feature loss alone, s = 1.5", "soft loss", Arm(f"online_kd{FEATURE}", "1.5"), SPACED),
+    Control("soft loss alone, s = 0", "feature loss", Arm(f"online_kd{SOFT}", "0"), ONLINE),
+    Control("soft loss alone, s = 1.5", "feature loss", Arm(f"online_kd{SOFT}", "1.5"), SPACED),
+    Control("student only trails, s = 0", "both losses", Arm(f"online_kd{TRAILS}", "0"), ONLINE),
+    Control("student only trails, s = 1.5", "both losses", Arm(f"online_kd{TRAILS}", "1.5"), SPACED),
+    Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x2.33"), ONLINE),
+    Control("w/o KD", "half of the steps", WITHOUT, Arm("baseline", "", "epochs=x2")),
+    Control("self KD", "spacing, and half of the steps", SELF, SPACED_SELF),
+    Control("self KD, as many steps", "spacing at equal steps", Arm("self_kd", "0", "epochs=x2"), SPACED_SELF),
+    Control("self KD, as many FLOPs", "spacing at equal FLOPs", Arm("self_kd", "0", "epochs=x1.87"), SPACED_SELF),
+    Control("hard losses alone, s = 0", "soft and feature losses", Arm(f"self_kd{TRAILS}", "0"), SELF),
+    Control("hard losses alone, s = 4", "soft and feature losses", Arm(f"self_kd{TRAILS}", "4"), SPACED_SELF),
+    Control("w/o KD", "the network of self KD", WITHOUT, Arm(f"self_kd{TRAILS}", "0")),
+    Control("four heads together, s = 0", "the deepest head alone", Arm("self_kd[reported_head=ensemble]", "0"), SELF),
+    Control(
+        "four heads together, s = 4", "the deepest head alone", Arm("self_kd[reported_head=ensemble]", "4"), SPACED_SELF
+    ),
+)
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each control that was run together with its reference."""
+    costs = where(ours(rows, present(rows), "cost"), metric="training_flops_with_teacher")
+    rows, lines = accuracies(rows), []
+    for place in places(rows):
+        found = {control: difference(rows, place, control.arm, control.reference) for control in CONTROLS}
+        found = {control: change for control, change in found.items() if change.seeds}
+        if all(control.arm in (ONLINE, SELF) for control in found):  # any study has these
+            continue
+        tested = [control for control, change in found.items() if len(change.values) > 1]
+        family = statistics.holm([statistics.paired_test(found[control].values) for control in tested])
+        adjusted = {control: (p, level) for control, p, level in zip(tested, *family, strict=True)}
+        for control, change in found.items():
+            p, level = adjusted.get(control, (None, statistics.ALPHA))
+            flops = [in_place(costs, place, arm)["value"].mean() for arm in (control.arm, control.reference)]
+            ratio = flops[0] / flops[1]
+            line = {"control": control.name, "reference": control.reference.name, "takes out": control.apart}
+            line |= {"control − reference": change.told(level), "p": NOTHING if p is None else f"{p:.2g}"}
+            lines.append(place._asdict() | line | {"FLOPs": NOTHING if ratio != ratio else f"{ratio:.3g}"})
+    if not lines:
+        raise UserError("controls needs runs of config/experiments/controls.yaml: add them, or leave controls out")
+    return without_one_recipe(lines)

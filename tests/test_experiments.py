@@ -1,0 +1,220 @@
+"""The experiments on one thing at a time, and the tables that are made of them: switches, controls, seed noise."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from spaced_kd import catalog, results, statistics
+from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.changes import changed
+from spaced_kd.errors import UserError
+from spaced_kd.results import interval_name
+from spaced_kd.spec import RunSpec, expand, load_study
+from spaced_kd.tables import controls, switches
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "config" / "experiments"
+PLAIN = "epochs=10 lr=0.1"
+BASE = [70.0, 72.0, 71.0]
+NEEDED = {  # table -> experiment
+    "switches": "released_code",
+    "controls": "controls",
+    "seed_noise": "seed_noise",
+}
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return results.reference(ROOT / "config" / "reference.csv")
+
+
+def runs(arm, values, recipe=PLAIN, flops=None, seed=None):
+    """Rows of an arm: values by seed, None where a run is missing; `flops` of each run's training."""
+    rows = []
+    for number, value in enumerate(values):
+        words = changed(recipe, arm.recipe)
+        about = {"source": "ours", "dataset": "d", "network": "n", "teacher": "n", "recipe": words}
+        about |= {"method": arm.method, "interval": arm.interval, "seed": number if seed is None else seed}
+        about |= {"run": f"{arm} {number}", "evaluation": "accuracy"}
+        last = {"metric": "accuracy", "selection": "last", "value": value}
+        rows.append(about | (last if value is not None else {"metric": "missing"}))
+        if flops:
+            cost = {"evaluation": "cost", "metric": "training_flops_with_teacher", "value": flops}
+            rows.append(about | cost)
+    return results.join(pd.DataFrame(rows))
+
+
+def shifted(arm, *differences, **more):
+    """An arm that differs from `BASE` by seed."""
+    return runs(arm, [None if d is None else b + d for b, d in zip(BASE, differences, strict=True)], **more)
+
+
+def draw(name, *frames):
+    return catalog.find("tables", name)(results.join(*frames))
+
+
+@pytest.mark.parametrize(("name", "experiment"), NEEDED.items())
+def test_a_study_without_the_runs_is_told_the_experiment(name, experiment, paper):
+    with pytest.raises(UserError, match=f"^{name} needs runs of config/experiments/{experiment}.yaml"):
+        draw(name, runs(WITHOUT, BASE[:1]), paper)
+    assert name in load_text(experiment)["tables"]
+
+
+def load_text(experiment):
+    return yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
+
+
+@pytest.fixture
+def paper_arms():
+    return [shifted(ONLINE, 0, 0, 0), shifted(SPACED, 1, 1, 1), shifted(SELF, 0, 0, 0), shifted(SPACED_SELF, 2, 2, 2)]
+
+
+def test_switches_are_ranked_by_what_they_change(paper_arms):
+    table = draw(
+        "switches",
+        *paper_arms,
+        shifted(Arm("online_kd[soft_loss=kl_of_probabilities]", "0"), 0.5, 1.0, 1.5),
+        shifted(Arm("online_kd[soft_loss=kl_of_probabilities]", "1.5"), 1.5, 1.5, 1.5),
+        shifted(Arm("online_kd[target=before]", "0"), 3.0, 4.0, None),
+        shifted(Arm("online_kd", "1.5", "clock=teacher"), 1, 1, 1),
+        shifted(Arm("self_kd[idle_heads=drifting]", "4"), -3, -2, -1),
+    ).set_index("switch")
+    first = "method.target: before"
+    assert list(table.index[:3]) == [first, "method.soft_loss: kl_of_probabilities", "clock: teacher"]
+    assert list(table["letter"]) == ["O6", "O1", "O10", "S10"]
+    assert table.loc[first, "s = 0"].startswith("+3.50 ± 0.71 (2 of 3 seeds), [-2.85, +9.85]")
+    assert table.loc[first, "what spacing brings"].startswith("-3.50 ± 0.71 (2 of 3 seeds)")  # spaced KD is as it was
+    assert table.loc[first, "s > 0"] == "–"
+    soft = table.loc["method.soft_loss: kl_of_probabilities"]
+    low, high = statistics.paired_interval([0.5, 1.0, 1.5])
+    assert soft["s = 0"] == f"+1.00 ± 0.50 (3), [{low:+.2f}, {high:+.2f}]"
+    assert soft["s > 0"].startswith("+0.50 ± 0.00 (3)")
+    assert soft["what spacing brings"].startswith("-0.50 ± 0.50 (3)")
+    assert table.loc["clock: teacher", "s > 0"].startswith("+0.00 ± 0.00 (3)")
+    idle = table.loc["method.idle_heads: drifting"]
+    assert idle["s > 0"].startswith("-4.00 ± 1.00 (3)")
+    assert idle["what spacing brings"] == idle["s > 0"]
+
+
+def test_the_whole_set_has_a_line_of_its_own_and_is_last(paper_arms):
+    settings = "adapter=mlp,feature_loss=dist,soft_loss=kl_of_probabilities,square_temperature=False"
+    other = "initial_weights=different"
+    released = [
+        shifted(Arm(f"online_kd[{settings},target=before,teacher_mode=train]", "0", other), 9, 9, 8),
+        shifted(
+            Arm(
+                "online_kd[adapter=mlp,feature_loss=dist,last_block=dropped,soft_loss=kl_of_probabilities,"
+                "square_temperature=False,teacher_mode=train]",
+                "1.5",
+                f"clock=teacher {other}",
+            ),
+            *(11, 11, 11),
+        ),
+    ]
+    table = draw("switches", *paper_arms, *released, shifted(Arm("online_kd[adapter=mlp]", "0"), 1, 1, 2))
+    assert list(table["switch"]) == ["method.adapter: mlp", "all of them: protocol released"]
+    assert table.iloc[1]["s > 0"].startswith("+10.00 ± 0.00 (3)")
+    assert table.iloc[1]["what spacing brings"].startswith("+1.33 ± 0.58 (3)")
+
+
+def test_every_switch_has_the_letter_of_the_documentation():
+    documented = (ROOT / "config" / "README.md").read_text().splitlines()
+    for method, letters in switches.LETTERS.items():
+        for base in switches.BASES[method].values():
+            assert set(switches._released(method, base)) <= set(letters)
+        for key, letter in letters.items():
+            assert any(f"`{key}`" in line and f"| {letter} |" in line for line in documented), (key, letter)
+
+
+def test_the_experiment_has_every_switch_of_the_table():
+    found = {(run.method, key) for run in load_study(EXPERIMENTS / "released_code.yaml").runs for key in run.changed()}
+    for method, letters in switches.LETTERS.items():
+        lacking = {key for key in letters if (method, key) not in found}
+        assert lacking <= {"batch_norm"}, method  # of self KD
+
+
+def test_controls_are_their_references_with_one_thing_out():
+    trails = Arm("online_kd[alpha=0.0,beta=0.0]", "0")
+    longer = Arm("self_kd", "0", "epochs=x2")
+    table = draw(
+        "controls",
+        shifted(ONLINE, 0, 0, 0, flops=7.0),
+        shifted(SPACED, 1.0, 1.2, 0.9, flops=7.0),
+        shifted(SPACED_SELF, 1, 1, 1, flops=5.6),
+        shifted(trails, -1.0, 0.5, 2.0),
+        shifted(longer, 0.5, None, 1.2, flops=6.0),
+    ).set_index("control")
+    assert list(table.index) == ["online KD", "student only trails, s = 0", "self KD, as many steps"]
+    assert list(table["reference"]) == ["Spaced KD, s = 1.5", "online KD", "Spaced self KD, s = 4"]
+    differences = [[-1.0, -1.2, -0.9], [-1.0, 0.5, 2.0], [-0.5, 0.2]]
+    family = statistics.holm([statistics.paired_test(d) for d in differences])
+    for line, d, p, level in zip(table.itertuples(), differences, *family, strict=True):
+        low, high = statistics.paired_interval(d, level)
+        assert f"{np.mean(d):+.2f} ± {np.std(d, ddof=1):.2f}" in line[5]
+        assert line[5].endswith(f"[{low:+.2f}, {high:+.2f}]")
+        assert float(line.p) == pytest.approx(p, rel=0.05)
+    assert list(table["FLOPs"]) == ["1", "–", "1.07"]
+    assert "(2 of 3 seeds)" in table.loc["self KD, as many steps", "control − reference"]
+
+
+def test_the_table_has_every_control_of_the_experiment():
+    content = load_text("controls")
+    content["grids"] = [grid for grid in content["grids"] if not {"order_seed", "augmentation_seed"} & set(grid)]
+    recipe = "epochs=10 eval_every=5 precision=bf16"
+    known = {
+        arm._replace(recipe=changed(recipe, arm.recipe))
+        for control in controls.CONTROLS
+        for arm in (control.arm, control.reference)
+    }
+    run = set()
+    for each in expand(content).runs:
+        words = [word for word in each.words() if word.partition("=")[0].partition(".")[0] not in results.NAMED]
+        interval = "" if each.method == "baseline" else interval_name(each.interval)
+        run.add(Arm(each.label("method"), interval, " ".join(words)))
+    assert run == known
+
+
+@pytest.mark.skipif("order_seed" not in {f.name for f in fields(RunSpec)}, reason="no run draws its order alone anew")
+def test_the_noise_floor_is_five_draws_of_each_arm():
+    drawn = [run for run in load_study(EXPERIMENTS / "controls.yaml").runs if re.search("_seed=", str(run.words()))]
+    assert len(drawn) == 2 * 5 * 3
+    assert {run.seed for run in drawn} == {0}
+
+
+def test_seed_noise_and_what_it_leaves_to_see(paper):
+    rng = np.random.default_rng(0)
+    gains = rng.normal(0, 0.4, (2, 10))
+    online = 70 + rng.normal(0, 3, 10)
+    frames = [runs(arm, values) for arm, values in ((WITHOUT, online - 1 + gains[0]), (ONLINE, online))]
+    frames.append(runs(SPACED, online + gains[1]))
+    for draw_number, value in enumerate([70.1, 70.3, 70.2, 69.9, 70.0], 1):
+        frames.append(runs(ONLINE, [value], recipe=f"{PLAIN} order_seed={draw_number}", seed=0))
+        frames.append(runs(SPACED, [value + draw_number], recipe=f"{PLAIN} order_seed={draw_number}", seed=0))
+        frames.append(runs(ONLINE, [50.0], recipe=f"{PLAIN} order_seed={draw_number}", seed=7))  # another seed's
+    table = draw("seed_noise", *frames, paper).set_index("accuracy")
+    assert list(table["seeds"].str.extract(r"\((\d+)\)")[0]) == ["10"] * 5
+    assert table.loc["online KD", "order alone"] == f"{np.std([70.1, 70.3, 70.2, 69.9, 70.0], ddof=1):.2f} (5)"
+    assert table.loc["online KD", "augmentation alone"] == "–"
+    change = table.loc["Spaced KD, s = 1.5 − online KD"]
+    assert change["order alone"] == f"{np.std([1, 2, 3, 4, 5], ddof=1):.2f} (5)"
+    s = np.std(gains[1], ddof=1)
+    least = statistics.detectable(s, 3)
+    assert change["seeds"] == f"{gains[1].mean():+.2f} ± {s:.2f} (10)"
+    assert change["n = 3 resolves"] == f"{least:.2f}"
+    accuracy = paper[(paper["table"] == "tab01") & (paper["metric"] == "accuracy") & (paper["method"] == "online_kd")]
+    cells = accuracy.set_index(["dataset", "network", "interval"])["value"].unstack()
+    assert change["paper's larger, n = 3"] == f"{((cells['1.5'] - cells['0']) > least).sum()} of 14"
+    assert table.loc["online KD", "n = 3 resolves"] == "–"
+
+
+def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
+    frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2), shifted(SPACED, 1, 2, 4)]
+    anew = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} order_seed=1") for arm in (ONLINE, SPACED)]
+    other = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} initial_weights=different") for arm in (ONLINE, SPACED)]
+    assert draw("tab01", *frames, paper).equals(draw("tab01", *frames, *anew, paper))
+    assert draw("overview", *frames, paper).equals(draw("overview", *frames, *anew, *other, paper))
