@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo test test-slow lint format lock record readme clean
+.PHONY: help env demo test test-slow test-slurm torture lint format lock record readme clean
 
 help: ## what one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,16 @@ demo: env ## the small study, its tables, figures and report: results/demo
 	@echo "Look at results/demo/report.html, or at results/demo/tables/*.md and results/demo/figures/*.png"
 
 test: lint ## lint, format, and all tests that take under 5 s
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
 
 test-slow: env ## the tests that take longer
 	$(BIN)/python -m pytest -q -n 2 -m slow
+
+torture: env ## kill -9 at 50 moments of trainings, each of which must end in the same bits: five minutes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py 50
+
+test-slurm: env ## a study on a real Slurm that cancels, kills and drains; needs root, installs Debian's Slurm
+	$(BIN)/python -m pytest -q -m slurm
 
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "seeding"},
     "batch_norm": set(),
+    "devices": set(),
     "batches": {"data", "seeding"},
     "learner": {"spec"},
     "checkpoint": {"arrays", "learner"},
@@ -37,13 +38,20 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "methods": {"batches", "losses", "outputs", "schedule"},
     "evaluations": {"data", "losses", "seeding"},
     "assemble": {
-        *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
+        *("batch_norm", "batches", "catalog", "data", "devices", "files", "learner", "schedule", "seeding", "spec"),
+        "trajectory",
     },
-    "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
-    "train": {"assemble", "files", "keeper", "spec"},
-    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
+    "slices": set(),
+    "lock": {"slices"},
+    "keeper": {
+        *("arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "slices", "spec"),
+        "trajectory",
+    },
+    "train": {"assemble", "files", "keeper", "lock", "slices", "spec"},
+    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "spec"},
     "results": {"arrays", "catalog", "files", "spec"},
     "statistics": set(),
+    "theory": {"schedule", "seeding"},
     "changes": {"cells", "results", "spec", "statistics"},
     "claims": {"cells"},
     "claims_file": {"catalog", "cells", "changes", "claims", "recipe", "results", "spec"},
@@ -52,8 +60,9 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "cells": {"statistics"},
     "style": {"cells"},
     "tables": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "verdicts"},
-    "figures": {"cells", "spec", "style"},
+    "figures": {"cells", "spec", "statistics", "style"},
     "render": {"catalog", "cells", "files", "spec", "style"},
+    "verify": {"arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec"},
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything
 

@@ -19,6 +19,7 @@ from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.losses import distillation, hard, target
 from spaced_kd.schedule import turns
+from spaced_kd.slices import Slice
 from spaced_kd.train import train
 
 
@@ -200,15 +201,24 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
     assert weights(Places(other).run(spec)) == weights(whole)
 
 
+@pytest.mark.slow
+def test_kill_dash_nine_at_every_kind_of_moment():
+    """The short form of `make torture`."""
+    command = [sys.executable, Path(__file__).with_name("torture.py"), "7", "--seed", "1"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "7 of 7 kills left no trace" in told.stdout
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
     spec, places = tiny(method="baseline"), Places(results)
     job = assemble(spec, places)
-    kept = keeper.Keeper(job, places, (), 0)
+    kept = keeper.Keeper(job, places, (), 0, Slice())
     for who, index in list(kept.turns_to_go())[:4]:
         kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index)))
     newest = sorted(places.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert keeper.Keeper(assemble(spec, places), places, (), 0).done == 3
+    assert keeper.Keeper(assemble(spec, places), places, (), 0, Slice()).done == 3
     assert "damaged" in str(recwarn.pop().message)
 
 
@@ -216,7 +226,7 @@ def test_a_foreign_state_is_refused(results):
     places = Places(results)
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
     job = assemble(other, places)
-    kept = keeper.Keeper(job, places, (), 0)
+    kept = keeper.Keeper(job, places, (), 0, Slice())
     kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.terms("teacher", 0)))
     places.state(mine).parent.mkdir(exist_ok=True)
     places.state(other).rename(places.state(mine))

@@ -87,6 +87,13 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stdout + refused.stderr
 
 
+def test_the_theory_is_measured_for_its_table_and_figure_alone(checkout):
+    study = STUDY | {"tables": ["tab01", "theory"], "figures": ["signed_sums"]}
+    alone = {"measure_theory": 1, "table": 1, "theory": 1, "figure": 1, "signed_sums": 1, "total": 5}
+    assert scheduled(checkout, study, "theory", "signed_sums") == alone
+    assert "measure_theory" not in scheduled(checkout, STUDY)
+
+
 @pytest.mark.slow
 def test_one_failed_run_leaves_the_others_alive(checkout):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
@@ -120,12 +127,25 @@ def test_the_figure_of_the_corruptions_needs_no_training(checkout):
     assert scheduled(checkout, study, "fig07") == {"prepare": 1, "corrupt": 1, "figure": 1, "fig07": 1, "total": 4}
 
 
+@pytest.mark.slow
+def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
+    told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
+    assert told.stdout.count("spaced-kd train") == 3
+    assert "--time-limit" not in told.stdout
+    told = snakemake(
+        *(checkout, STUDY, "-n", "-p", "--workflow-profile", "none"),
+        *("--set-resources", "train:runtime=5", "train:margin=30"),
+    )
+    assert told.stdout.count("--time-limit 300 --margin 30") == 3
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
         ({"grid": 1}, "no key 'grid'"),
         ({"experiments": ["tab10"]}, "a study with experiments has no grids of its own"),
+        ({"study": "theory"}, "results/theory is taken: choose another name"),
         ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be float"),
     ],
 )

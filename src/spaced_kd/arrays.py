@@ -33,14 +33,14 @@ def save(path: Path, arrays: dict[str, np.ndarray], **about: Any) -> str:
 
 def read(path: Path, *, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and description of a file that `save` wrote; UserError with the remedy if it is missing or damaged."""
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path} does not exist: {remedy}")
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): {remedy}") from None
-    if digest(arrays) != about.get("checksum"):
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from None
+    if not isinstance(about, dict) or digest(arrays) != about.get("checksum"):
         raise UserError(f"{path} is damaged (its checksum does not match): {remedy}")
     return arrays, about

@@ -1,6 +1,5 @@
 """From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
 
-import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +11,7 @@ from spaced_kd import catalog
 from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Batches
 from spaced_kd.data import Data, load
+from spaced_kd.devices import choose_device
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
@@ -68,7 +68,7 @@ class Job:
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        return autocast(self.spec, self.device)
 
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come.
@@ -132,18 +132,14 @@ def teacher_is_shared(method: Any) -> bool:
     return getattr(method, "teacher_is_shared", True)
 
 
+def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """A run's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
+
+
 def reported(method: Any, network: nn.Module) -> nn.Module:
     """A trained network as the method has it evaluated."""
     return method.reported(network) if hasattr(method, "reported") else network
-
-
-def choose_device(device: str) -> torch.device:
-    """The device named, or for "auto" a GPU where there is one; deterministic kernels there."""
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    if chosen.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-        torch.use_deterministic_algorithms(True)
-    return chosen
 
 
 def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device) -> Modules:

@@ -13,6 +13,7 @@ from spaced_kd.errors import UserError
 from spaced_kd.learner import Learner
 
 REMEDY = "delete it, and the same command makes it again"
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)  # what reading the wrong content raises
 
 
 def to_arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -28,7 +29,10 @@ def save_weights(path: Path, network: nn.Module, **about: Any) -> str:
 def load_weights(path: Path, network: nn.Module) -> str:
     """Read a network's parameters and buffers; UserError where the file is damaged or of another network."""
     stored, about = arrays.read(path, remedy=REMEDY)
-    _fill(path, network, stored)
+    try:
+        _fill(network, stored)
+    except MALFORMED:
+        raise UserError(f"{path} holds the weights of another network: {REMEDY}") from None
     return about["checksum"]
 
 
@@ -42,7 +46,7 @@ def save_state(
             tensors |= {f"optimizer of {name}/{parameter}/{key}": value for key, value in state.items()}
     recorded = {f"record/{name}": value for name, value in about.pop("record").items()}
     steps = {name: learner.steps for name, learner in learners.items()}
-    arrays.save(_path(folder, turn), to_arrays(tensors) | recorded, turn=turn, steps=steps, **about)
+    arrays.save(state_path(folder, turn), to_arrays(tensors) | recorded, turn=turn, steps=steps, **about)
     for old in states(folder)[:-2]:
         old.unlink()
 
@@ -53,7 +57,7 @@ def load_state(
     """The newest whole state put into modules and learners: (turn, record, description); None where there is none.
 
     A damaged state is passed over with a warning for the one before it, and so is one without a learner that is needed
-    now (a teacher whose stored states are gone); UserError where it belongs to another run.
+    now (a teacher whose stored states are gone); UserError where it belongs to another run, or is whole but no state.
     """
     for path in reversed(states(folder)):
         try:
@@ -61,23 +65,28 @@ def load_state(
         except UserError as error:
             warnings.warn(str(error), stacklevel=2)
             continue
-        if about["run"] != run:
-            raise UserError(f"{path} is a state of the run {about['run']}: delete it")
-        if missing := set(learners) - set(about["steps"]):
-            warnings.warn(f"{path} lacks the learner {', '.join(missing)}: training starts anew", stacklevel=2)
-            continue
-        for name, module in modules.items():
-            _fill(path, module, _below(f"{name}/", stored))
-        for name, learner in learners.items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(f"optimizer of {name}/", stored).items():
-                parameter, _, part = key.partition("/")
-                state.setdefault(int(parameter), {})[part] = torch.from_numpy(value)
-            groups = learner.optimizer.state_dict()["param_groups"]
-            learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
-            learner.steps = about["steps"][name]
+        if about.get("run") != run:
+            raise UserError(f"{path} is a state of the run {about.get('run')}: delete it")
+        try:
+            if path != state_path(folder, about["turn"]):
+                raise ValueError
+            if missing := set(learners) - set(about["steps"]):
+                warnings.warn(f"{path} lacks the learner {', '.join(missing)}: training starts anew", stacklevel=2)
+                continue
+            for name, module in modules.items():
+                _fill(module, _below(f"{name}/", stored))
+            for name, learner in learners.items():
+                _fill_optimizer(learner.optimizer, _below(f"optimizer of {name}/", stored))
+                learner.steps = int(about["steps"][name])
+        except MALFORMED:
+            raise no_state(path) from None
         return about["turn"], _below("record/", stored), about
     return None
+
+
+def no_state(path: Path) -> UserError:
+    """What to raise for a whole file that has the name of a state and holds something else."""
+    return UserError(f"{path} is no state that this run can go on from: delete it")
 
 
 def states(folder: Path) -> list[Path]:
@@ -85,7 +94,8 @@ def states(folder: Path) -> list[Path]:
     return sorted(folder.glob("turn-*.safetensors"))
 
 
-def _path(folder: Path, turn: int) -> Path:
+def state_path(folder: Path, turn: int) -> Path:
+    """File of the state after `turn` turns."""
     return folder / f"turn-{turn:09d}.safetensors"
 
 
@@ -93,8 +103,22 @@ def _below(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
 
 
-def _fill(path: Path, module: nn.Module, stored: dict[str, np.ndarray]) -> None:
-    try:
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in stored.items()})
-    except RuntimeError:
-        raise UserError(f"{path} holds the weights of another network: {REMEDY}") from None
+def _fill(module: nn.Module, stored: dict[str, np.ndarray]) -> None:
+    """Put parameters and buffers into a module; one of MALFORMED where names, shapes or types are others."""
+    tensors = {name: torch.from_numpy(value) for name, value in stored.items()}
+    own = module.state_dict()
+    if any(tensor.dtype != own[name].dtype for name, tensor in tensors.items()):
+        raise TypeError
+    module.load_state_dict(tensors)
+
+
+def _fill_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, np.ndarray]) -> None:
+    """Put "parameter's number/key" -> value into an optimiser, which itself would take any shape."""
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, value in stored.items():
+        number, _, key = name.partition("/")
+        if value.shape not in ((), parameters[int(number)].shape):
+            raise ValueError
+        state.setdefault(int(number), {})[key] = torch.from_numpy(value)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,4 +1,4 @@
-"""The command line: `spaced-kd prepare | train | evaluate | collect | record | render | claims | list`."""
+"""The command line: a function for each command of `spaced-kd`, which `spaced-kd --help` lists."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 from spaced_kd import catalog, spec
 from spaced_kd.errors import UserError
+from spaced_kd.slices import GO_ON, Slice, Stopped, requeue
 
 RUN_HELP = (
     "the run as key=value: dataset=digits network=resnet_mini method=online_kd interval=1.5 seed=0 method.alpha=0.3"
@@ -18,19 +19,41 @@ RUN_HELP = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake ends in one line and exit status 2."""
+    """Run one command; a user's mistake ends in one line and exit status 2, a stopped training in those of `slices`."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries' own futures
     warnings.showwarning = lambda message, *_: print(f"spaced-kd: warning: {message}", file=sys.stderr)
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except UserError as error:
-        print(f"spaced-kd: {error}", file=sys.stderr)
-        return 2
+        return _told(str(error), 2)
+    except Stopped as stopped:
+        again = requeue() if stopped.status == GO_ON else ""
+        return _told(f"{stopped}; {again}" if again else str(stopped), stopped.status)
+    except OSError as error:  # a full disk behind standard output, a file that may not be read
+        return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _told(
+            "out of memory: give the job more (mem_mb in the profile, or a GPU with more), or lower batch_size, or the"
+            " evaluation's images, which makes it another run or evaluation",
+            2,
+        )
     except KeyboardInterrupt:
-        print("spaced-kd: stopped; the same command goes on from the last state", file=sys.stderr)
-        return 130
+        return _told("stopped; the same command goes on from the last state", 130)
     return 0
+
+
+def _told(line: str, status: int) -> int:
+    print(f"spaced-kd: {' '.join(line.split())}", file=sys.stderr)
+    return status
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was the matter; torch says so for a GPU by a class of its own, for the host in words."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or "allocate memory" in str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--checkpoint-every", type=float, default=300, metavar="SECONDS", help="between resume states (300)"
+    )
+    train.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"stop before this much time has passed, with a state written and exit status {GO_ON}; in a Slurm job,"
+        " have it run again",
+    )
+    train.add_argument(
+        "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
     )
     _device(train)
 
@@ -90,6 +123,18 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
     )
+
+    theory = _command(commands, "theory", _theory, "measure the proof of Theorem 4.4 on small networks, exactly")
+    theory.add_argument(
+        "--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1, trained side by side (20)"
+    )
+    theory.add_argument("--output", type=Path, help="the file (results/theory/rows.csv); runs.json beside it")
+
+    check = _command(commands, "verify", _verify, "check every number of a folder of results back to the weights")
+    check.add_argument("folder", nargs="?", type=Path, metavar="RESULTS", help="the folder (that of --results)")
+    check.add_argument("--reevaluate", action="store_true", help="predict every test image again with every network")
+    check.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
+    _device(check)
 
     listing = _command(
         commands, "list", _list, "what exists: datasets, networks, methods, evaluations, tables, figures"
@@ -132,6 +177,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    part = Slice(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
     described = spec.from_words(arguments.words)
     words = [[spec.parse_word(word) for word in shlex.split(student)] for student in arguments.leave]
     leave = tuple(spec.from_flat(described.changed() | dict(student)) for student in words)
@@ -142,8 +188,9 @@ def _train(arguments: argparse.Namespace) -> None:
     if finished(described, Places(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
-    every = arguments.checkpoint_every
-    folder = train(described, arguments.results, leave=leave, checkpoint_every=every, device=arguments.device)
+    every, device = arguments.checkpoint_every, arguments.device
+    with part:
+        folder = train(described, arguments.results, leave=leave, checkpoint_every=every, device=device, part=part)
     rows = json.loads((folder / "rows.json").read_text())
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")
@@ -222,6 +269,42 @@ def _claims(arguments: argparse.Namespace) -> None:
     correct = results.correct_images(arguments.results) if arguments.images else None
     judged = verdicts.judge(sheet, rows, correct=correct)
     print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+
+
+def _theory(arguments: argparse.Namespace) -> None:
+    if arguments.seeds < 2:
+        raise UserError(f"--seeds is {arguments.seeds}, but an interval needs at least 2")
+    from dataclasses import asdict
+
+    from pandas import DataFrame
+
+    from spaced_kd import provenance, results, theory
+    from spaced_kd.files import write_safely
+
+    path = arguments.output or arguments.results / "theory" / "rows.csv"
+    setting, about = theory.Setting(), provenance.describe()
+    rows = DataFrame(theory.measure(arguments.seeds, setting))
+    commit = about["commit"] + ("-dirty" if about["dirty"] else "")
+    results.write(results.join(rows.assign(source="ours", study="theory", commit=commit)), path)
+    described = [{"setting": asdict(setting), "seeds": arguments.seeds, "provenance": about}]
+    write_safely(path.with_name("runs.json"), json.dumps(described, indent=1).encode())
+    print(f"wrote {path}: {len(rows)} rows")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from spaced_kd import results, verify
+
+    folder = arguments.folder or arguments.results
+    reference = results.reference(arguments.reference)
+    checker = verify.Checker(folder, reference, reevaluate=arguments.reevaluate, device=arguments.device)
+    found = 0
+    for line in checker.findings():
+        found += 1
+        print(line, flush=True)
+    told = f"{folder}: {found} findings in {checker.summary()}"
+    if found:
+        raise UserError(told)
+    print(told)
 
 
 def _list(arguments: argparse.Namespace) -> None:

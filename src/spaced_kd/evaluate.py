@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from spaced_kd import arrays, catalog, checkpoint
-from spaced_kd.assemble import choose_device, make_method, reported
-from spaced_kd.data import load
+from spaced_kd import arrays, catalog, checkpoint, provenance
+from spaced_kd.assemble import make_method, reported
+from spaced_kd.data import Data, load
+from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, sha256, write_safely
+from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
 
 
@@ -36,33 +38,37 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
     missing = [name for name, cache in caches.items() if not cache.exists()]
     if missing:
-        torch.set_num_threads(spec.threads)
-        where = choose_device(device)
-        data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
-        method = make_method(spec)
-        network = catalog.find("networks", spec.network)(
-            data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
-        )
-        checkpoint.load_weights(places.weights(spec), network)
-        network = reported(method, network).to(where, memory_format=torch.channels_last).eval()
+        network, data = trained(spec, places, device)
         for name in missing:
             print(f"{name} ...", flush=True)
             rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))
-            _write(caches[name], rows)
-    return [
-        {"evaluation": name, **row} for name, cache in caches.items() for row in json.loads(cache.read_text())["rows"]
-    ]
+            about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
+            _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
+    return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]
+
+
+def trained(spec: RunSpec, places: Places, device: str = "auto") -> tuple[nn.Module, Data]:
+    """A finished run's network as it is reported, in eval mode, and its data."""
+    torch.set_num_threads(spec.threads)
+    where = choose_device(device)
+    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
+    method = make_method(spec)
+    network = catalog.find("networks", spec.network)(
+        data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+    )
+    checkpoint.load_weights(places.weights(spec), network)
+    return reported(method, network).to(where, memory_format=torch.channels_last).eval(), data
 
 
 def read_spec(run: str, results: Path) -> RunSpec:
     """The description of a finished run by its id."""
     path = results / "runs" / run / "run.json"
-    try:
-        return from_words(json.loads(path.read_text())["words"])
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}") from None
-    except (json.JSONDecodeError, KeyError):
-        raise UserError(f"{path} is damaged: delete its folder, and train the run again") from None
+    if not path.exists():
+        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
+    words = read_json(path, dict).get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise damaged(path, "it does not say what was trained")
+    return from_words(words)
 
 
 def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:
@@ -72,11 +78,18 @@ def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> P
     return folder / "evaluations" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
 
-def _write(cache: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as JSON; predictions per image beside them, numbered as the rows are."""
+def _rows(cache: Path) -> list[dict[str, Any]]:
+    rows = read_json(cache, dict).get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise damaged(cache, "it has no rows")
+    return rows
+
+
+def _write(cache: Path, rows: list[dict[str, Any]], **about: Any) -> None:
+    """Rows as JSON with what they come from; predictions per image beside them, numbered as the rows are."""
     predictions = {
         str(number): np.asarray(row.pop("predictions")) for number, row in enumerate(rows) if "predictions" in row
     }
     if predictions:
         arrays.save(cache.with_suffix(".safetensors"), predictions)
-    write_safely(cache, json.dumps({"rows": rows}, indent=1).encode())
+    write_safely(cache, json.dumps({"rows": rows} | about, indent=1).encode())

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from spaced_kd.errors import UserError
 from spaced_kd.spec import RunSpec
@@ -11,7 +12,7 @@ from spaced_kd.spec import RunSpec
 
 def write_safely(path: Path, content: bytes) -> None:
     """Write a file atomically: temporary file, flush to disk, rename, flush the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -29,6 +30,33 @@ def write_safely(path: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room, or name another folder") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder that this process has for itself."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """Content of a JSON file, an object of `kind`; UserError if it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from None
+    if not isinstance(content, kind):
+        raise damaged(path, f"a {kind.__name__} was expected")
+    return content
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """What to raise for a file that does not hold what it should."""
+    return UserError(f"{path} is damaged ({reason}): delete it and make it again")
+
+
+def altered(folder: Path, checksums: dict[str, str]) -> list[str]:
+    """Names of the files in a folder that are missing, or whose sha256 is another."""
+    return [name for name, sha in checksums.items() if not (folder / name).is_file() or sha256(folder / name) != sha]
 
 
 def sha256(path: Path) -> str:
@@ -63,6 +91,10 @@ class Places:
     def state(self, spec: RunSpec) -> Path:
         """Folder of a run's resume states, apart from its outputs, which Snakemake deletes before it starts a job."""
         return self.results / "state" / spec.id
+
+    def lock(self, spec: RunSpec) -> Path:
+        """What the one process that trains a run holds."""
+        return self.state(spec) / "lock"
 
     def trajectory(self, spec: RunSpec) -> Path:
         """Folder of the states that a teacher leaves for its students."""

@@ -15,9 +15,10 @@ from tqdm import tqdm
 from spaced_kd import arrays, checkpoint, provenance
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, sha256, write_safely
+from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
 from spaced_kd.record import Record, accuracy, accuracy_rows, predict
 from spaced_kd.seeding import global_seed
+from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec, compare
 from spaced_kd.trajectory import Trajectory, Walker
 
@@ -32,10 +33,11 @@ class Keeper:
         places: where its files lie.
         leave: students to come, for whom a teacher leaves its states.
         every: seconds between resume states; 0 for one after every turn.
+        part: what may end this process before the training is through.
     """
 
-    def __init__(self, job: Job, places: Places, leave: tuple[RunSpec, ...], every: float) -> None:
-        self.job, self.places, self.every = job, places, every
+    def __init__(self, job: Job, places: Places, leave: tuple[RunSpec, ...], every: float, part: Slice) -> None:
+        self.job, self.places, self.every, self.part = job, places, every, part
         self.left = Trajectory(places.trajectory(job.spec), places.weights(job.spec), job.total)
         self.leave_at: set[int] = set()
         for follower in leave:
@@ -45,6 +47,8 @@ class Keeper:
         self.done = self._resume()
         if not self.done:
             self.left.clear()
+        for folder in (places.state(job.spec), places.run(job.spec), self.left.folder):
+            sweep(folder)
         self.saved = time.monotonic()
         self.labels = job.data.labels["test"].cpu().numpy()
         terminal = sys.stderr.isatty()
@@ -64,7 +68,7 @@ class Keeper:
             yield
 
     def after(self, who: str, index: int, losses: dict[str, Tensor]) -> None:
-        """A turn is done: record it, and where due check, leave a state, evaluate, save."""
+        """A turn is done: record it, and where due check, leave a state, evaluate, save, stop."""
         job, learner = self.job, self.job.learners[who]
         self.done += 1
         self.record.add(who, losses)
@@ -75,8 +79,11 @@ class Keeper:
         if self.done in job.evaluations:
             self._evaluate(job.evaluations[self.done], index)
         self.bar.update()
-        if time.monotonic() - self.saved >= self.every:
+        stop = self.part.over()
+        if stop or time.monotonic() - self.saved >= self.every:
             self._save(index)
+        if stop:
+            raise stop
 
     def finish(self) -> Path:
         """Write the outputs, their description last, and drop the resume states; gives the run's folder."""
@@ -127,8 +134,13 @@ class Keeper:
         if resumed is None:
             return 0
         done, stored, about = resumed
-        compare(job.spec, about["spec"], folder)
-        self.record.unpack(stored, about["plain"], job.device)
+        try:
+            compare(job.spec, about["spec"], folder)
+            self.record.unpack(stored, about["plain"], job.device)
+            if done > len(job.turns):
+                raise ValueError
+        except checkpoint.MALFORMED:
+            raise checkpoint.no_state(checkpoint.state_path(folder, done)) from None
         return done
 
     def _description(self, folder: Path) -> dict[str, Any]:
@@ -145,7 +157,8 @@ class Keeper:
             "spec": spec.resolved(),
             "words": spec.words(),
             "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
-            "provenance": provenance.describe(job.device) | {"data_sha256": job.data.checksum},
+            "provenance": provenance.describe(job.device)
+            | {"data_sha256": job.data.checksum, "teacher_sha256": self._teacher() if followed else None},
             "wall_seconds": seconds["wall"],
             "cpu_seconds": seconds["cpu"],
             "device_seconds": seconds["wall"] if job.device.type != "cpu" else None,  # null: not measured
@@ -158,6 +171,11 @@ class Keeper:
             "losses": [{"epoch": epoch} | means for epoch, means in zip(record.epochs, record.losses, strict=True)],
             "outputs": {name: sha256(folder / name) for name in OUTPUTS},
         }
+
+    def _teacher(self) -> str | None:
+        """sha256 of the stored teacher's final weights; None for one that is being trained again."""
+        weights = self.places.weights(self.job.spec.teacher_spec())
+        return sha256(weights) if weights.exists() else None
 
     def _say(self, line: str) -> None:
         """A line that a log keeps and a bar does not garble."""
@@ -173,6 +191,8 @@ def finished(spec: RunSpec, places: Places) -> bool:
     path = folder / "run.json"
     if not path.exists():
         return False
-    run = json.loads(path.read_text())
+    run = read_json(path, dict)
+    if not isinstance(run.get("spec"), dict) or not isinstance(run.get("outputs"), dict):
+        raise damaged(path, "it does not say what was trained")
     compare(spec, run["spec"], folder)
-    return all((folder / name).exists() and sha256(folder / name) == sha for name, sha in run["outputs"].items())
+    return not altered(folder, run["outputs"])

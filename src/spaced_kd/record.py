@@ -122,8 +122,11 @@ class Record:
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
         self.predictions = list(arrays.get("predictions", ()))
-        sums = {key.removeprefix("sum of "): value for key, value in arrays.items() if key.startswith("sum of ")}
-        self._sums = {key: torch.from_numpy(value).to(device) for key, value in sums.items()}
+        if any(said.shape != self.predictions[0].shape for said in self.predictions) or not (
+            len(self.predictions) == len(self.epochs) == len(self.losses)
+        ):
+            raise ValueError("epochs, predictions and losses do not belong together")
+        self._sums = {key: torch.from_numpy(arrays[f"sum of {key}"]).to(device) for key in self._counts}
 
     def check_finite(self, index: int) -> None:
         """UserError if a loss is not a number; `index` of the batch tells where."""

@@ -14,7 +14,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, rows_digest, sha256, write_safely
+from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
 from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
 
 log = logging.getLogger(__name__)
@@ -37,29 +37,35 @@ def collect(study: Study, results: Path) -> DataFrame:
     """Rows of all runs of a study: accuracies, and the evaluations that it asks for.
 
     What is not there yet is said in the log, and has a row of metric `missing` without a value, so that no table takes
-    a mean over fewer seeds without saying so.
+    a mean over fewer seeds without saying so. UserError where a run's files are not those that it wrote.
     """
     rows, missing = [], []
     for run in study.runs:
-        stored = _stored(run, Places(results).run(run))
-        found = []
-        if stored:
-            evaluated = _evaluated(results / study.name / "evaluations" / f"{run.id}.json", stored["description"])
-            found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
+        found = of_run(run, study.name, results)
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
-        found += [{"evaluation": name, "metric": "missing"} for name in absent]
         missing += [f"{name} of {run.id}" for name in absent]
-        rows += [row | _identity(study, run) | {"commit": stored["commit"] if stored else ""} for row in found]
+        same = _identity(study.name, run) | {"commit": found[0]["commit"] if found else ""}
+        rows += [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
     if missing:
         log.warning("missing in study %s: %s", study.name, ", ".join(missing))
     return join(DataFrame(rows))
 
 
+def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
+    """Rows of one run, with all that tells them from others; none where it is not finished."""
+    stored = _stored(run, Places(results).run(run))
+    if not stored:
+        return []
+    evaluated = _evaluated(results / study / "evaluations" / f"{run.id}.json", stored["description"])
+    found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
+    return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
+
+
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
     """Where the rows come from: of each finished run its description, with provenance, time and FLOPs."""
     paths = [Places(results).run(run) / "run.json" for run in study.runs]
-    return [_read_json(path, dict) for path in paths if path.exists()]
+    return [read_json(path, dict) for path in paths if path.exists()]
 
 
 def times(runs: list[dict[str, Any]]) -> DataFrame:
@@ -82,7 +88,7 @@ def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
         about = results / "runs" / run / "run.json"
         if not about.exists():
             return None
-        data = Places(results).data(from_words(_read_json(about, dict)["words"]))
+        data = Places(results).data(from_words(read_json(about, dict)["words"]))
         if not data.exists():
             return None
         said, _ = arrays.read(about.with_name("predictions.safetensors"), remedy="train the run again")
@@ -171,14 +177,14 @@ def record(study: Path, into: Path) -> int:
     Raises:
         UserError: names a run that was not made from a clean commit, and so cannot be made again.
     """
-    rows, runs = read(study / "rows.csv"), _read_json(study / "runs.json", list)
+    rows, runs = read(study / "rows.csv"), read_json(study / "runs.json", list)
     for run, commit in rows[rows["metric"] != "missing"][["run", "commit"]].itertuples(index=False):
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
     known = [into / name for name in ("rows.csv", "runs.json")]
     if known[0].exists():
         rows = merge(read(known[0]), rows)
-    described = {run["id"]: run for run in (_read_json(known[1], list) if known[1].exists() else []) + runs}
+    described = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else []) + runs}
     write(rows, known[0])
     write_safely(known[1], json.dumps(list(described.values()), indent=1).encode())
     return len(described)
@@ -189,18 +195,21 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    description = _read_json(path, dict)
+    description = read_json(path, dict)
     if not isinstance(description.get("spec"), dict):
         raise UserError(f"{path} does not say what was trained: move {folder} away and train it again")
     compare(run, description["spec"], folder)
     provenance = description.get("provenance") or {}
     if not provenance.get("commit"):
         raise UserError(f"{path} does not say which commit it comes from: move {folder} away and train it again")
+    if names := altered(folder, description.get("outputs", {})):
+        raise UserError(
+            f"{folder / names[0]} is not what the run wrote, by its checksum in run.json: move {folder} away and train"
+            " it again"
+        )
     rows = _read_rows(folder / "rows.json", evaluation="accuracy")
     if not rows:
         raise UserError(f"{folder} has no rows.json, but a run.json: move it away and train it again")
-    if (description.get("outputs") or {}).get("rows.json") != sha256(folder / "rows.json"):
-        raise UserError(f"{folder}/rows.json is not the file that {path} names (its checksum): train the run again")
     return {
         "commit": provenance["commit"] + ("-dirty" if provenance.get("dirty") else ""),
         "rows": rows,
@@ -212,11 +221,11 @@ def _evaluated(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of a run's evaluations as `evaluate` left them; none where there is no file."""
     if not path.exists():
         return []
-    content = _read_json(path, dict)
+    content = read_json(path, dict)
     rows = _rows(path, content.get("rows"))
     if content.get("sha256") != rows_digest(content["rows"]):
-        raise _damaged(path, "its checksum does not match")
-    if content.get("weights") != description["outputs"].get("weights.safetensors"):
+        raise damaged(path, "its checksum does not match")
+    if content.get("weights") != description.get("outputs", {}).get("weights.safetensors"):
         raise UserError(f"{path} is of other weights than the run has now: delete it and evaluate the run again")
     return rows
 
@@ -243,15 +252,15 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
 def _flops(run: RunSpec, results: Path) -> int | None:
     """Training FLOPs of a finished run; None where they are not known."""
     path = Places(results).run(run) / "run.json"
-    flops = _read_json(path, dict).get("training_flops") if path.exists() else None
+    flops = read_json(path, dict).get("training_flops") if path.exists() else None
     return sum(flops.values()) if flops else None
 
 
-def _identity(study: Study, run: RunSpec) -> dict[str, Any]:
+def _identity(study: str, run: RunSpec) -> dict[str, Any]:
     recipe = {key: value for key, value in run.changed().items() if key.partition(".")[0] not in NAMED}
     return {
         "source": "ours",
-        "study": study.name,
+        "study": study,
         "run": run.id,
         "dataset": run.label("dataset"),
         "network": run.label("network"),
@@ -271,7 +280,7 @@ def interval_name(interval: float | str) -> str:
 
 def _read_rows(path: Path, **standard: str) -> list[dict[str, Any]]:
     """Rows of a JSON file, with what is the same for all; none where there is no file."""
-    return _rows(path, _read_json(path, list), **standard) if path.exists() else []
+    return _rows(path, read_json(path, list), **standard) if path.exists() else []
 
 
 def _rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
@@ -279,25 +288,11 @@ def _rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
     try:
         rows = [standard | row | {"value": float(row["value"])} for row in rows]
     except (KeyError, TypeError, ValueError):
-        raise _damaged(path, "a row has no value") from None
+        raise damaged(path, "a row has no value") from None
     for row in rows:
         if missing := {"evaluation", "metric"} - set(row):
-            raise _damaged(path, f"a row has no {min(missing)}")
+            raise damaged(path, f"a row has no {min(missing)}")
     return rows
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(content, kind):
-        raise _damaged(path, f"a {kind.__name__} was expected")
-    return content
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(f"{path} is damaged ({reason}): delete it and make it again")
 
 
 def _read_csv(path: Path) -> DataFrame:

@@ -330,6 +330,7 @@ class Study:
 
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
+RESERVED = ("data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
@@ -362,6 +363,8 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
     name = config["study"]
     if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
         raise UserError(f"study is {name!r}, but must be a word of letters, digits, - and _")
+    if name in RESERVED:
+        raise UserError(f"study is {name!r}, but results/{name} is taken: choose another name")
     if "experiments" in config:
         return _union(config, protocols, experiments)
     recipes = _mapping("recipes", config.get("recipes"))

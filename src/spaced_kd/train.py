@@ -6,6 +6,8 @@ from pathlib import Path
 from spaced_kd.assemble import assemble
 from spaced_kd.files import Places
 from spaced_kd.keeper import Keeper, finished
+from spaced_kd.lock import alone
+from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec
 
 
@@ -16,6 +18,7 @@ def train(
     leave: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
+    part: Slice | None = None,
 ) -> Path:
     """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
 
@@ -25,14 +28,18 @@ def train(
         leave: students to come, for whom a teacher leaves its states.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
+        part: what may end this process before the run is finished, by Stopped; None for nothing.
     """
     places = Places(results)
     if finished(spec, places):
         return places.run(spec)
-    job = assemble(spec, places, device)
-    keeper = Keeper(job, places, leave, checkpoint_every)
-    for who, index in keeper.turns_to_go():
-        with keeper.watching(who, index):
-            losses = job.learners[who].learn(index, partial(job.terms, who, index))
-        keeper.after(who, index, losses)
-    return keeper.finish()
+    job, part = assemble(spec, places, device), part or Slice()
+    with alone(places.lock(spec), part):
+        if finished(spec, places):  # by the process that this one has waited for
+            return places.run(spec)
+        keeper = Keeper(job, places, leave, checkpoint_every, part)
+        for who, index in keeper.turns_to_go():
+            with keeper.watching(who, index):
+                losses = job.learners[who].learn(index, partial(job.terms, who, index))
+            keeper.after(who, index, losses)
+        return keeper.finish()

@@ -9,12 +9,13 @@ from snakemake.exceptions import WorkflowError
 
 from spaced_kd import catalog, spec
 from spaced_kd.errors import UserError
+from spaced_kd.files import read_json
 
 try:
     STUDY = spec.expand(config)
     for run in STUDY.runs:  # a default that changed since is refused here, and never silently means something else
         if (made := Path("results/runs", run.id, "run.json")).exists():
-            spec.compare(run, json.loads(made.read_text())["spec"], made.parent)
+            spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)
     if "scorecard" in STUDY.tables and workflow.is_main_process:  # a wrong claim is refused now, and not after training
         from spaced_kd import claims_file, results
 
@@ -96,6 +97,24 @@ def follow(wildcards, resources):
     an interval to a study leaves its finished teacher finished.
     """
     return STUDY.followers(wildcards.run)
+
+
+def told(wildcards):
+    """Rows that a table or figure shows: those collected, or those of the theory, which are the same for all studies."""
+    if wildcards.name in ("theory", "signed_sums"):
+        return "results/theory/rows.csv"
+    return [] if wildcards.name == "fig07" else collected(wildcards.study)  # which shows images
+
+
+def time_limit(wildcards, resources):
+    """The seconds that the job has, so that training stops in time; nothing where no profile gives a `runtime`.
+
+    `margin` is a resource too: how many of them training leaves unused.
+    """
+    minutes = resources.get("runtime")
+    if not isinstance(minutes, int):
+        return ""
+    return f"--time-limit {60 * minutes} --margin {resources.get('margin', 120)}"
 
 
 def shown(wildcards):

@@ -27,7 +27,7 @@ rule collect:
 
 rule table:
     input:
-        rows=lambda wildcards: collected(wildcards.study),
+        rows=told,
         source=lambda wildcards: sources("tables", [wildcards.name]),
         claims=lambda wildcards: "config/claims.yaml" if wildcards.name == "scorecard" else [],
         reference="config/reference.csv",
@@ -50,17 +50,18 @@ rule table:
     conda:
         "../../environment.yml"
     params:
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("tables", wildcards.name).docstring,
     message:
         "table {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} --rows {input.rows} --output results/{wildcards.study} > {log} 2>&1"
+        "spaced-kd render {wildcards.name} --rows {input.rows} --output {params.folder} > {log} 2>&1"
         " || (tail -n 1 {log} >&2; exit 1)"
 
 
 rule figure:
     input:
-        rows=lambda wildcards: [] if wildcards.name == "fig07" else collected(wildcards.study),
+        rows=told,
         source=lambda wildcards: sources("figures", [wildcards.name]),
         reference="config/reference.csv",
         images=shown,
@@ -80,12 +81,13 @@ rule figure:
     conda:
         "../../environment.yml"
     params:
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         caption=lambda wildcards: catalog.plugin("figures", wildcards.name).docstring,
         given=lambda wildcards, input: f"--images {input.images}" if input.get("images") else f"--rows {input.rows}",
     message:
         "figure {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} {params.given} --output results/{wildcards.study} > {log} 2>&1"
+        "spaced-kd render {wildcards.name} {params.given} --output {params.folder} > {log} 2>&1"
         " || (tail -n 1 {log} >&2; exit 1)"
 
 

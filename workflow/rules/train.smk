@@ -17,7 +17,9 @@ rule train:
     params:
         words=lambda wildcards: words(wildcards.run),
         leave=follow,
+        limit=time_limit,
     message:
         "training {wildcards.run}"
     shell:
-        "spaced-kd train {params.words:q} --leave {params.leave:q} >> {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+        "spaced-kd train {params.words:q} --leave {params.leave:q} {params.limit} >> {log} 2>&1"
+        " || (tail -n 1 {log} >&2; exit 1)"

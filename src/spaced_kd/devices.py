@@ -1,0 +1,57 @@
+"""Which device a process computes on.
+
+Jobs that Snakemake starts side by side on one machine all see all of its GPUs. Each takes a slot of the GPU that has
+the fewest, which is a locked file: the lock ends with its process, however that ends. A Slurm job sees only its own.
+"""
+
+import fcntl
+import itertools
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from spaced_kd.errors import UserError
+
+_slots: list[IO] = []  # held open, and so locked, until the process ends
+
+
+def choose_device(device: str) -> torch.device:
+    """The device named, or for "auto" a GPU where there is one, else the CPU; deterministic kernels on a GPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        chosen = torch.device(_least_used() if device == "auto" else device)
+    except RuntimeError:
+        raise UserError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device is {device}, but there are {torch.cuda.device_count()} GPUs here: use auto")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+        torch.use_deterministic_algorithms(True)
+    return chosen
+
+
+def _least_used() -> str:
+    count = torch.cuda.device_count()
+    if count == 0:
+        return "cpu"
+    if count == 1:
+        return "cuda:0"
+    folder = Path(tempfile.gettempdir(), f"spaced-kd-devices-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for number in itertools.count():
+        slot, gpu = divmod(number, count)
+        file = (folder / f"{torch.cuda.get_device_properties(gpu).uuid}.{slot}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _slots.append(file)
+        return f"cuda:{gpu}"
+    raise AssertionError("itertools.count ends never")

@@ -1,0 +1,154 @@
+"""Whether every number still comes from where it says: from table and row through the run's files to its weights."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from spaced_kd import arrays, catalog, evaluate, record, render, results
+from spaced_kd.assemble import autocast
+from spaced_kd.errors import UserError
+from spaced_kd.files import Places, altered, read_json, sha256
+from spaced_kd.spec import RunSpec, compare
+
+
+class Checker:
+    """Checks a folder of results.
+
+    Args:
+        folder: of all results.
+        reference: the paper's numbers, which tables show beside ours.
+        reevaluate: predict the test images again with every network, and compare image by image.
+        device: where; auto, cpu, cuda or cuda:N.
+    """
+
+    def __init__(self, folder: Path, reference: DataFrame, *, reevaluate: bool = False, device: str = "auto") -> None:
+        self.folder, self.places, self.reference = folder, Places(folder), reference
+        self.reevaluate, self.device = reevaluate, device
+        self.counts = dict.fromkeys(("runs", "rows", "tables", "images predicted again", "files absent"), 0)
+        self.labels = cache(self._labels)
+
+    def findings(self) -> Iterator[str]:
+        """What does not fit, a line each."""
+        for path in sorted(self.folder.glob("runs/*/run.json")):
+            yield from _lines(path.parent, self._run(path.parent))
+        for path in sorted(self.folder.glob("*/rows.csv")):
+            yield from _lines(path, self._study(path))
+
+    def summary(self) -> str:
+        """What has been checked so far."""
+        return ", ".join(f"{count} {what}" for what, count in self.counts.items())
+
+    def _run(self, folder: Path) -> Iterator[str]:
+        """A run's files against its description, and the description against where the run came from."""
+        self.counts["runs"] += 1
+        spec = evaluate.read_spec(folder.name, self.folder)
+        described = read_json(folder / "run.json", dict)
+        if spec.id != folder.name:
+            yield f"{folder}: holds the run {spec.id}"
+            return
+        compare(spec, described.get("spec", {}), folder)
+        told = described.get("provenance") or {}
+        if not told.get("commit"):
+            yield f"{folder}: does not say which commit it comes from"
+        wrong = altered(folder, described.get("outputs", {}))
+        yield from (f"{folder / name}: not what the run wrote, by its checksum in run.json" for name in wrong)
+        yield from self._teacher(folder, spec, told.get("teacher_sha256"))
+        if not self.places.data(spec).exists():
+            self.counts["files absent"] += 1
+            return
+        checksum, labels = self.labels(self.places.data(spec))
+        if checksum != told.get("data_sha256"):
+            yield f"{folder}: was trained on other data than {self.places.data(spec)}"
+        elif not wrong:
+            yield from self._accuracy(folder, spec, labels)
+
+    def _teacher(self, folder: Path, spec: RunSpec, followed: str | None) -> Iterator[str]:
+        """The weights of the stored teacher that a student followed."""
+        if followed:
+            weights = self.places.weights(spec.teacher_spec())
+            if not weights.exists():
+                self.counts["files absent"] += 1
+            elif sha256(weights) != followed:
+                yield f"{folder}: followed another teacher than {weights}"
+
+    def _accuracy(self, folder: Path, spec: RunSpec, labels: Any) -> Iterator[str]:
+        """Accuracies against the predictions, and predictions against the weights."""
+        stored, _ = arrays.read(folder / "predictions.safetensors", remedy="train the run again")
+        epochs, said = stored["epochs"].tolist(), stored["predictions"]
+        if record.accuracy_rows(epochs, said, labels) != read_json(folder / "rows.json", list):
+            yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
+        if self.reevaluate:
+            network, data = evaluate.trained(spec, self.places, self.device)
+            with autocast(spec, data.labels["test"].device):
+                again = record.predict(network, data)
+            self.counts["images predicted again"] += len(again)
+            if other := int((again != said[-1]).sum()):
+                yield f"{folder}: its weights predict {other} of {len(again)} test images otherwise than recorded"
+
+    def _study(self, path: Path) -> Iterator[str]:
+        """A study's rows against those that its runs give now, its descriptions and its tables."""
+        rows = results.read(path)
+        ours = rows[(rows["source"] == "ours") & (rows["metric"] != "missing")]
+        self.counts["rows"] += len(ours)
+        for run, group in ours.groupby("run", sort=False):
+            yield from _lines(path, self._rows(path, run, group))
+        if path.with_name("runs.json").exists():
+            for told in read_json(path.with_name("runs.json"), list):
+                own = self.folder / "runs" / str(told.get("id")) / "run.json"
+                if not own.exists() or read_json(own, dict) != told:
+                    yield f"{path.with_name('runs.json')}: describes {told.get('id')} otherwise than {own}"
+        drawn = results.join(rows, self.reference)
+        for table in sorted(path.parent.glob("tables/*.csv")):
+            yield from _lines(table, self._table(table, drawn))
+
+    def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
+        """One run's rows in a study, and of its evaluations those that are kept beside the run."""
+        spec = evaluate.read_spec(run, self.folder)
+        fresh = results.of_run(spec, path.parent.name, self.folder)
+        for row, made in zip(_plain(group), _plain(results.join(DataFrame(fresh))), strict=False):
+            if row != made:
+                key = next(key for key in row | made if row.get(key) != made.get(key))
+                yield f"{path}: {key} of a row of {run} is {row.get(key)}, but its files give {made.get(key)}"
+        if len(group) != len(fresh):
+            yield f"{path}: has {len(group)} rows of {run}, but its files give {len(fresh)}"
+        kept = [read_json(cache, dict) for cache in (self.folder / "runs" / run / "evaluations").glob("*.json")]
+        weights = sha256(self.folder / "runs" / run / "weights.safetensors")
+        measured = [row for each in kept if each.get("weights_sha256", weights) == weights for row in each["rows"]]
+        shown = path.parent / "evaluations" / f"{run}.json"
+        for row in read_json(shown, list) if shown.exists() else []:
+            if {key: value for key, value in row.items() if key != "evaluation"} not in measured:
+                yield f"{shown}: a row of {row.get('evaluation')} is none that was measured on the run's weights"
+                break
+
+    def _table(self, path: Path, rows: DataFrame) -> Iterator[str]:
+        """A table's files against those that the study's rows give now."""
+        self.counts["tables"] += 1
+        name = path.stem
+        made = render.table_files(name, render.caption(name), catalog.find("tables", name)(rows))
+        for ending, content in made.items():
+            file = path.with_suffix(f".{ending}")
+            if file.exists() and file.read_bytes() != content:
+                yield f"{file}: is not what {path.parents[1] / 'rows.csv'} gives now: draw it again"
+
+    def _labels(self, path: Path) -> tuple[str, Any]:
+        """Checksum and test labels of prepared data."""
+        stored, about = arrays.read(path, remedy="prepare it again")
+        return about["checksum"], stored["test_labels"]
+
+
+def _lines(path: Path, found: Iterator[str]) -> Iterator[str]:
+    """Findings of one check of a file or folder; that it cannot be made is one, too."""
+    try:
+        yield from found
+    except UserError as error:
+        yield str(error)
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        yield f"{path}: cannot be checked ({type(error).__name__}: {error})"
+
+
+def _plain(rows: DataFrame) -> list[dict[str, Any]]:
+    """Rows as mappings without what is empty in them."""
+    return [{k: v for k, v in row.items() if v == v and v != ""} for row in rows.to_dict("records")]

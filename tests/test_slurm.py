@@ -1,0 +1,146 @@
+"""A study on a real Slurm, with what clusters do to it: nothing is lost, done twice, or another than on one machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spaced_kd.arrays import read
+
+ROOT = Path(__file__).parents[1]
+STUDY = ROOT / "tests/slurm/study.yaml"
+PATIENCE = 600  # seconds for anything that is waited for
+TOY = (  # a machine with two cores and no accounting: ask often, and for little
+    *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"),
+    *("--set-resources", "train:mem_mb=2500", "train:runtime=2", "evaluate:mem_mb=2500"),
+)
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    script = ROOT / "tests/slurm/cluster.py"
+    subprocess.run([sys.executable, script, "start"], check=True)
+    yield
+    subprocess.run([sys.executable, script, "stop"], check=True)
+
+
+def checkout(folder: Path) -> Path:
+    """The workflow alone in a fresh folder."""
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "profiles", "slurm"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "config").mkdir()
+    shutil.copy(ROOT / "config/reference.csv", folder / "config")
+    return folder
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "snakemake", "--cores", "8", "--configfile", str(STUDY), *words]
+    with (folder / "driver.log").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+
+
+def trainings(state: str = "RUNNING") -> dict[str, str]:
+    """Run -> its Slurm job, of the trainings in a state."""
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--states", state, "--format", "%i %k"], capture_output=True, text=True, check=True
+    )
+    jobs = dict(reversed(line.split()) for line in listed.stdout.splitlines() if "rule_train" in line)
+    return {comment.partition("wildcards_")[2]: job for comment, job in jobs.items()}
+
+
+def processes(job: str) -> list[int]:
+    """The processes that train in a Slurm job."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            mine = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mine and b"train" in words and any(word.endswith(b"spaced-kd") for word in words):
+            found.append(int(folder.name))
+    return found
+
+
+def until(what: str, found: Callable[[], object]) -> object:
+    """Wait for something true, and give it."""
+    end = time.monotonic() + PATIENCE
+    while not (value := found()):
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.5)
+    return value
+
+
+def control(*words: str) -> None:
+    subprocess.run(["scontrol", *words], check=True)
+
+
+def one_training(without: set[str]) -> tuple[str, str]:
+    """A run that trains at this moment, and its job; none of those that had their accident."""
+
+    def found() -> tuple[str, str] | None:
+        ready = [(run, job) for run, job in trainings().items() if run not in without and processes(job)]
+        return next(iter(ready), None)
+
+    run, job = until("a training", found)
+    without.add(run)
+    return run, job
+
+
+def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
+    here = checkout(tmp_path / "cluster")
+    driver = snakemake(here, "--profile", "slurm", *TOY)
+    harmed: set[str] = set()
+
+    _, job = one_training(harmed)
+    subprocess.run(["scancel", job], check=True)
+
+    _, job = one_training(harmed)
+    for process in processes(job):
+        os.kill(process, signal.SIGKILL)
+
+    node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.split()[0]
+    control("update", f"nodename={node}", "state=drain", "reason=test")
+    time.sleep(5)
+    control("update", f"nodename={node}", "state=resume")
+
+    run, job = one_training(harmed)
+    control("requeue", job)
+    until("the requeued job", lambda: trainings("PENDING").get(run) == job)
+    control("update", f"JobId={job}", "StartTime=now")  # Slurm lets two minutes pass
+
+    one_training(set())
+    driver.kill()
+    driver.wait()
+    assert snakemake(here, "--profile", "slurm", "--unlock").wait(PATIENCE) == 0
+    driver = snakemake(here, "--profile", "slurm", *TOY)  # while orphans of the first one train
+    assert driver.wait(PATIENCE) == 0, (here / "driver.log").read_text()
+
+    left = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--configfile", str(STUDY)], cwd=here, capture_output=True, text=True
+    )
+    assert "Nothing to be done" in left.stdout + left.stderr
+
+    alone = checkout(tmp_path / "alone")
+    assert snakemake(alone, "--cores", "2").wait(PATIENCE) == 0, (alone / "driver.log").read_text()
+    runs = sorted(path.parent.name for path in alone.glob("results/runs/*/run.json"))
+    assert runs == sorted(path.parent.name for path in here.glob("results/runs/*/run.json"))
+    assert len(runs) == 7
+    for run in runs:
+        for name in ("weights", "predictions"):
+            files = [folder / "results/runs" / run / f"{name}.safetensors" for folder in (here, alone)]
+            first, second = (read(file, remedy="")[1]["checksum"] for file in files)
+            assert first == second, f"{name} of {run}"
+        log = (here / "results/logs/train" / f"{run}.log").read_text()
+        assert log.count("100%") == 1, f"{run} was trained to its end {log.count('100%')} times:\n{log}"
+    tables = [(folder / "results/slurm/tables/tab01.csv").read_text() for folder in (here, alone)]
+    assert tables[0] == tables[1]

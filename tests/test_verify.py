@@ -1,0 +1,200 @@
+"""spaced-kd verify finds what was altered, anywhere between a table's cell and the weights, and names it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from conftest import tiny
+
+from spaced_kd import arrays, cli, results
+from spaced_kd.errors import UserError
+from spaced_kd.files import Places, sha256
+from spaced_kd.spec import expand
+from spaced_kd.train import train
+
+GRID = {
+    "seed": 0,
+    "dataset": {"digits": {"train_per_class": 4}},
+    "network": {"resnet_mini": {"width": 0.0625}},
+    "recipe": {"epochs": 1, "batch_size": 9, "lr": 0.05},
+    "arms": [{"method": "online_kd", "interval": 1.0, "evaluate": "all"}],
+}
+STUDY = {
+    "study": "small",
+    "grids": [GRID],
+    "evaluations": {"bim": {"images": 20, "steps": 1}},
+    "tables": ["cost"],
+}
+STUDENT = tiny(method="online_kd", interval=1.0, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def made(digits, tmp_path_factory):
+    """A finished study of a teacher and its student, with an evaluation and a table."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "data").symlink_to(digits / "data")
+    train(STUDENT.teacher_spec(), folder, leave=(STUDENT,))
+    train(STUDENT, folder)
+    shown = folder / "small" / "evaluations" / f"{STUDENT.id}.json"
+    where = ["--results", str(folder)]
+    words = ["bim", "bim.images=20", "bim.steps=1"]
+    assert cli.main(["evaluate", STUDENT.id, *words, "--output", str(shown), *where]) == 0
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    assert cli.main(["collect", str(folder / "study.yaml"), *where]) == 0
+    assert cli.main(["render", "cost", "--rows", str(folder / "small" / "rows.csv")]) == 0
+    return folder
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    """A copy that may be altered."""
+    shutil.copytree(made, tmp_path / "made", symlinks=True)
+    return tmp_path / "made"
+
+
+def told(capsys, *words) -> list[str]:
+    status = cli.main(["verify", *map(str, words)])
+    out = capsys.readouterr()
+    assert status == (2 if out.err else 0)
+    return [*out.out.splitlines(), *out.err.splitlines()]
+
+
+def test_what_was_left_alone_fits(study, capsys):
+    rows = len(results.read(study / "small" / "rows.csv"))
+    summary = f"2 runs, {rows} rows, 1 tables, 120 images predicted again, 0 files absent"
+    assert told(capsys, study, "--reevaluate") == [f"{study}: 0 findings in {summary}"]
+
+
+def rewrite(path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, (path, old)
+    path.write_text(text.replace(old, new, 1))
+
+
+def flip(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def forge_weights(folder) -> None:
+    """Other weights, with every checksum made to fit: only evaluating them again tells."""
+    run = folder / "runs" / STUDENT.id
+    stored, about = arrays.read(run / "weights.safetensors", remedy="")
+    before = sha256(run / "weights.safetensors")
+    about.pop("checksum")
+    drawn = np.random.default_rng(0)
+    arrays.save(
+        run / "weights.safetensors",
+        {k: (v + drawn.normal(size=v.shape)).astype(v.dtype) if "weight" in k else v for k, v in stored.items()},
+        **about,
+    )
+    after = sha256(run / "weights.safetensors")
+    for path in (run / "run.json", folder / "small" / "runs.json", *run.glob("evaluations/*.json")):
+        rewrite(path, before, after)
+
+
+def forge_accuracy(folder) -> None:
+    """Another accuracy in rows.json, its checksum made to fit."""
+    run = folder / "runs" / STUDENT.id
+    before = sha256(run / "rows.json")
+    rows = json.loads((run / "rows.json").read_text())
+    rows[1]["value"] += 1
+    (run / "rows.json").write_text(json.dumps(rows, indent=1))
+    for path in (run / "run.json", folder / "small" / "runs.json"):
+        rewrite(path, before, sha256(run / "rows.json"))
+
+
+def student(folder):
+    return folder / "runs" / STUDENT.id
+
+
+def teacher(folder):
+    return folder / "runs" / STUDENT.teacher_spec().id
+
+
+def change(name: str, old: str, new: str):
+    """Alter a file of the student's run, or of the study."""
+    own = name in ("run.json", "rows.json")
+    return lambda folder: rewrite((student(folder) if own else folder / "small") / name, old, new)
+
+
+def cut(folder) -> None:
+    path = folder / "small" / "rows.csv"
+    path.write_text("".join(path.open().readlines()[:-1]))
+
+
+MEASURED = f"evaluations/{STUDENT.id}.json"
+ALTERED = {  # what -> (how, a part of the line that names it)
+    "a bit of the weights": (
+        lambda f: flip(student(f) / "weights.safetensors"),
+        "weights.safetensors: not what the run",
+    ),
+    "a bit of the predictions": (lambda f: flip(student(f) / "predictions.safetensors"), "not what the run wrote"),
+    "an accuracy": (change("rows.json", '"value": ', '"value": 9'), "rows.json: not what the run wrote"),
+    "a missing output": (lambda f: (student(f) / "rows.json").unlink(), "rows.json: not what the run wrote"),
+    "an accuracy and its checksum": (forge_accuracy, "rows.json: does not follow from the run's predictions"),
+    "the spec": (change("run.json", '"lr": 0.05', '"lr": 0.06'), "was made with lr=0.06"),
+    "the words": (change("run.json", '"lr=0.05"', '"lr=0.06"'), "holds the run digits-"),
+    "no commit": (change("run.json", '"commit": "', '"commit": "", "was": "'), "does not say which commit"),
+    "another commit": (change("run.json", '"commit": "', '"commit": "0'), "commit of a row of"),
+    "the data": (change("run.json", '"data_sha256": "', '"data_sha256": "0'), "other data than"),
+    "the teacher": (change("run.json", '"teacher_sha256": "', '"teacher_sha256": "0'), "followed another teacher than"),
+    "a teacher trained anew": (lambda f: flip(teacher(f) / "weights.safetensors"), "followed another teacher than"),
+    "a cell of rows.csv": (change("rows.csv", ",bim,accuracy,", ",bim,accuracy,1"), "value of a row of"),
+    "a row of rows.csv": (cut, "but its files give"),
+    "a run that is gone": (lambda f: (student(f) / "run.json").unlink(), "run.json does not exist"),
+    "runs.json": (change("runs.json", '"wall_seconds": ', '"wall_seconds": 9'), "runs.json: describes digits-"),
+    "an evaluation": (change(MEASURED, '"value": ', '"value": 1'), "a row of bim is none that was measured"),
+    "an evaluation of other weights": (
+        lambda f: rewrite(
+            next((student(f) / "evaluations").glob("*.json")), 'weights_sha256": "', 'weights_sha256": "0'
+        ),
+        "a row of bim is none that was measured",
+    ),
+    "a cell of a table": (
+        lambda f: (f / "small" / "tables" / "cost.md").write_text("| 100 % |"),
+        "cost.md: is not what",
+    ),
+    "an evaluation without rows": (change(MEASURED, "[", '{"rows": ['), "is damaged"),
+    "a description without words": (change("run.json", '"words"', '"wards"'), "does not say what was trained"),
+    "a description of nothing": (change("runs.json", '"id"', '"ID"'), "runs.json: describes None"),
+    "a damaged description": (lambda f: (student(f) / "run.json").write_text("{"), "run.json is damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", ALTERED)
+def test_what_was_altered_is_named(study, capsys, kind):
+    alter, line = ALTERED[kind]
+    alter(study)
+    lines = told(capsys, "--results", study)
+    assert any(line in each for each in lines), lines
+    assert lines[-1].startswith(f"spaced-kd: {study}: {len(lines) - 1} findings in {1 if 'gone' in kind else 2} runs")
+
+
+def test_forged_weights_are_found_by_evaluating_them_again(study, capsys):
+    forge_weights(study)
+    assert told(capsys, study)[0].startswith(f"{study}: 0 findings")
+    lines = told(capsys, study, "--reevaluate")
+    assert "its weights predict" in lines[0]
+    assert "of 60 test images otherwise than recorded" in lines[0]
+
+
+def test_what_is_absent_is_counted_and_no_finding(study, capsys):
+    (study / "data").unlink()
+    assert "0 images predicted again, 2 files absent" in told(capsys, study)[0]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "predictions.safetensors", "rows.json"])
+def test_the_collector_refuses_what_a_run_did_not_write(study, name):
+    flip(student(study) / name)
+    with pytest.raises(UserError, match=f"{name} is not what the run wrote, by its checksum in run.json: move"):
+        results.collect(expand(STUDY), study)
+
+
+def test_a_student_says_whom_it_followed(study):
+    said = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
+    assert said == sha256(Places(study).weights(STUDENT.teacher_spec()))
+    assert json.loads((teacher(study) / "run.json").read_text())["provenance"]["teacher_sha256"] is None
