@@ -42,7 +42,7 @@ def test_train_evaluate_and_again(results, capsys):
     output = results / "measured.json"
     assert cli.main([*measure, "--output", str(output)]) == 0
     rows = json.loads(output.read_text())
-    assert [row["evaluation"] for row in rows] == ["bim", "bim"]
+    assert [row["evaluation"] for row in rows["rows"]] == ["bim", "bim"]
     (kept,) = (Places(results).run(tiny(method="baseline")) / "evaluations").glob("bim-*.safetensors")
     before = kept.stat().st_mtime_ns
     assert cli.main([*measure, "--output", str(output)]) == 0  # from the cache
@@ -64,7 +64,10 @@ MISTAKES = [
     (["prepare", "dataset=tiny_imagenet", "--source", "nowhere"], "nowhere"),
     (["prepare", "dataset=cifar100", "--source", "nowhere"], "nowhere"),
     (["collect", "nowhere.yaml"], "nowhere.yaml: No such file"),
-    (["render", "tab01", "--rows", "nowhere.csv"], "nowhere.csv: No such file"),
+    (
+        ["render", "tab01", "--rows", "nowhere.csv"],
+        "nowhere.csv does not exist: `snakemake tab01 --configfile config/experiments/tab01.yaml` makes it",
+    ),
 ]
 
 

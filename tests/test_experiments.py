@@ -218,3 +218,27 @@ def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
     other = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} initial_weights=different") for arm in (ONLINE, SPACED)]
     assert draw("tab01", *frames, paper).equals(draw("tab01", *frames, *anew, paper))
     assert draw("overview", *frames, paper).equals(draw("overview", *frames, *anew, *other, paper))
+
+
+PAPER = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["experiments"]
+
+
+def test_the_paper_draws_each_of_its_tables_and_figures_once():
+    files = [yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text()) for name in PAPER]
+    assert [content["study"] for content in files] == PAPER
+    for kind, pattern in (("tables", r"tab\d\d|hessian_trace"), ("figures", r"fig\d\d|fig_hessian_trace")):
+        drawn = sorted(name for content in files for name in content.get(kind, []))
+        assert drawn == [name for name in catalog.names(kind) if re.fullmatch(pattern, name)]
+
+
+@pytest.mark.skipif("imagenet1k" not in catalog.names("datasets"), reason="without the dataset ImageNet-1K")
+def test_the_paper_is_the_union_of_its_experiments_with_the_recipes_of_its_text():
+    study = load_study(ROOT / "config" / "paper.yaml")
+    assert len(study.runs) < sum(len(part.runs) for part in study.parts)
+    assert {run.seed for run in study.runs} == {0, 1, 2}
+    transformers = [run for run in study.runs if {run.network, run.teacher} & {"deit_tiny", "pit_tiny"}]
+    assert {(run.optimizer, run.epochs, run.augmentation) for run in transformers} == {("adamw", 300, "strong")}
+    others = [run for run in study.runs if run not in transformers]
+    assert {(run.optimizer, run.epochs, run.weight_decay, run.lr_schedule) for run in others} == {
+        ("sgd", 80, 5e-4, "constant")
+    }

@@ -12,6 +12,7 @@ from pandas.testing import assert_frame_equal
 from spaced_kd import results, spec
 from spaced_kd.errors import UserError
 from spaced_kd.figures.fig07 import CORRUPTIONS
+from spaced_kd.files import rows_digest, sha256
 
 
 @pytest.fixture
@@ -31,13 +32,16 @@ def folder(study, tmp_path):
             {"metric": "accuracy", "selection": name, "epoch": 20, "value": 90 + number / 3}
             for name in ("last", "best")
         ]
-        save(tmp_path / "runs" / run.id / "run.json", {"id": run.id, "spec": run.resolved(), "provenance": provenance})
-        save(
-            tmp_path / "runs" / run.id / "rows.json",
-            [*accuracy, {"metric": "accuracy", "selection": "halves", "value": 80}],
-        )
+        made = tmp_path / "runs" / run.id
+        save(made / "rows.json", [*accuracy, {"metric": "accuracy", "selection": "halves", "value": 80}])
+        save(made / "weights.safetensors", run.id)
+        outputs = {name: sha256(made / name) for name in ("rows.json", "weights.safetensors")}
+        about = {"id": run.id, "spec": run.resolved(), "provenance": provenance, "outputs": outputs}
+        save(made / "run.json", about)
         bim = [{"evaluation": "bim", "metric": "accuracy", "epsilon": 0.5, "steps": 10, "value": 0.1 + number}]
-        save(tmp_path / "small" / "evaluations" / f"{run.id}.json", bim if run.id in study.evaluated else [])
+        if run.id in study.evaluated:
+            evaluated = {"weights": outputs["weights.safetensors"], "sha256": rows_digest(bim), "rows": bim}
+            save(tmp_path / "small" / "evaluations" / f"{run.id}.json", evaluated)
     return tmp_path
 
 
@@ -126,7 +130,9 @@ def test_complete_study_says_nothing(study, folder, caplog):
     ],
 )
 def test_damaged_files_are_refused_in_one_line(study, folder, name, content, message):
-    (folder / "runs" / study.runs[2].id / name).write_text(content)
+    made = folder / "runs" / study.runs[2].id
+    save(made / "run.json", json.loads((made / "run.json").read_text()) | {"outputs": {}})  # else the checksum tells
+    (made / name).write_text(content)
     with pytest.raises(UserError, match=message) as error:
         results.collect(study, folder)
     assert study.runs[2].id in str(error.value)
@@ -140,6 +146,67 @@ def test_run_without_provenance_is_refused(study, folder):
     save(path, content)
     with pytest.raises(UserError, match=r"run\.json does not say which commit it comes from: move .* away"):
         results.collect(study, folder)
+
+
+def test_rows_of_a_file_that_was_changed_are_refused(study, folder):
+    path = folder / "runs" / study.runs[0].id / "rows.json"
+    path.write_text(path.read_text().replace("90", "99"))
+    with pytest.raises(UserError, match=rf"{study.runs[0].id}/rows\.json is not what the run wrote, by its checksum"):
+        results.collect(study, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda found: found["rows"][0].update(value=99), "is damaged .its checksum does not match"),
+        (lambda found: found.update(weights="0"), "is of other weights than the run has now"),
+        (lambda found: found.pop("sha256"), "is damaged .its checksum does not match"),
+        (lambda found: found.pop("rows"), "is damaged .a row has no value"),
+    ],
+)
+def test_evaluations_of_other_weights_or_with_other_rows_are_refused(study, folder, change, complaint):
+    run = next(run for run in study.runs if run.id in study.evaluated)
+    path = folder / "small" / "evaluations" / f"{run.id}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    save(path, content)
+    with pytest.raises(UserError, match=complaint) as error:
+        results.collect(study, folder)
+    assert run.id in str(error.value)
+
+
+def test_rows_without_a_commit_are_refused_by_the_name_of_their_run(study, folder, tmp_path):
+    rows = results.collect(study, folder)
+    results.write(rows.assign(commit=rows["commit"].mask(rows["run"] == study.runs[1].id, "")), tmp_path / "rows.csv")
+    with pytest.raises(UserError, match=rf"rows of run '{study.runs[1].id}' do not say which commit"):
+        results.read(tmp_path / "rows.csv")
+
+
+def test_a_run_that_two_studies_share_counts_once(study, folder, tmp_path):
+    rows = results.collect(study, folder)
+    results.write(rows, tmp_path / "a.csv")
+    results.write(rows.assign(study="other"), tmp_path / "b.csv")
+    assert len(results.read(tmp_path / "a.csv", tmp_path / "b.csv")) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("tab99,cifar100,resnet18,resnet18,baseline,,,,accuracy,68.12,", "table 'tab99' does not exist: there is text"),
+        ("tab01,cifar100,resnet19,resnet18,baseline,,,,accuracy,68.12,", "network 'resnet19' does not exist"),
+        ("tab01,cifar100,resnet18,resnet18,none,,,,accuracy,68.12,", "method 'none' does not exist"),
+        ("tab11,cifar100,resnet18,resnet18,online_kd,0,fog,3,accuracy,1,", "corruption 'fog' does not exist"),
+        (
+            "tab01,cifar100,resnet18,resnet18,baseline,,,,accuracy,70,",
+            "two numbers for one cell, tab01, accuracy, cifar100, resnet18, resnet18, baseline: leave one",
+        ),
+    ],
+)
+def test_a_bad_row_of_the_reference_is_refused_by_name(pytestconfig, tmp_path, line, complaint):
+    content = (pytestconfig.rootpath / "config" / "reference.csv").read_text()
+    (tmp_path / "reference.csv").write_text(content + line + "\n")
+    with pytest.raises(UserError, match=rf"reference\.csv: {complaint}"):
+        results.reference(tmp_path / "reference.csv")
 
 
 def test_run_of_other_defaults_is_refused(study, folder):
@@ -239,7 +306,7 @@ def test_recording_keeps_what_is_recorded_and_takes_what_is_newer(tmp_path):
     assert (into / "rows.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("commit", ["12e4567", CLEAN + "-dirty", ""])
+@pytest.mark.parametrize("commit", ["12e4567", CLEAN + "-dirty"])
 def test_what_no_clean_commit_made_is_not_recorded(tmp_path, commit):
     study = made(tmp_path / "study", numbers("a", 1.0), numbers("b", 2.0, commit=commit))
     with pytest.raises(UserError, match=f"b comes from commit '{commit}', not from a clean one"):

@@ -88,6 +88,89 @@ def test_a_students_teacher_is_added():
     assert sorted(run.method for run in found.runs) == ["baseline", "baseline", "online_kd", "online_kd"]
 
 
+@pytest.fixture
+def experiments(tmp_path):
+    """A folder of two experiments that share the runs of online KD."""
+    grid = study()["grids"][0] | {"arms": [{"method": "online_kd", "interval": [0, 1.5]}]}
+    files = {
+        "intervals": {"study": "intervals", "grids": [grid], "tables": ["tab01", "tab06"]},
+        "attack": {
+            "study": "attack",
+            "grids": [grid | {"evaluate": "all"}],
+            "evaluations": {"bim": {}},
+            "tables": ["tab12"],
+        },
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(content))
+    return tmp_path
+
+
+def union(folder, **changes):
+    return expand({"study": "all", "experiments": ["intervals", "attack"]} | changes, experiments=folder)
+
+
+def test_a_study_of_experiments_is_their_union(experiments):
+    found = union(experiments, tables=["overview"])
+    assert [part.name for part in found.parts] == ["all/intervals", "all/attack"]
+    assert len(found.runs) == len(found.parts[0].runs) == 2 * 3  # shared, so trained once
+    student = next(run for run in found.runs if run.method == "online_kd")
+    assert [part.evaluated[student.id] for part in (found, *found.parts)] == [("bim",), (), ("bim",)]
+    assert (found.tables, found.parts[0].tables) == (("overview",), ("tab01", "tab06"))
+    assert found.drawn_by("tables", "tab06") is found.parts[0]
+    assert found.drawn_by("tables", "tab02") is found
+    assert expand(study()).parts[0].name == "trial"
+
+
+def test_the_keys_of_a_study_of_experiments_hold_for_all_of_them(experiments):
+    found = union(experiments, store_teachers=False, data="elsewhere")
+    assert {part.data for part in (found, *found.parts)} == {"elsewhere"}
+    assert found.followers(found.runs[0].id) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"experiments": []}, "experiments is empty: name at least one file"),
+        ({"experiments": ["tab99"]}, "'tab99' is none of the experiments: attack, intervals"),
+        ({"experiments": ["intervals", "intervals"]}, "several experiments list tab01 among their tables"),
+        ({"grids": []}, "a study with experiments has no grids of its own"),
+        ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
+    ],
+)
+def test_bad_unions_are_refused_in_one_line(experiments, change, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        union(experiments, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_experiments_agree_on_the_settings_of_an_evaluation(experiments):
+    other = json.loads((experiments / "attack.yaml").read_text())
+    other |= {"study": "stronger", "evaluations": {"bim": {"epsilon": 9}}, "tables": []}
+    (experiments / "stronger.yaml").write_text(json.dumps(other))
+    with pytest.raises(UserError, match=r"evaluations\.bim has other settings in all/stronger than before it"):
+        union(experiments, experiments=["attack", "stronger"])
+
+
+def test_a_recipe_of_a_file_is_that_of_the_network_or_of_another_teacher():
+    grid = {
+        "dataset": "cifar100",
+        "network": ["resnet18", "deit_tiny"],
+        "recipe": "paper",
+        "seed": 0,
+        "method": "baseline",
+    }
+    resnet, vit = expand({"study": "trial", "grids": [grid]}).runs
+    assert (resnet.epochs, resnet.optimizer, resnet.lr) == (80, "sgd", 0.01)
+    assert (vit.epochs, vit.optimizer, vit.lr, vit.min_lr, vit.warmup_epochs) == (300, "adamw", 5e-4, 5e-6, 20)
+    taught = grid | {"network": "resnet18", "teacher": "deit_tiny", "method": "online_kd"}
+    assert {run.epochs for run in expand({"study": "trial", "grids": [taught]}).runs} == {300}
+    rate = expand({"study": "trial", "grids": [grid | {"network": "deit_tiny", "lr": 1e-3}]}).runs[0]
+    assert (rate.lr, rate.epochs) == (1e-3, 300)
+    with pytest.raises(UserError, match="recipe 'paper' says nothing of resnet_mini: it has resnet18"):
+        expand({"study": "trial", "grids": [grid | {"network": "resnet_mini"}]})
+
+
 BAD = [
     ({"study": None}, "give the study a name"),
     ({"grids": []}, "add at least one grid"),

@@ -279,7 +279,7 @@ def test_average_gain_needs_all_rows(sheet, paper):
     rows, rng = [], np.random.default_rng(0)
     for claim in sheet.claims[:2]:
         for row in claim.rows:
-            words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.network].items())
+            words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.teacher].items())
             gains = 2.14 + 0.1 * rng.standard_normal(3)
             method, after, _ = claim.after
             rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": words}))

@@ -104,6 +104,29 @@ def test_one_failed_run_leaves_the_others_alive(checkout):
     assert len(list(checkout.glob("results/runs/*/run.json"))) == 3
 
 
+UNION = {"study": "both", "experiments": ["tab10", "tab12"], "tables": ["overview"]}
+
+
+@pytest.mark.slow
+def test_a_table_of_the_union_needs_the_runs_of_its_experiment_alone(checkout):
+    # a student and its teacher for each of three seeds; the students of Tab. 12 are those of three networks
+    alone = scheduled(checkout, UNION, "tab10")
+    assert alone == {"prepare": 1, "train": 3 * 7, "collect": 1, "table": 1, "tab10": 1, "total": 25}
+    attacked = scheduled(checkout, UNION, "tab12")
+    assert attacked == {"prepare": 1, "train": 27, "evaluate": 18, "collect": 1, "table": 1, "tab12": 1, "total": 49}
+    # what both need is there once: three seeds of w/o KD and of online KD with ResNet-18
+    together = scheduled(checkout, UNION)
+    assert together["train"] == 21 + 27 - 3 * 2
+    assert (together["collect"], together["table"]) == (2, 3)
+    # a table that no experiment lists is drawn from the rows of all
+    assert scheduled(checkout, UNION, "cost")["collect"] == 2
+
+
+def test_the_figure_of_the_corruptions_needs_no_training(checkout):
+    study = {"study": "both", "experiments": ["tab05"]}
+    assert scheduled(checkout, study, "fig07") == {"prepare": 1, "corrupt": 1, "figure": 1, "fig07": 1, "total": 4}
+
+
 @pytest.mark.slow
 def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
     told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
@@ -121,6 +144,7 @@ def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
     [
         ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
         ({"grid": 1}, "no key 'grid'"),
+        ({"experiments": ["tab10"]}, "a study with experiments has no grids of its own"),
         ({"study": "theory"}, "results/theory is taken: choose another name"),
         ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be float"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pandas import DataFrame
 
-from spaced_kd import catalog
+from spaced_kd import catalog, recipe
 from spaced_kd.cells import Arm, where
 from spaced_kd.changes import ANY, arm
 from spaced_kd.claims import KINDS, UNITS, Claim, Measure, Row, Sheet
@@ -45,7 +45,8 @@ class _Reader:
     def __init__(self, content: Any, paper: DataFrame) -> None:
         self.paper = paper
         content = _mapping("the file", content, {"recipes", "arms", "measures", "claims"}, set())
-        recipes = _mapping("recipes", content["recipes"])
+        named = content["recipes"]
+        recipes = recipe.load(named) if isinstance(named, str) else _mapping("recipes", named)
         self.recipes = {network: self._recipe(network, given) for network, given in recipes.items()}
         self.arms = {name: self._arm(name, given) for name, given in _mapping("arms", content["arms"]).items()}
         measures = _mapping("measures", content["measures"])
@@ -127,7 +128,8 @@ class _Reader:
             for network in _list(networks):
                 student, _, teacher = network.partition(" from ")
                 row = Row(dataset, student, teacher or student)
-                _one_of("rows: network", student, self.recipes)
+                for name in (student, row.teacher):
+                    _one_of("rows: network", name, self.recipes)
                 if claim.paper and where(self.paper, table=claim.paper, **row._asdict()).empty:
                     raise UserError(f"rows: {claim.paper} has no row of {dataset} with {network}")
                 rows.append(row)

@@ -1,6 +1,5 @@
 """Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by."""
 
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd import statistics
-from spaced_kd.cells import Arm, where
+from spaced_kd.cells import Arm, label, where
 from spaced_kd.changes import changed
 from spaced_kd.claims import Claim, Measure, Row, Setting, kept, recipe_words
 from spaced_kd.errors import UserError
@@ -96,15 +95,12 @@ def in_own_setting(comparison: Comparison, recipes: dict[str, dict[str, Any]]) -
     setting = comparison.setting
     if setting.shared or Row(*setting[:3]) not in comparison.claim.rows:
         return False
-    return {key: read_value(text) for key, text in recipe_words(setting.recipe).items()} == recipes[setting.network]
+    return {key: read_value(text) for key, text in recipe_words(setting.recipe).items()} == recipes[setting.teacher]
 
 
 def _shared(method: str, wanted: str) -> str | None:
     """Settings in a method's label beside those in the wanted one; None where it is another method, or lacks one."""
-    (name, own), (other, needed) = map(_label, (method, wanted))
-    return ",".join(word for word in own if word not in needed) if name == other and set(needed) <= set(own) else None
-
-
-def _label(method: str) -> tuple[str, list[str]]:
-    name, _, settings = method.removesuffix("]").partition("[")
-    return name, re.split(r",(?=[a-z_]+=)", settings) if settings else []
+    (name, own), (other, needed) = map(label, (method, wanted))
+    if name != other or not needed.items() <= own.items():
+        return None
+    return ",".join(f"{key}={value}" for key, value in own.items() if key not in needed)

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
 
-from spaced_kd import arrays
+from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, altered, damaged, read_json, write_safely
+from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
 from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ COLUMNS = (
 NUMBERS = ("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps")
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "method", "seed", "interval")  # what of a run is not in the column recipe
+CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 COSTS = (*SECONDS, "energy_joules", "training_flops", "training_flops_with_teacher")
 
@@ -56,7 +57,7 @@ def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
     stored = _stored(run, Places(results).run(run))
     if not stored:
         return []
-    evaluated = _read_rows(results / study / "evaluations" / f"{run.id}.json")
+    evaluated = _evaluated(results / study / "evaluations" / f"{run.id}.json", stored["description"])
     found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
     return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
 
@@ -101,10 +102,34 @@ def reference(path: Path) -> DataFrame:
 
     Source: the text of arXiv 2502.06192 as submitted, read by OCR; `note` says where a cell was doubtful. Tab. 3, 4, 5
     and 7 are images there, and have no rows.
+
+    Raises:
+        UserError: a row whose cell does not exist, or a second one for a cell.
     """
     rows = join(_read_csv(path))
+    _check_reference(rows, path)
     evaluation = rows["corruption"].map(lambda name: {"": "accuracy", "bim": "bim"}.get(name, "corruptions"))
     return rows.assign(source="paper", evaluation=evaluation, corruption=rows["corruption"].replace("bim", ""))
+
+
+def _check_reference(rows: DataFrame, path: Path) -> None:
+    """Each row is the one number of a cell that exists; whether a table has its column is for the table to say."""
+    known = {
+        "table": ["text", *catalog.names("tables")],
+        "network": ["", *catalog.names("networks")],
+        "teacher": ["", *catalog.names("networks")],
+        "method": ["", "constant_lead", *catalog.names("methods")],
+        "corruption": ["", "bim", *catalog.defaults("evaluations", "corruptions")["names"]],
+    }
+    for column, names in known.items():
+        if unknown := sorted(set(rows[column]) - set(names)):
+            raise UserError(
+                f"{path}: {column} {unknown[0]!r} does not exist: there is {', '.join(filter(None, names))}"
+            )
+    cells = rows[["table", "metric", *CELL]]
+    if (twice := cells.duplicated()).any():
+        cell = ", ".join(str(value) for value in cells[twice].iloc[0] if value == value and value != "")
+        raise UserError(f"{path}: two numbers for one cell, {cell}: leave one of them out")
 
 
 def join(*frames: DataFrame) -> DataFrame:
@@ -124,8 +149,18 @@ def write(rows: DataFrame, path: Path) -> None:
 
 
 def read(*paths: Path) -> DataFrame:
-    """Rows as `write` wrote them, of one study or of several that may share runs."""
-    return reduce(merge, (join(_read_csv(path)) for path in paths))
+    """Rows as `write` wrote them, of one study or of several that may share runs.
+
+    Raises:
+        UserError: names a run whose rows do not say which commit they come from.
+    """
+    frames = [join(_read_csv(path)) for path in paths]
+    for path, rows in zip(paths, frames, strict=True):
+        nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
+        if len(nameless):
+            run = nameless["run"].iloc[0]
+            raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect them again")
+    return reduce(merge, frames) if frames else join(DataFrame())
 
 
 def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
@@ -182,6 +217,19 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     }
 
 
+def _evaluated(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a run's evaluations as `evaluate` left them; none where there is no file."""
+    if not path.exists():
+        return []
+    content = read_json(path, dict)
+    rows = _rows(path, content.get("rows"))
+    if content.get("sha256") != rows_digest(content["rows"]):
+        raise damaged(path, "its checksum does not match")
+    if content.get("weights") != description.get("outputs", {}).get("weights.safetensors"):
+        raise UserError(f"{path} is of other weights than the run has now: delete it and evaluate the run again")
+    return rows
+
+
 def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dict[str, Any]]:
     """Rows of what a run has cost, as far as it was measured: seconds, joules, floating-point operations of training.
 
@@ -232,7 +280,11 @@ def interval_name(interval: float | str) -> str:
 
 def _read_rows(path: Path, **standard: str) -> list[dict[str, Any]]:
     """Rows of a JSON file, with what is the same for all; none where there is no file."""
-    rows = read_json(path, list) if path.exists() else []
+    return _rows(path, read_json(path, list), **standard) if path.exists() else []
+
+
+def _rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
+    """Rows checked to have what every row needs."""
     try:
         rows = [standard | row | {"value": float(row["value"])} for row in rows]
     except (KeyError, TypeError, ValueError):
