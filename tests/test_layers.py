@@ -29,7 +29,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "learner": {"spec"},
     "checkpoint": {"arrays", "learner"},
     "trajectory": {"checkpoint"},
-    "record": {"data", "seeding"},
+    "energy": set(),
+    "record": {"data", "energy", "seeding"},
     "corrupt": {"data", "seeding"},
     "datasets": {"augmentation", "seeding"},
     "networks": {"outputs"},
@@ -38,7 +39,10 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "assemble": {
         *("batch_norm", "batches", "catalog", "data", "files", "learner", "schedule", "seeding", "spec", "trajectory")
     },
-    "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
+    "keeper": {
+        *("arrays", "assemble", "checkpoint", "energy", "files", "provenance", "record", "seeding", "spec"),
+        "trajectory",
+    },
     "train": {"assemble", "files", "keeper", "spec"},
     "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
     "results": {"arrays", "files", "spec"},
