@@ -1,6 +1,7 @@
 """Every plug-in found keeps its contract: the same tests for all of them, and for those to come."""
 
 import ast
+import inspect
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import tiny
 
 from spaced_kd import assemble, catalog
+from spaced_kd.data import Shape
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
@@ -74,6 +76,23 @@ def test_datasets_augment_batches_and_draw_from_the_generator_alone(name):
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     assert len(module.MEAN) == len(module.STD) == 3
+
+
+@pytest.mark.parametrize("name", catalog.names("datasets"))
+def test_datasets_tell_their_shape_without_their_files(name):
+    module = catalog.find("datasets", name)
+    settings, told = (
+        [
+            parameter
+            for parameter in inspect.signature(face).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        for face in (module.prepare, module.shape)
+    )
+    assert told == settings
+    shape = module.shape()
+    assert isinstance(shape, Shape)
+    assert min(shape) > 0
 
 
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "energy": set(),
     "record": {"data", "energy", "seeding"},
     "corrupt": {"data", "seeding"},
-    "datasets": {"augmentation", "seeding"},
+    "datasets": {"augmentation", "data", "seeding"},
     "networks": {"outputs"},
     "methods": {"batches", "losses", "outputs", "schedule"},
     "evaluations": {"data", "losses", "seeding"},

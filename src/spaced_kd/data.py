@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,15 @@ from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
 SPLITS = ("train", "test")
+
+
+class Shape(NamedTuple):
+    """What a dataset will hold, known before it is there: numbers of images and classes, height and width in pixels."""
+
+    train: int
+    test: int
+    classes: int
+    size: int
 
 
 @dataclass(frozen=True)
