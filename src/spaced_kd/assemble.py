@@ -71,13 +71,8 @@ class Job:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def pauses(self, follower: RunSpec) -> set[int]:
-        """Numbers of batches after which a teacher leaves its state for a student to come.
-
-        None for a student whose teacher moves from one of its batches to the next: that one trains its teacher along.
-        """
-        found = pauses(make_turns(follower, make_method(follower), self.batches.per_epoch))
-        moving = any(after - before == 1 and after != self.total for before, after in pairwise(found))
-        return set() if moving else set(found)
+        """Numbers of batches after which a teacher leaves its state for a student to come."""
+        return states_to_leave(make_turns(follower, make_method(follower), self.batches.per_epoch), self.total)
 
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
@@ -110,6 +105,16 @@ def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     """The method's schedule for the run."""
     total = spec.epochs * per_epoch
     return list(method.schedule(total, interval_in_batches(spec.interval, per_epoch, total), per_epoch))
+
+
+def states_to_leave(turns: list[Turn], total: int) -> set[int]:
+    """Numbers of batches, of `total`, after which a teacher leaves its state for the student of a schedule.
+
+    None for a student whose teacher moves from one of its batches to the next: that one trains its teacher along.
+    """
+    found = pauses(turns)
+    moving = any(after - before == 1 and after != total for before, after in pairwise(found))
+    return set() if moving else set(found)
 
 
 def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[int, int]:
