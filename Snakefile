@@ -33,5 +33,5 @@ include: "workflow/rules/results.smk"
 rule all:
     default_target: True
     input:
-        f"{HERE}/rows.csv",
+        collected(STUDY.name),
         drawn(),

@@ -102,6 +102,65 @@ def test_fig04_says_which_seeds_are_missing():
     )
 
 
+def windows():
+    """Spaced KD from an epoch on, for 10 epochs or to the end."""
+    runs = [
+        (f"online_kd[spaced_from={start}.0,spaced_until={start + 10}.0]", "1.5", {0: 90 + start, 1: 92 + start})
+        for start in (10, 20)
+    ]
+    runs.append(("online_kd[spaced_until=10.0]", "1.5", {0: 80.0, 1: 82.0}))
+    runs.append(("online_kd[spaced_from=40.0]", "1.5", {0: 70.0, 1: None}))
+    return study(ONLINE, SPACED, ("online_kd[alpha=0.5]", "1.5", {0: 1.0}), *runs)
+
+
+def test_fig03_has_a_panel_for_each_length_and_the_levels_of_both_ends():
+    for_ten, to_the_end = draw("fig03", windows()).axes
+    assert for_ten.get_title() == "digits\nresnet_mini\nfor 10 epochs"
+    root = pytest.approx(np.sqrt(2))
+    assert bars(for_ten) == {0: (81.0, root), 10: (101.0, root), 20: (111.0, root)}
+    assert bars(to_the_end)[40] == (70.0, None)
+    assert bars(to_the_end)[0][0] == pytest.approx(93.8333, abs=1e-3)  # a window of everything is Spaced KD
+    assert to_the_end.get_title().endswith("s = 1.5: 1 of 2 seeds)")
+    for axes in (for_ten, to_the_end):
+        assert line(axes, "online KD").get_ydata()[0] == pytest.approx(92.8333, abs=1e-3)
+
+
+def curve():
+    frames = []
+    for epoch in (5, 10, 20):
+        runs = [(method, interval, {0: epoch, 1: epoch + 2.0}) for method, interval, _ in (BASELINE, ONLINE, SPACED)]
+        frames.append(study(*runs, ("self_kd", "0", {0: 1.0}), selection="curve", epoch=epoch))
+    return results.join(*frames)
+
+
+def test_fig05_is_the_mean_over_seeds_at_each_epoch():
+    (axes,) = draw("fig05", curve(), study(ONLINE, SPACED)).axes
+    np.testing.assert_allclose(line(axes, "Spaced KD, s = 1.5").get_xydata(), [[5, 6], [10, 11], [20, 21]])
+    assert {each.get_label() for each in axes.get_lines()} == {"w/o KD", "online KD", "Spaced KD, s = 1.5"}
+    assert max(y for x, y in axes.collections[0].get_paths()[0].vertices if x == 20) == pytest.approx(21 + np.sqrt(2))
+
+
+def test_fig06_has_a_panel_for_each_axis_with_several_values():
+    frames = [
+        study(ONLINE, SPACED, recipe=recipe) for recipe in ("", "lr=0.1", "batch_size=64", "batch_size=64 epochs=5")
+    ]
+    rate, size = draw("fig06", *frames).axes
+    assert (rate.get_xlabel(), size.get_xlabel()) == ("learning rate (per step)", "batch size (images)")
+    assert list(line(rate, "online KD").get_xdata()) == [0.01, 0.1]  # 0.01 is the default, which no row spells out
+    assert list(line(size, "online KD").get_xdata()) == [64, 128]
+    with pytest.raises(UserError, match="fig06 needs runs with several values of lr or of batch_size"):
+        draw("fig06", study(ONLINE, SPACED))
+
+
+def test_fig_hessian_trace_shows_seeds_and_means():
+    rows = study(BASELINE, ONLINE, SPACED).assign(evaluation="hessian_trace", metric="trace")
+    (axes,) = draw("fig_hessian_trace", rows).axes
+    assert bars(axes)[1] == pytest.approx((92.8333, np.std([92, 92.5, 94], ddof=1)), abs=1e-3)
+    paired = [each.get_ydata().tolist() for each in axes.get_lines() if len(each.get_ydata()) == 3]
+    assert [91.0, 92.5, 94.0] in paired
+    assert axes.get_yscale() == "log"
+
+
 def images(side=8):
     names = ["clean/0", *(f"{name}/{severity}" for name in fig07.CORRUPTIONS for severity in fig07.SEVERITIES)]
     return {name: np.full((2, side, side, 3), number, np.uint8) for number, name in enumerate(names)}
@@ -125,10 +184,15 @@ def test_fig07_names_missing_images(tmp_path):
         render("fig07", study(ONLINE), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fig02", "fig04"])
+@pytest.mark.parametrize("name", ["fig02", "fig03", "fig04", "fig05", "fig06", "fig_hessian_trace"])
 def test_study_without_the_runs_is_told_which(name):
-    with pytest.raises(UserError, match=f"^{name} needs runs of online_kd with interval 0 and 1.5"):
+    with pytest.raises(UserError, match=rf"^{name} needs runs of online_kd with interval (0 and )?1\.5"):
         draw(name, study(BASELINE))
+
+
+def test_a_figure_without_its_runs_names_the_experiment(tmp_path):
+    with pytest.raises(UserError, match=r"`snakemake fig05 --configfile config/experiments/tab07\.yaml` makes it"):
+        render("fig05", study(BASELINE), tmp_path)
 
 
 def test_files_have_no_dates_and_the_same_bytes(tmp_path):

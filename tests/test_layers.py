@@ -15,7 +15,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "schedule": set(),
     "catalog": set(),
     "protocol": {"catalog"},
-    "spec": {"catalog", "protocol"},
+    "recipe": set(),
+    "spec": {"catalog", "protocol", "recipe"},
     "seeding": set(),
     "files": {"spec"},
     "arrays": {"files"},
@@ -51,11 +52,11 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "claims": {"catalog", "cells", "results", "spec", "statistics"},
-    "cells": set(),
+    "cells": {"statistics"},
     "style": {"cells"},
     "tables": {"cells", "claims"},
-    "figures": {"cells", "style"},
-    "render": {"catalog", "files", "style"},
+    "figures": {"cells", "spec", "style"},
+    "render": {"catalog", "cells", "files", "spec", "style"},
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything
 

@@ -1,10 +1,11 @@
 """Cells of the tables: mean ± sd (n) over seeds, paired differences, and the paper's own numbers beside them.
 
-The tables share one layout: a line for each dataset, network and further setting, once with our numbers and once with
-the paper's, and a column for each method. Where the paper sets networks side by side, they are below each other here:
-so networks that the paper does not have fit in as well.
+The tables share one layout: a line for each dataset, network and further setting, once with our numbers, once with the
+paper's and once with their difference, and a column for each method. Where the paper sets networks side by side, they
+are below each other here: so networks that the paper does not have fit in as well.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,18 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.errors import UserError
+from spaced_kd.statistics import paired_interval
 
 NOTHING = "–"
-RUN_KEYS = ("dataset", "network", "recipe")
+NOT_RUN = "not run"
+NOT_AVAILABLE = "not available"
+MEASURED = ("corruption", "severity", "epsilon")  # keys that a measurement has, and not the run
+MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"  # of footnotes
+LEGEND = (
+    "In brackets is the 95 % interval of a mean difference: a paired t interval over seeds. The line ours − paper takes"
+    " the paper's number as exact. Not run: the study has no such run. Not available: the paper's number is in none of"
+    " the sources at hand."
+)
 
 
 class Arm(NamedTuple):
@@ -28,7 +38,8 @@ class Arm(NamedTuple):
         """Display name, e.g. "Spaced KD, s = 1.5"."""
         if self in NAMES:
             return NAMES[self]
-        method = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD"}.get(self.method, self.method)
+        spaced = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD", "constant_lead": "constant lead"}
+        method = spaced.get(self.method, self.method)
         return f"{method}, s = {self.interval}" if self.interval else method
 
     @property
@@ -70,42 +81,55 @@ def layout(
 ) -> DataFrame:
     """A table of text: `keys`, source (ours, paper), and one column for each of `columns` that the study has.
 
+    Its `attrs["notes"]` are what stands below it: pairs of a mark, which cells carry, and a text.
+
     Args:
         rows: tidy rows, ours and the paper's.
         table: name of the table, for the paper's rows and for messages.
         columns: arms and changes, in order.
         keep: column -> value, or tuple of values, of those of our rows that count; `evaluation` is needed.
-        keys: columns that make a line, outermost first.
+        keys: columns that make a line, outermost first; with `teacher`, students of other networks are meant.
         below: adds a line below ours, with the difference of every column to this arm.
         style: format of a number.
 
     Raises:
-        UserError: the study has no run with KD for this table, or two values for one cell.
+        UserError: the study has no run with KD for this table, or two values for one cell, or the paper's numbers have
+            a cell that the table has not.
     """
     arms = [arm for column in columns for arm in _arms(column)]
-    asked = ours(rows, arms, keep["evaluation"])
+    paper = where(rows, source="paper", table=table)
+    _check_cells(paper, table, columns)
+    other_teachers = "teacher" in keys
+    asked = ours(rows, arms, keep["evaluation"], other_teachers=other_teachers)
     found = where(asked, **keep)
     if several_recipes(asked):
         keys = (*keys, "recipe")
     # a missing evaluation does not say of which settings, so it makes a line only where lines are runs
-    placed = asked if set(keys) <= set(RUN_KEYS) else found
-    require(placed, table, arms, keep)
+    placed = found if set(keys) & set(MEASURED) else asked
+    require(placed, table, arms, keep, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
-    paper = where(rows, source="paper", table=table)
     places = [_places(frame, keys) for frame in (placed, paper)]
+    notes: dict[str, str] = {}  # text -> mark
     lines = []
     for place in sorted(set().union(*places), key=_order(rows, keys)):
         head = dict(zip(keys, place, strict=True))
-        if place in places[0]:
-            runs, values = _at(asked, {key: head[key] for key in keys if key in RUN_KEYS}), _at(found, head)
+        runs, values = _at(asked, {key: head[key] for key in keys if key not in MEASURED}), _at(found, head)
+        theirs = _at(paper, head)
+        if place in places[0] or NOTHING not in place:  # where the paper is silent, ours has a line of its own
             lines.append(head | {"source": "ours"} | {c.name: _cell(c, values, runs, style) for c in columns})
-            if below:
-                changes = {c.name: _cell(Change(c, below), values, runs, style) for c in columns if c != below}
-                lines.append(head | {"source": f"ours − {below.name}"} | changes)
+        if below and place in places[0]:
+            changes = {c.name: _cell(Change(c, below), values, runs, style) for c in columns if c != below}
+            lines.append(head | {"source": f"ours − {below.name}"} | changes)
         if place in places[1]:
-            values = _at(paper, head)
-            lines.append(head | {"source": "paper"} | {c.name: _paper_cell(c, values, style) for c in columns})
-    return DataFrame(lines, columns=[*keys, "source", *(c.name for c in columns)]).fillna(NOTHING)
+            lines.append(head | {"source": "paper"} | {c.name: _paper_cell(c, theirs, style, notes) for c in columns})
+            if place in places[0]:
+                off = {c.name: _off(c, values, theirs, style) for c in columns}
+                lines.append(head | {"source": "ours − paper"} | off)
+        elif paper.empty and _is_the_papers(rows, head):
+            lines.append(head | {"source": "paper"} | {c.name: NOT_AVAILABLE for c in columns})
+    drawn = DataFrame(lines, columns=[*keys, "source", *(c.name for c in columns)]).fillna(NOTHING)
+    drawn.attrs["notes"] = [("", LEGEND), *((mark, text) for text, mark in notes.items())]
+    return drawn
 
 
 def several_recipes(rows: DataFrame) -> bool:
@@ -113,18 +137,24 @@ def several_recipes(rows: DataFrame) -> bool:
     return bool((rows.groupby(["dataset", "network"])["recipe"].nunique() > 1).any())
 
 
-def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str) -> DataFrame:
-    """Our rows of an evaluation for some arms, missing ones included; teacher and student are the same network."""
+def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str, *, other_teachers: bool = False) -> DataFrame:
+    """Our rows of an evaluation for some arms, missing ones included; the teacher is the same network, or another."""
     rows = where(rows, source="ours", evaluation=evaluation)
-    rows = rows[rows["teacher"] == rows["network"]]
+    rows = rows[(rows["teacher"] != rows["network"]) == other_teachers]
     named = [arm in arms for arm in zip(rows["method"], rows["interval"], strict=True)]
     return rows[np.array(named, dtype=bool)]
 
 
-def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any]) -> None:
-    """UserError that says which runs a table or figure needs, if there is none with KD among the rows."""
+class MissingRunsError(UserError):
+    """A study has no run for a table or figure."""
+
+
+def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any], beside: str = "") -> None:
+    """MissingRunsError, which says what runs a table or figure needs, if there is none with KD among the rows."""
     if not present(rows) - {WITHOUT}:
-        raise UserError(f"{name} needs {_needed(arms, keep)}: add them to the study, or leave {name} out")
+        raise MissingRunsError(
+            f"{name} needs {_needed(arms, keep)}{beside}: add them to the study, or leave {name} out"
+        )
 
 
 def where(rows: DataFrame, **keep: Any) -> DataFrame:
@@ -161,6 +191,33 @@ def summary(values: Series, expected: int, style: str = ".2f", sign: str = "") -
     return f"{mean}{deviation} {count}"
 
 
+def difference(changes: Series, expected: int, style: str = ".2f") -> str:
+    """Text of a mean difference: "+1.00 ± 0.50 (3), [-0.24, +2.24]" with the 95 % interval, which one seed has not."""
+    return summary(changes, expected, style, sign="+") + _interval(changes, style)
+
+
+def label(method: str) -> tuple[str, dict[str, str]]:
+    """A method as rows have it, taken apart: "online_kd[lead=constant]" is ("online_kd", {"lead": "constant"})."""
+    name, _, settings = method.removesuffix("]").partition("[")
+    words = re.split(r",(?=[a-z_]+=)", settings) if settings else []
+    return name, dict(word.split("=", 1) for word in words)
+
+
+def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Change]) -> None:
+    """UserError for a number of the paper that no column of its table would show."""
+    shown = {(*c, "accuracy") if isinstance(c, Arm) else (*c.after, "delta") for c in columns}
+    for row in paper.itertuples():
+        if (row.method, row.interval, row.metric) not in shown:
+            cell = " ".join(filter(None, [row.metric, row.dataset, row.network, row.method, row.interval]))
+            raise UserError(f"the reference has a number for a cell that {table} has not: {cell}: correct its row")
+
+
+def _is_the_papers(rows: DataFrame, head: dict[str, str]) -> bool:
+    """Whether the paper has the place's dataset and network, in whatever table."""
+    paper = where(rows, source="paper")
+    return all(head[key] in set(paper[key]) for key in ("dataset", "network") if key in head)
+
+
 def _arms(column: Arm | Change) -> tuple[Arm, ...]:
     return (column,) if isinstance(column, Arm) else tuple(column)
 
@@ -169,18 +226,50 @@ def _cell(column: Arm | Change, values: DataFrame, runs: DataFrame, style: str) 
     """`values` hold what was found, `runs` tell which seeds there should be."""
     expected = set.intersection(*(seeds(runs, arm) for arm in _arms(column)))
     if not expected:
-        return NOTHING
+        return NOT_RUN
     if isinstance(column, Arm):
         return summary(by_seed(values, column), len(expected), style)
-    after, before = (by_seed(values, arm) for arm in column)
+    return difference(_values(column, values), len(expected), style)
+
+
+def _values(column: Arm | Change, rows: DataFrame) -> Series:
+    """By seed: an arm's value, or the difference of two arms for the seeds that both have."""
+    if isinstance(column, Arm):
+        return by_seed(rows, column)
+    after, before = (by_seed(rows, arm) for arm in column)
     paired = after.index.intersection(before.index)
-    return summary(after[paired] - before[paired], len(expected), style, sign="+")
+    return after[paired] - before[paired]
 
 
-def _paper_cell(column: Arm | Change, values: DataFrame, style: str) -> str:
-    arm, metric, sign = (column, "accuracy", "") if isinstance(column, Arm) else (column.after, "delta", "+")
-    values = where(values, method=arm.method, interval=arm.interval, metric=metric)["value"]
-    return format(values.item(), sign + style) if len(values) else NOTHING
+def _paper_row(column: Arm | Change, rows: DataFrame) -> DataFrame:
+    """The paper's row for a column: one, or none."""
+    arm, metric = (column, "accuracy") if isinstance(column, Arm) else (column.after, "delta")
+    return where(rows, method=arm.method, interval=arm.interval, metric=metric)
+
+
+def _paper_cell(column: Arm | Change, rows: DataFrame, style: str, notes: dict[str, str]) -> str:
+    row = _paper_row(column, rows)
+    if row.empty:
+        return NOTHING
+    sign = "" if isinstance(column, Arm) else "+"
+    parts = filter(None, row["note"].item().split("; "))
+    return format(row["value"].item(), sign + style) + "".join(notes.setdefault(n, MARKS[len(notes)]) for n in parts)
+
+
+def _off(column: Arm | Change, values: DataFrame, paper: DataFrame, style: str) -> str:
+    """Our mean less the paper's number, with its interval."""
+    row, mine = _paper_row(column, paper), _values(column, values)
+    if row.empty or mine.empty:
+        return NOTHING
+    off = mine - row["value"].item()
+    return format(off.mean(), "+" + style) + _interval(off, style)
+
+
+def _interval(changes: Series, style: str) -> str:
+    """E.g. ", [-0.24, +2.24]"."""
+    if len(changes) < 2:
+        return ""
+    return f", [{', '.join(format(limit, '+' + style) for limit in paired_interval(changes))}]"
 
 
 def _places(rows: DataFrame, keys: Sequence[str]) -> set[tuple[str, ...]]:

@@ -79,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 
     render = _command(commands, "render", _render, "draw tables and figures from a study's rows")
     render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
-    render.add_argument("--rows", type=Path, nargs="+", required=True, help="rows.csv of one study, or of several")
+    render.add_argument("--rows", type=Path, nargs="+", default=[], help="rows.csv of one study, or of several")
     render.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
     render.add_argument("--images", type=Path, help="corrupted images, for the figure that shows them")
-    render.add_argument("--output", type=Path, help="folder for tables/ and figures/ (that of the rows)")
+    render.add_argument("--output", type=Path, help="folder for tables/ and figures/ (that of the first rows)")
 
     judge = _command(commands, "claims", _claims, "judge the paper's claims by the rows of studies: a scorecard")
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
@@ -182,25 +182,33 @@ def _collect(arguments: argparse.Namespace) -> None:
     from spaced_kd import results
     from spaced_kd.files import write_safely
 
-    path = arguments.output or arguments.results / study.name / "rows.csv"
-    rows = results.collect(study, arguments.results)
-    results.write(rows, path)
-    runs = results.descriptions(study, arguments.results)
-    write_safely(path.with_name("runs.json"), json.dumps(runs, indent=1).encode())
-    print(results.times(runs).to_markdown(index=False, floatfmt=".1f"))
-    found = rows[rows["metric"] != "missing"]
-    print(f"wrote {path}: {len(found)} rows of {found['run'].nunique()} of {len(study.runs)} runs")
+    if arguments.output and len(study.parts) > 1:
+        raise UserError(f"--output names one file, but {study.name} has several experiments: leave it out")
+    for part in study.parts:
+        path = arguments.output or arguments.results / part.name / "rows.csv"
+        rows = results.collect(part, arguments.results)
+        results.write(rows, path)
+        runs = results.descriptions(part, arguments.results)
+        write_safely(path.with_name("runs.json"), json.dumps(runs, indent=1).encode())
+        print(results.times(runs).to_markdown(index=False, floatfmt=".1f"))
+        found = rows[rows["metric"] != "missing"]
+        print(f"wrote {path}: {len(found)} rows of {found['run'].nunique()} of {len(part.runs)} runs")
 
 
 def _render(arguments: argparse.Namespace) -> None:
     from spaced_kd import arrays, render, results
 
-    rows = results.join(*(results.read(path) for path in arguments.rows), results.reference(arguments.reference))
+    if not (folder := arguments.output or (arguments.rows and arguments.rows[0].parent)):
+        raise UserError("neither --rows nor --output is given: name rows.csv of a study")
+    for path in arguments.rows:
+        if not path.exists():
+            raise UserError(f"{path} does not exist: {render.remedy(arguments.names[0])}")
+    rows = results.join(results.gather(arguments.rows), results.reference(arguments.reference))
     images = None
     if arguments.images:
         images, _ = arrays.read(arguments.images, remedy="make it with `spaced-kd prepare --corrupt`")
     for name in arguments.names:
-        for path in render.render(name, rows, arguments.output or arguments.rows[0].parent, images):
+        for path in render.render(name, rows, folder, images):
             print(f"wrote {path}")
 
 
@@ -208,7 +216,7 @@ def _claims(arguments: argparse.Namespace) -> None:
     from spaced_kd import claims, results
     from spaced_kd.tables import scorecard
 
-    rows = results.join(*(results.read(path) for path in arguments.rows), results.reference(arguments.reference))
+    rows = results.join(results.gather(arguments.rows), results.reference(arguments.reference))
     sheet = claims.load(arguments.claims, rows)
     correct = results.correct_images(arguments.results) if arguments.images else None
     verdicts = claims.judge(sheet, rows, correct=correct)

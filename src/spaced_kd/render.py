@@ -12,8 +12,10 @@ import numpy as np
 from pandas import DataFrame
 
 from spaced_kd import catalog
+from spaced_kd.cells import MARKS, MissingRunsError
 from spaced_kd.errors import UserError
 from spaced_kd.files import write_safely
+from spaced_kd.spec import experiment_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +24,7 @@ LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{mark: f"$^{{{letter}}}$" for mark, letter in zip(MARKS, "abcdefghijklmnoprstuvwxyz", strict=True)},
     **{"±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "−": "$-$", "–": "--", "×": r"$\times$"},
 }
 PAGE = """<!DOCTYPE html>
@@ -36,10 +39,12 @@ th, td {{ padding: 0.25em 0.8em; text-align: left; white-space: nowrap; }}
 thead th {{ border-bottom: 1px solid; }}
 tbody tr:nth-child(even) {{ background: #f4f4f4; }}
 caption {{ text-align: left; max-width: 60em; padding-bottom: 0.8em; }}
+p {{ max-width: 60em; margin: 0.3em 0; font-size: 90%; }}
 </style>
 </head>
 <body>
 {table}
+{notes}
 </body>
 </html>
 """
@@ -59,18 +64,28 @@ def render(name: str, rows: DataFrame, folder: Path, images: dict[str, np.ndarra
         known = ", ".join(catalog.names("tables") + catalog.names("figures"))
         raise UserError(f"{name!r} is none of the tables and figures: {known}")
     draw = catalog.find(kind, name)
-    if kind == "tables":
-        contents = table_files(name, caption(name), draw(rows))
-    elif "images" not in inspect.signature(draw).parameters:
-        contents = figure_files(draw(rows))
-    elif images is None:
-        raise UserError(f"{name} shows images, but none are given: make them with the evaluation corruptions")
-    else:
-        contents = figure_files(draw(rows, images))
+    given = [rows]
+    if "images" in inspect.signature(draw).parameters:
+        if images is None:
+            raise UserError(f"{name} shows images, but none are given: make them with the evaluation corruptions")
+        given.append(images)
+    try:
+        drawn = draw(*given)
+    except MissingRunsError as error:
+        raise UserError(f"{error}; {remedy(name)}") from None
+    contents = table_files(name, caption(name), drawn) if kind == "tables" else figure_files(drawn)
     paths = {ending: folder / kind / f"{name}.{ending}" for ending in contents}
     for ending, content in contents.items():
         write_safely(paths[ending], content)
     return list(paths.values())
+
+
+def remedy(name: str) -> str:
+    """Which experiment makes a table or figure, in words."""
+    for kind in ("tables", "figures"):
+        if path := experiment_of(kind, name):
+            return f"`snakemake {name} --configfile {path.relative_to(path.parents[2])}` makes it at the paper's scale"
+    return f"`snakemake {name}` makes it from the demo"
 
 
 def caption(name: str) -> str:
@@ -80,14 +95,20 @@ def caption(name: str) -> str:
 
 
 def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
-    """A table of text in each format, by file ending."""
+    """A table of text in each format, by file ending; notes stand below it, in CSV in a column of their own."""
+    notes = table.attrs.get("notes", [])
+    below = [f"{mark} {text}".strip() for mark, text in notes]
+    markdown = _escaped(table, _markdown).to_markdown(index=False, disable_numparse=True)
+    tex = _escaped(table, latex).to_latex(
+        index=False, escape=False, caption=latex(caption), label=f"tab:{name}", position="htbp"
+    )
+    footnotes = "".join(f"\n\n{{\\footnotesize {latex(note)}}}" for note in below)
+    paragraphs = "\n".join(f"<p>{html.escape(note)}</p>" for note in below)
     texts = {
-        "csv": table.to_csv(index=False, lineterminator="\n"),
-        "md": f"{caption}\n\n{_escaped(table, _markdown).to_markdown(index=False, disable_numparse=True)}\n",
-        "tex": _escaped(table, latex).to_latex(
-            index=False, escape=False, caption=latex(caption), label=f"tab:{name}", position="htbp"
-        ),
-        "html": PAGE.format(name=html.escape(name), table=_html(caption, table)),
+        "csv": _noted(table, notes).to_csv(index=False, lineterminator="\n"),
+        "md": "\n\n".join([caption, markdown, *below]) + "\n",
+        "tex": tex.replace("\n\\end{table}", f"{footnotes}\n\\end{{table}}"),
+        "html": PAGE.format(name=html.escape(name), table=_html(caption, table), notes=paragraphs),
     }
     return {ending: text.encode() for ending, text in texts.items()}
 
@@ -111,6 +132,17 @@ def latex(text: str) -> str:
     """Text as LaTeX typesets it unchanged; signs of numbers become minus signs."""
     text = text.translate(str.maketrans(LATEX))
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
+
+
+def _noted(table: DataFrame, notes: list[tuple[str, str]]) -> DataFrame:
+    """The table with a column that spells out the marks of each line."""
+    if not any(mark for mark, _ in notes):
+        return table
+    lines = [
+        "; ".join(f"{mark} {text}" for mark, text in notes if mark and any(mark in cell for cell in line))
+        for line in table.itertuples(index=False, name=None)
+    ]
+    return table.assign(notes=lines)
 
 
 def _markdown(text: str) -> str:

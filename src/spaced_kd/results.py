@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,12 @@ def write(rows: DataFrame, path: Path) -> None:
 def read(path: Path) -> DataFrame:
     """Rows as `write` wrote them."""
     return join(_read_csv(path))
+
+
+def gather(paths: Sequence[Path]) -> DataFrame:
+    """Rows of several studies or experiments; a run that some of them share counts once."""
+    rows = join(*map(read, paths), DataFrame())
+    return rows[~rows.drop(columns="study").duplicated()]
 
 
 def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:

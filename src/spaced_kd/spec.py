@@ -10,12 +10,13 @@ import itertools
 import json
 import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import yaml
 
-from spaced_kd import catalog, protocol
+from spaced_kd import catalog, protocol, recipe
 from spaced_kd.errors import UserError
 
 PLUGINS = {"dataset": "datasets", "network": "networks", "teacher": "networks", "method": "methods"}
@@ -263,34 +264,57 @@ class Study:
     figures: tuple[str, ...]
     data: str  # folder of the published datasets
     store_teachers: bool  # whether teachers leave their states for their students
+    experiments: tuple["Study", ...] = ()  # of which the study is the union; each has a folder of results in its own
+
+    @property
+    def parts(self) -> tuple["Study", ...]:
+        """Its experiments, or the study itself: what rows are collected of."""
+        return self.experiments or (self,)
+
+    def drawn_by(self, kind: str, name: str) -> "Study":
+        """From whose rows a table or figure is drawn: the experiment that lists it, else all of the study."""
+        return next((part for part in self.experiments if name in getattr(part, kind)), self)
 
     def followers(self, teacher_id: str) -> list[str]:
         """The students for whom a teacher leaves its states, as words; online KD trains its teacher along."""
-        if not self.store_teachers:
-            return []
-        theirs = [run for run in self.runs if (teacher := run.teacher_spec()) and teacher.id == teacher_id]
-        return sorted({run.follower() for run in theirs if run.interval != 0})
+        return sorted(self._followers.get(teacher_id, ())) if self.store_teachers else []
+
+    @cached_property
+    def _followers(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for run in self.runs:
+            if run.interval != 0 and (teacher := run.teacher_spec()):
+                found.setdefault(teacher.id, set()).add(run.follower())
+        return found
 
 
-STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures")
+STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
+EXPERIMENTS = protocol.FOLDER.parent / "experiments"
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
     """The study of a YAML file, or of an open one; `protocols`: folder of the sets of switches."""
-    try:
-        config = yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    config = _read(path)
     try:
         return expand(config, protocols)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
-    """The study of a configuration: every grid's cross product, each run once, the teachers of the students added."""
+def _read(path: Path | str | TextIO) -> Any:
+    try:
+        return yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = EXPERIMENTS) -> Study:
+    """The study of a configuration: every grid's cross product, each run once, the teachers of the students added.
+
+    With `experiments` it is the union of the studies in these files of config/experiments.
+    """
     if not isinstance(config, dict) or not config.get("study"):
         raise UserError("the configuration has no key 'study': give the study a name")
     config = _numbers(config)
@@ -298,6 +322,8 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
     name = config["study"]
     if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
         raise UserError(f"study is {name!r}, but must be a word of letters, digits, - and _")
+    if "experiments" in config:
+        return _union(config, protocols, experiments)
     recipes = _mapping("recipes", config.get("recipes"))
     evaluations = {
         key: catalog.check_settings("evaluations", key, _mapping(f"evaluations.{key}", given))
@@ -308,12 +334,8 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
     for grid in _sequence("grids", config.get("grids")):
         for point in _points(grid):
             wanted = _evaluations(point.pop("evaluate", []), evaluations)
-            recipe = point.pop("recipe", {})
-            if isinstance(recipe, str):
-                if recipe not in recipes:
-                    raise UserError(f"recipe {recipe!r} is none of recipes: {', '.join(recipes) or 'none is given'}")
-                recipe = recipes[recipe]
-            spec = from_flat(_flat(_mapping("recipe", recipe)) | _flat(point), protocols)
+            point = _flat(point)
+            spec = from_flat(_recipe(point, recipes) | point, protocols)
             for each in (spec.teacher_spec(), spec):
                 if each:
                     runs.setdefault(each.id, each)
@@ -331,6 +353,73 @@ def expand(config: Any, protocols: Path = protocol.FOLDER) -> Study:
         data=catalog.check_type("data", config.get("data", "data"), "str"),
         store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
     )
+
+
+def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
+    """The study that consists of experiments: what they share is one run, and each is collected and drawn alone."""
+    name, common = config["study"], {key: config[key] for key in ("data", "store_teachers") if key in config}
+    for key in ("recipes", "grids", "evaluations"):
+        if key in config:
+            raise UserError(f"a study with experiments has no {key} of its own: write them into an experiment")
+    parts: list[Study] = []
+    for word in _sequence("experiments", config["experiments"]):
+        path = folder / f"{word}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise UserError(f"{word!r} is none of the experiments: {known}")
+        try:
+            part = expand(_mapping("it", _read(path)) | common, protocols, folder)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        parts.append(replace(part, name=f"{name}/{word}"))
+    if not parts:
+        raise UserError("experiments is empty: name at least one file of config/experiments, without .yaml")
+    runs: dict[str, RunSpec] = {}
+    evaluations: dict[str, dict[str, Any]] = {}
+    evaluated: dict[str, set[str]] = {}
+    for part in parts:
+        for key, settings in part.evaluations.items():
+            if evaluations.setdefault(key, settings) != settings:
+                raise UserError(f"evaluations.{key} has other settings in {part.name} than before it: give it the same")
+        for run in part.runs:
+            runs.setdefault(run.id, run)
+            evaluated.setdefault(run.id, set()).update(part.evaluated[run.id])
+    for kind in ("tables", "figures"):
+        drawn = [name for part in parts for name in getattr(part, kind)]
+        if twice := {name for name in drawn if drawn.count(name) > 1}:
+            raise UserError(f"several experiments list {min(twice)} among their {kind}: leave it to one of them")
+    return Study(
+        name=name,
+        runs=tuple(runs.values()),
+        evaluations=evaluations,
+        evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
+        tables=_names("tables", config.get("tables")),
+        figures=_names("figures", config.get("figures")),
+        data=parts[0].data,
+        store_teachers=parts[0].store_teachers,
+        experiments=tuple(parts),
+    )
+
+
+def experiment_of(kind: str, name: str, folder: Path = EXPERIMENTS) -> Path | None:
+    """The file of config/experiments that lists a table or figure."""
+    return next((path for path in sorted(folder.glob("*.yaml")) if name in (_read(path).get(kind) or ())), None)
+
+
+def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
+    """Takes `recipe` out of a flat point and gives its keys: a mapping, a name of the study's, or a file by network."""
+    given = point.pop("recipe", {})
+    if isinstance(given, str) and given in recipes:
+        given = recipes[given]
+    elif isinstance(given, str):
+        if given not in recipe.names():
+            known = ", ".join([*recipes, *recipe.names()])
+            raise UserError(f"recipe {given!r} is none of recipes: {known}")
+        networks, network = _numbers(recipe.load(given)), point.get("teacher") or point.get("network")
+        if network not in networks:
+            raise UserError(f"recipe {given!r} says nothing of {network}: it has {', '.join(networks)}")
+        given = networks[network]
+    return _flat(_mapping("recipe", given))
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas import DataFrame, Series
 
-from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, present, seeds
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
@@ -61,6 +63,39 @@ def panels(down: int, across: int, **options: Any) -> tuple[Figure, np.ndarray]:
     """An empty figure and its axes (down, across), each about 2.1 by 1.9 inches; `options` as of `Figure.subplots`."""
     figure = Figure(figsize=(max(2.1 * across, 3.3) + 0.3, 1.9 * down + 0.8))
     return figure, figure.subplots(down, across, squeeze=False, **options)
+
+
+def tiles(number: int, across: int) -> tuple[Figure, list[Axes]]:
+    """A figure with so many axes, at most `across` side by side."""
+    across = min(across, number)
+    figure, grid = panels(-(-number // across), across)
+    for axes in grid.flat[number:]:
+        axes.remove()
+    return figure, list(grid.flat[:number])
+
+
+def level(axes: Axes, values: Series, arm: Arm) -> None:
+    """A horizontal line at the mean of an arm, with a band of ± one standard deviation."""
+    if len(values):
+        look = LOOKS[arm]
+        axes.axhline(values.mean(), color=look["color"], linestyle=look["linestyle"], label=arm.name)
+    if len(values) > 1:
+        low, high = values.mean() - values.std(ddof=1), values.mean() + values.std(ddof=1)
+        axes.axhspan(low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def band(axes: Axes, rows: DataFrame, x: str, name: str, **look: Any) -> None:
+    """A line through the means over seeds at each value of the column `x`, with a band of ± one standard deviation."""
+    line = rows.groupby(x)["value"].agg(["mean", "std"])
+    axes.plot(line.index, line["mean"], label=name, **look)
+    low, high = line["mean"] - line["std"], line["mean"] + line["std"]  # NaN, so no band, of one seed
+    axes.fill_between(line.index, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def lacking(asked: DataFrame, found: DataFrame) -> dict[str, str]:
+    """Which arms lack seeds: {"online KD": "2 of 3"}."""
+    counts = {arm: (len(seeds(found, arm)), len(seeds(asked, arm))) for arm in sorted(present(asked))}
+    return {arm.name: f"{n} of {expected}" for arm, (n, expected) in counts.items() if n < expected}
 
 
 def title(places: Sequence[str], lacking: dict[str, str]) -> str:

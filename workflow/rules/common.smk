@@ -18,14 +18,14 @@ try:
 except UserError as error:
     raise WorkflowError(f"configuration of the study: {error}")
 
-HERE = f"results/{STUDY.name}"
+PARTS = {part.name: part for part in STUDY.parts}  # the study, or its experiments, each with results of its own
 RUNS = {run.id: run for run in STUDY.runs}
 DATA = {run.data_id: run for run in STUDY.runs}
-TABLE_FORMATS = ("csv", "md", "tex", "html")
-FIGURE_FORMATS = ("pdf", "png")
+FORMATS = {"tables": ("csv", "md", "tex", "html"), "figures": ("pdf", "png")}
 
 
 wildcard_constraints:
+    study="|".join([STUDY.name, *PARTS]),
     run="|".join(RUNS),
     data="|".join(DATA),
     name=r"\w+",
@@ -37,10 +37,10 @@ def words(run):
     return RUNS[run].words()
 
 
-def evaluation_words(run):
-    """Names and settings of a run's evaluations."""
+def evaluation_words(study, run):
+    """Names and settings of a run's evaluations in a part of the study."""
     found = []
-    for name in STUDY.evaluated[run]:
+    for name in PARTS[study].evaluated[run]:
         settings = STUDY.evaluations[name]
         found += [
             name,
@@ -49,9 +49,9 @@ def evaluation_words(run):
     return found
 
 
-def corrupted(run):
+def corrupted(study, run):
     """The corrupted test images that a run's evaluations need."""
-    if "corruptions" not in STUDY.evaluated[run]:
+    if "corruptions" not in study.evaluated[run]:
         return []
     settings = catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
     return [f"results/data/{RUNS[run].data_id}.corrupted-{settings['images']}.safetensors"]
@@ -62,20 +62,21 @@ def sources(kind, names):
     return [os.path.relpath(catalog.plugin(kind, name).path) for name in names]
 
 
+def collected(study):
+    """The rows of a part of the study; of the whole study, those of all its parts."""
+    return [f"results/{name}/rows.csv" for name in ([study] if study in PARTS else PARTS)]
+
+
+def files(kind, name):
+    """A table's or figure's files, in the folder of the experiment that lists it, or of the study."""
+    return expand(f"results/{STUDY.drawn_by(kind, name).name}/{kind}/{name}.{{format}}", format=FORMATS[kind])
+
+
 def drawn():
-    """Every table and figure that the study asks for."""
-    return [
-        *expand(
-            f"{HERE}/tables/{{name}}.{{format}}",
-            name=STUDY.tables,
-            format=TABLE_FORMATS,
-        ),
-        *expand(
-            f"{HERE}/figures/{{name}}.{{format}}",
-            name=STUDY.figures,
-            format=FIGURE_FORMATS,
-        ),
-    ]
+    """Every table and figure that the study and its experiments ask for."""
+    parts = (STUDY, *STUDY.experiments)
+    kinds = [(kind, name) for part in parts for kind in FORMATS for name in getattr(part, kind)]
+    return [path for kind, name in kinds for path in files(kind, name)]
 
 
 def teacher(wildcards):
@@ -94,8 +95,17 @@ def follow(wildcards, resources):
 
 
 def shown(wildcards):
-    """Corrupted images, for the figure that shows them."""
-    return corrupted(next(run for run in RUNS if corrupted(run))) if wildcards.name == "fig07" else []
+    """Corrupted images, for the figure that shows them and needs no rows."""
+    part = PARTS.get(wildcards.study, STUDY)
+    paths = (path for run in part.evaluated for path in corrupted(part, run))
+    return next(paths, []) if wildcards.name == "fig07" else []
+
+
+def described(wildcards):
+    """The configuration of a part of the study, for `spaced-kd collect`; what is drawn does not matter to rows."""
+    only = {"experiments": [wildcards.study.partition("/")[2]]} if STUDY.experiments else {}
+    kept = {key: value for key, value in config.items() if key not in FORMATS} | only
+    return json.dumps(kept, sort_keys=True)
 
 
 def titled(wildcards):

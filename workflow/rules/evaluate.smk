@@ -5,16 +5,16 @@ rule evaluate:
     input:
         weights="results/runs/{run}/weights.safetensors",
         data=lambda wildcards: ancient(f"results/data/{RUNS[wildcards.run].data_id}.safetensors"),
-        corrupted=lambda wildcards: [ancient(path) for path in corrupted(wildcards.run)],
-        sources=lambda wildcards: sources("evaluations", STUDY.evaluated[wildcards.run]),
+        corrupted=lambda wildcards: [ancient(path) for path in corrupted(PARTS[wildcards.study], wildcards.run)],
+        sources=lambda wildcards: sources("evaluations", PARTS[wildcards.study].evaluated[wildcards.run]),
     output:
-        f"{HERE}/evaluations/{{run}}.json",
+        "results/{study}/evaluations/{run}.json",
     log:
-        f"results/logs/evaluate/{STUDY.name}/{{run}}.log",
+        "results/logs/evaluate/{study}/{run}.log",
     conda:
         "../../environment.yml"
     params:
-        words=lambda wildcards: evaluation_words(wildcards.run),
+        words=lambda wildcards: evaluation_words(wildcards.study, wildcards.run),
     message:
         "evaluating {wildcards.run}"
     shell:

@@ -1,48 +1,49 @@
-# Results: all rows of the study in one file, and from it each table and figure on its own.
+# Results: all rows of the study, or of each of its experiments, in one file; from it each table and figure on its own.
 
 
 rule collect:
     input:
-        runs=expand("results/runs/{run}/run.json", run=RUNS),
-        evaluations=expand(
-            f"{HERE}/evaluations/{{run}}.json",
-            run=[run for run in RUNS if STUDY.evaluated[run]],
-        ),
+        runs=lambda wildcards: [f"results/runs/{run}/run.json" for run in PARTS[wildcards.study].evaluated],
+        evaluations=lambda wildcards: [
+            f"results/{wildcards.study}/evaluations/{run}.json"
+            for run, names in PARTS[wildcards.study].evaluated.items()
+            if names
+        ],
     output:
-        rows=f"{HERE}/rows.csv",
-        runs=f"{HERE}/runs.json",
+        rows="results/{study}/rows.csv",
+        runs="results/{study}/runs.json",
     log:
-        f"results/logs/{STUDY.name}.collect.log",
+        "results/logs/{study}.collect.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        study=json.dumps({key: config[key] for key in sorted(config) if key not in ("tables", "figures")}),
+        study=described,
     message:
-        "collecting the rows of {STUDY.name}"
+        "collecting the rows of {wildcards.study}"
     shell:
         "spaced-kd collect - --output {output.rows} <<< {params.study:q} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
 
 
 rule table:
     input:
-        rows=f"{HERE}/rows.csv",
+        rows=lambda wildcards: collected(wildcards.study),
         source=lambda wildcards: sources("tables", [wildcards.name]),
         claims=lambda wildcards: "config/claims.yaml" if wildcards.name == "scorecard" else [],
         reference="config/reference.csv",
     output:
         expand(
-            f"{HERE}/tables/{{{{name}}}}.{{format}}",
-            format=[f for f in TABLE_FORMATS if f != "html"],
+            "results/{{study}}/tables/{{name}}.{format}",
+            format=[f for f in FORMATS["tables"] if f != "html"],
         ),
         html=report(
-            f"{HERE}/tables/{{name}}.html",
+            "results/{study}/tables/{name}.html",
             caption="../report/drawn.rst",
             category="Tables",
             labels=titled,
         ),
     log:
-        f"results/logs/{STUDY.name}.{{name}}.log",
+        "results/logs/{study}.{name}.log",
     wildcard_constraints:
         name="|".join(catalog.names("tables")),
     localrule: True
@@ -53,25 +54,26 @@ rule table:
     message:
         "table {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} --rows {input.rows} > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+        "spaced-kd render {wildcards.name} --rows {input.rows} --output results/{wildcards.study} > {log} 2>&1"
+        " || (tail -n 1 {log} >&2; exit 1)"
 
 
 rule figure:
     input:
-        rows=f"{HERE}/rows.csv",
+        rows=lambda wildcards: [] if wildcards.name == "fig07" else collected(wildcards.study),
         source=lambda wildcards: sources("figures", [wildcards.name]),
         reference="config/reference.csv",
         images=shown,
     output:
-        f"{HERE}/figures/{{name}}.pdf",
+        "results/{study}/figures/{name}.pdf",
         png=report(
-            f"{HERE}/figures/{{name}}.png",
+            "results/{study}/figures/{name}.png",
             caption="../report/drawn.rst",
             category="Figures",
             labels=titled,
         ),
     log:
-        f"results/logs/{STUDY.name}.{{name}}.log",
+        "results/logs/{study}.{name}.log",
     wildcard_constraints:
         name="|".join(catalog.names("figures")),
     localrule: True
@@ -79,30 +81,20 @@ rule figure:
         "../../environment.yml"
     params:
         caption=lambda wildcards: catalog.plugin("figures", wildcards.name).docstring,
-        images=lambda wildcards, input: (f"--images {input.images}" if input.get("images") else ""),
+        given=lambda wildcards, input: f"--images {input.images}" if input.get("images") else f"--rows {input.rows}",
     message:
         "figure {wildcards.name}"
     shell:
-        "spaced-kd render {wildcards.name} --rows {input.rows} {params.images} > {log} 2>&1"
+        "spaced-kd render {wildcards.name} {params.given} --output results/{wildcards.study} > {log} 2>&1"
         " || (tail -n 1 {log} >&2; exit 1)"
 
 
-# `snakemake tab06 --configfile config/demo.yaml` draws that table alone
-for drawn_name in catalog.names("tables"):
+# `snakemake tab06 --configfile config/paper.yaml` draws that table alone, and runs what its experiment needs
+for drawn_kind, drawn_name in [(kind, name) for kind in FORMATS for name in catalog.names(kind)]:
 
     rule:
         name:
             drawn_name
         input:
-            expand(f"{HERE}/tables/{drawn_name}.{{format}}", format=TABLE_FORMATS),
-        localrule: True
-
-
-for drawn_name in catalog.names("figures"):
-
-    rule:
-        name:
-            drawn_name
-        input:
-            expand(f"{HERE}/figures/{drawn_name}.{{format}}", format=FIGURE_FORMATS),
+            files(drawn_kind, drawn_name),
         localrule: True

@@ -23,7 +23,6 @@ from spaced_kd.cells import (
     ours,
     present,
     require,
-    seeds,
     several_recipes,
     where,
 )
@@ -40,24 +39,22 @@ def figure(rows: DataFrame) -> Figure:
     asked = ours(rows, arms, "accuracy")
     require(asked, "fig02", [ONLINE, SPACED, OFFLINE], keep)
     groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {WITHOUT}]
-    across = min(ACROSS, len(groups))
-    drawing, grid = style.panels(-(-len(groups) // across), across)
-    for axes in grid.flat[len(groups) :]:
-        axes.remove()
+    drawing, panels = style.tiles(len(groups), ACROSS)
     recipes = several_recipes(asked)
-    for axes, group in zip(grid.flat, groups, strict=False):
+    for axes, group in zip(panels, groups, strict=True):
         dataset, network, recipe = group[PLACE].iloc[0]
         paper = where(rows, source="paper", table="tab06", dataset=dataset, network=network)
-        lacking = _draw(axes, group, where(group, **keep), paper)
-        axes.set_title(style.title([dataset, network, recipe if recipes else ""], lacking))
+        found = where(group, **keep)
+        _draw(axes, group, found, paper)
+        axes.set_title(style.title([dataset, network, recipe if recipes else ""], style.lacking(group, found)))
     drawing.supxlabel("interval s (epochs)", fontsize="medium")
     drawing.supylabel("test accuracy (%)", fontsize="medium")
     style.legend(drawing)
     return drawing
 
 
-def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> dict[str, str]:
-    """Draw one panel; what lacks seeds is returned."""
+def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> None:
+    """Draw one panel."""
     arms = sorted(present(asked), key=lambda arm: arm.epochs)
     values = {arm: by_seed(found, arm) for arm in arms}
     paper_values = {arm: where(paper, method=arm.method, interval=arm.interval)["value"] for arm in present(paper)}
@@ -67,12 +64,7 @@ def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> d
     def place(arm: Arm) -> float:
         return max(epochs) + step if arm == OFFLINE else arm.epochs
 
-    if len(values.get(WITHOUT, ())):
-        mean, deviation = values[WITHOUT].mean(), values[WITHOUT].std(ddof=1)
-        look = style.LOOKS[WITHOUT]
-        axes.axhline(mean, color=look["color"], linestyle=look["linestyle"], label=WITHOUT.name)
-        if len(values[WITHOUT]) > 1:
-            axes.axhspan(mean - deviation, mean + deviation, color=look["color"], alpha=0.2, linewidth=0)
+    style.level(axes, by_seed(found, WITHOUT), WITHOUT)
     for arm, numbers in values.items():
         if arm != WITHOUT and len(numbers):
             look = style.LOOKS.get(arm, style.LOOKS[SPACED]) | {"linestyle": "none"}
@@ -91,5 +83,3 @@ def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> d
     if OFFLINE not in {*arms, *paper_values}:
         del ticks[place(OFFLINE)]
     axes.set_xticks(list(ticks), list(ticks.values()))
-    expected = {arm: len(seeds(asked, arm)) for arm in arms}
-    return {a.name: f"{len(values[a])} of {expected[a]}" for a in arms if len(values[a]) < expected[a]}

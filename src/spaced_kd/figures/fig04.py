@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, seeds, several_recipes, where
+from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
@@ -28,12 +28,11 @@ def figure(rows: DataFrame) -> Figure:
     for column, group in zip(grid.T, groups, strict=True):
         for axes, metric in zip(column, METRICS, strict=True):
             for arm in (arm for arm in looks if arm in present(group)):
-                line = _over_seeds(where(group, metric=metric), arm)
-                axes.plot(line.index, line["mean"], markersize=3, label=arm.name, **looks[arm])
-                low, high = line["mean"] - line["std"], line["mean"] + line["std"]  # NaN, so no band, of one seed
-                axes.fill_between(line.index, low, high, color=looks[arm]["color"], alpha=0.2, linewidth=0)
+                runs = _runs(where(group, metric=metric), arm)
+                style.band(axes, runs, "sigma", arm.name, markersize=3, **looks[arm])
         dataset, network, recipe = group[PLACE].iloc[0]
-        column[0].set_title(style.title([dataset, network, recipe if recipes else ""], _lacking(group)))
+        lacking = style.lacking(group, where(group, metric=tuple(METRICS)))
+        column[0].set_title(style.title([dataset, network, recipe if recipes else ""], lacking))
     for axes, label in zip(grid[:, 0], METRICS.values(), strict=True):
         axes.set_ylabel(label)
     drawing.supxlabel("standard deviation σ of the noise on the weights", fontsize="medium")
@@ -41,15 +40,7 @@ def figure(rows: DataFrame) -> Figure:
     return drawing
 
 
-def _over_seeds(rows: DataFrame, arm: Arm) -> DataFrame:
-    """Columns mean and std over seeds, by sigma."""
+def _runs(rows: DataFrame, arm: Arm) -> DataFrame:
+    """One value for each run and sigma: the mean over draws."""
     rows = where(rows, method=arm.method, interval=arm.interval)
-    runs = rows.groupby(["sigma", "seed"])["value"].mean()
-    return runs.groupby("sigma").agg(["mean", "std"])
-
-
-def _lacking(rows: DataFrame) -> dict[str, str]:
-    """Which arms lack seeds: {"online KD": "2 of 3"}."""
-    found = where(rows, metric=tuple(METRICS))
-    counts = {arm: (len(seeds(found, arm)), len(seeds(rows, arm))) for arm in present(rows)}
-    return {arm.name: f"{n} of {expected}" for arm, (n, expected) in sorted(counts.items()) if n < expected}
+    return rows.groupby(["sigma", "seed"], as_index=False)["value"].mean()
