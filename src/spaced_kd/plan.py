@@ -50,7 +50,7 @@ class Plan:
         return makespan(self.seconds, self.teachers, self.count)
 
     def teacher_states(self) -> int:
-        """Bytes that teachers leave for their students; the state after the last batch is the teacher's weights."""
+        """Bytes that teachers leave for their students, besides their weights."""
         wanted: dict[str, set[int]] = defaultdict(set)
         for student, teacher in self.teachers.items():
             wanted[teacher] |= self.costs[student].states
@@ -61,9 +61,11 @@ class Plan:
         return 2 * sum(sorted((cost.state for cost in self.costs.values()), reverse=True)[: self.count])
 
     def parts(self) -> dict[str, list[RunSpec]]:
-        """The runs by dataset and network."""
+        """The runs by experiment, which may share some; by dataset and network in a study without experiments."""
         found: dict[str, list[RunSpec]] = defaultdict(list)
-        for run in self.study.runs:
+        for part in self.study.experiments:
+            found[part.name.removeprefix(f"{self.study.name}/")] += part.runs
+        for run in () if self.study.experiments else self.study.runs:
             found[f"{run.label('dataset')}, {run.label('network')}"].append(run)
         return found
 
@@ -127,14 +129,15 @@ def describe(plan: Plan) -> str:
 
 def _jobs(study: Study) -> str:
     """Numbers of jobs by rule of the workflow."""
+    parts = {part.name: part for part in study.parts}
     corrupted = {run.data_id for run in study.runs if "corruptions" in study.evaluated[run.id]}
     numbers = {
         "prepare": len({run.data_id for run in study.runs}),
         "corrupt": len(corrupted),
         "train": len(study.runs),
-        "evaluate": sum(map(bool, study.evaluated.values())),
-        "collect": 1,
-        "draw": len(study.tables) + len(study.figures),
+        "evaluate": sum(bool(names) for part in study.parts for names in part.evaluated.values()),
+        "collect": len(study.parts),
+        "draw": sum(len(part.tables) + len(part.figures) for part in {study.name: study, **parts}.values()),
     }
     told = ", ".join(f"{number} {rule}" for rule, number in numbers.items() if number)
     return f"{sum(numbers.values())} jobs: {told}."
@@ -142,7 +145,7 @@ def _jobs(study: Study) -> str:
 
 def _parts(plan: Plan) -> list[dict[str, str]]:
     lines = []
-    for name, runs in (plan.parts() | {"all": list(plan.study.runs)}).items():
+    for name, runs in (plan.parts() | {"all, each once": list(plan.study.runs)}).items():
         lines.append(
             {
                 "part": name,
