@@ -72,7 +72,7 @@ class Job:
 
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come."""
-        return states_to_leave(make_turns(follower, make_method(follower), self.batches.per_epoch), self.total)
+        return states_to_leave(follower, self.batches.per_epoch)
 
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
@@ -107,13 +107,13 @@ def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     return list(method.schedule(total, interval_in_batches(spec.interval, per_epoch, total), per_epoch))
 
 
-def states_to_leave(turns: list[Turn], total: int) -> set[int]:
-    """Numbers of batches, of `total`, after which a teacher leaves its state for the student of a schedule.
+def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
+    """Numbers of batches after which a teacher leaves its state for a student to come.
 
     None for a student whose teacher moves from one of its batches to the next: that one trains its teacher along.
     """
-    found = pauses(turns)
-    moving = any(after - before == 1 and after != total for before, after in pairwise(found))
+    found = pauses(make_turns(follower, make_method(follower), per_epoch))
+    moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
     return set() if moving else set(found)
 
 

@@ -95,9 +95,9 @@ class Counts:
         """Of one run; UserError where its interval or its dataset's settings are impossible."""
         shape, networks, teacher = self._shape(spec), self._networks(spec), spec.teacher_spec()
         turns = self._turns(spec, shape)
-        # a teacher never sees its student: its turns are those of its own run
-        learns = {"teacher": self._networks(teacher)} if teacher else {}
         stored = store_teachers and turns.follows
+        # a teacher that is trained once never sees its students: its turns are those of its own run
+        learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
         flops = {who: 0 for who, _ in turns.number}
         for (who, images), times in turns.number.items():
             flops[who] += times * learns.get(who, networks).flops(who, images)
@@ -141,7 +141,7 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     turns = make_turns(spec, method, per_epoch)
     number = Counter((who, smaller if index % per_epoch == per_epoch - 1 else spec.batch_size) for who, index in turns)
     total = spec.epochs * per_epoch
-    states = states_to_leave(turns, total) if spec.teacher_spec() else set()
+    states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
     return Turns(number, bool(states), states - {total}, len(when_to_evaluate(spec, method, turns, per_epoch)))
 
 

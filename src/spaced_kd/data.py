@@ -16,12 +16,12 @@ SPLITS = ("train", "test")
 
 
 class Shape(NamedTuple):
-    """What a dataset will hold, known before it is there: numbers of images and classes, height and width in pixels."""
+    """What a dataset's `shape` tells without its files."""
 
-    train: int
-    test: int
+    train: int  # training images
+    test: int  # test images
     classes: int
-    size: int
+    size: int  # height and width in pixels
 
 
 @dataclass(frozen=True)
