@@ -9,11 +9,13 @@ import torch
 from conftest import tiny
 
 from spaced_kd import assemble, catalog
+from spaced_kd.counts import Counts
 from spaced_kd.data import Shape
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
 from spaced_kd.seeding import generator, global_seed
+from spaced_kd.spec import from_flat
 
 LARGE = ("resnet50", "resnet101")  # minutes on a CPU; the same code as the others
 
@@ -93,6 +95,17 @@ def test_datasets_tell_their_shape_without_their_files(name):
     shape = module.shape()
     assert isinstance(shape, Shape)
     assert min(shape) > 0
+
+
+@pytest.mark.parametrize("name", catalog.names("methods"))
+def test_methods_are_counted_without_numbers(name):
+    assert Counts().cost(tiny(method=name)).flops > 0
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names("networks") if name not in LARGE])
+def test_networks_are_counted_without_numbers(name):
+    flat = {"dataset": "digits", "network": name, "method": "self_kd", "seed": 0, "epochs": 1}
+    assert Counts().cost(from_flat(flat)).flops > 0
 
 
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):

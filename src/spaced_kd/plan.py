@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pandas import DataFrame
+from tqdm import tqdm
 
 from spaced_kd.counts import Cost, Counts
 from spaced_kd.errors import UserError
@@ -82,7 +83,7 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
     if count < 1:
         raise UserError(f"count is {count}, but must be at least 1")
     counts, costs = Counts(), {}
-    for run in study.runs:
+    for run in tqdm(study.runs, desc="counting", unit="run", disable=None):
         try:
             costs[run.id] = counts.cost(run, store_teachers=study.store_teachers)
         except UserError as error:
