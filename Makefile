@@ -4,7 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo test test-slow test-slurm torture lint format lock record readme clean
+.PHONY: help env demo paper test test-slow test-slurm torture lint format lock record readme clean
+
+DEVICE ?= h200
+COUNT ?= 8
 
 help: ## what one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +27,12 @@ demo: env ## the small study, its tables, figures and report: results/demo
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
 	@echo "Look at results/demo/report.html, or at results/demo/tables/*.md and results/demo/figures/*.png"
+
+paper: env ## what the whole paper takes, and how to start it: make paper DEVICE=a100 COUNT=4
+	$(BIN)/spaced-kd plan config/paper.yaml --device $(DEVICE) --count $(COUNT)
+	@echo
+	@echo "To start it on a cluster:   snakemake --cores 8 --profile slurm --configfile config/paper.yaml"
+	@echo "To start it on a machine:   snakemake --configfile config/paper.yaml"
 
 test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"

@@ -1,6 +1,7 @@
 """Every plug-in found keeps its contract: the same tests for all of them, and for those to come."""
 
 import ast
+import inspect
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from conftest import tiny
 from torch import nn
 
 from spaced_kd import assemble, catalog
+from spaced_kd.counts import Counts
+from spaced_kd.data import Shape
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
 from spaced_kd.seeding import generator, global_seed
+from spaced_kd.spec import from_flat
 
 LARGE = ("resnet50", "resnet101", "resnet18_x4", "resnet18_x8")  # slow on a CPU; the same code as the others
 
@@ -77,6 +81,34 @@ def test_datasets_augment_batches_and_draw_from_the_generator_alone(name):
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     assert len(module.MEAN) == len(module.STD) == 3
+
+
+@pytest.mark.parametrize("name", catalog.names("datasets"))
+def test_datasets_tell_their_shape_without_their_files(name):
+    module = catalog.find("datasets", name)
+    settings, told = (
+        [
+            parameter
+            for parameter in inspect.signature(face).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        for face in (module.prepare, module.shape)
+    )
+    assert told == settings
+    shape = module.shape()
+    assert isinstance(shape, Shape)
+    assert min(shape) > 0
+
+
+@pytest.mark.parametrize("name", catalog.names("methods"))
+def test_methods_are_counted_without_numbers(name):
+    assert Counts().cost(tiny(method=name)).flops > 0
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names("networks") if name not in LARGE])
+def test_networks_are_counted_without_numbers(name):
+    flat = {"dataset": "digits", "network": name, "method": "self_kd", "seed": 0, "epochs": 1}
+    assert Counts().cost(from_flat(flat)).flops > 0
 
 
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):

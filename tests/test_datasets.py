@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from spaced_kd import catalog
-from spaced_kd.data import check
+from spaced_kd.data import Shape, check
 from spaced_kd.datasets import cifar100, digits, tiny_imagenet
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
@@ -38,6 +38,12 @@ def same(first: Arrays, second: Arrays) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
+def shape_of(arrays: Arrays) -> Shape:
+    """What `shape` must have said of them."""
+    train = arrays["train_labels"]
+    return Shape(len(train), len(arrays["test_labels"]), int(train.max()) + 1, arrays["train_images"].shape[1])
+
+
 def fingerprints(images: np.ndarray) -> set[bytes]:
     return {image.tobytes() for image in images}
 
@@ -53,6 +59,12 @@ def test_augment_keeps_type_and_shape_and_follows_its_draws(module):
 
 
 # digits
+
+
+@pytest.mark.parametrize("train_per_class", [3, 30, 177, 182])  # there are 174 eights and 183 threes
+def test_digits_have_the_shape_that_is_told_before(train_per_class):
+    arrays = digits.prepare(Path(), train_per_class=train_per_class)
+    assert digits.shape(train_per_class=train_per_class) == shape_of(arrays)
 
 
 def test_digits_are_split_by_class_without_overlap():
@@ -120,6 +132,7 @@ def replace_batch(source: Path, monkeypatch, split: str, batch: object) -> None:
 def test_cifar100_reads_archive_and_folder_alike(cifar):
     arrays = cifar100.prepare(cifar)
     check(arrays)
+    assert cifar100.shape() == shape_of(arrays)
     assert same(arrays, cifar100.prepare(cifar / "unpacked"))
     with (cifar / "unpacked" / "cifar-100-python" / "test").open("rb") as file:
         batch = pickle.load(file, encoding="bytes")
@@ -127,6 +140,11 @@ def test_cifar100_reads_archive_and_folder_alike(cifar):
     assert arrays["test_images"].shape == (6, 32, 32, 3)
     for channel in range(3):  # 1,024 red pixels row by row, then green, then blue
         assert arrays["test_images"][5, 2, 7, channel] == batch[b"data"][5, 1024 * channel + 32 * 2 + 7]
+
+
+def test_published_shapes():
+    assert cifar100.shape() == Shape(50_000, 10_000, 100, 32)
+    assert tiny_imagenet.shape() == Shape(100_000, 10_000, 200, 64)
 
 
 def test_cifar100_missing(tmp_path):
@@ -235,6 +253,12 @@ def test_tiny_imagenet_complete(tiny):
 
 def test_tiny_imagenet_accepts_the_folder_itself(tiny):
     assert same(prepare_tiny(tiny), tiny_imagenet.prepare(tiny, classes=4, train_per_class=6))
+
+
+@pytest.mark.parametrize("settings", [{}, {"classes": 2}, {"train_per_class": 4, "size": 16}])
+def test_tiny_imagenet_has_the_shape_that_is_told_before(tiny, settings):
+    told = tiny_imagenet.shape(**{"classes": 4, "train_per_class": 6} | settings)
+    assert told == shape_of(prepare_tiny(tiny, **settings))
 
 
 def test_tiny_imagenet_subset_is_fixed_and_disjoint(tiny):
@@ -385,6 +409,7 @@ def published(tmp_path_factory) -> Iterator[Path]:
 def test_tiny_imagenet_published(published):
     arrays = tiny_imagenet.prepare(published, classes=5, size=32)
     check(arrays)
+    assert tiny_imagenet.shape(classes=5, size=32) == shape_of(arrays)
     assert np.bincount(arrays["train_labels"]).tolist() == [500] * 5
     assert np.bincount(arrays["test_labels"]).tolist() == [50] * 5
     sha = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays)))

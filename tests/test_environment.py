@@ -57,7 +57,7 @@ def test_ci_is_one_command():
 
 def test_the_makefile_helps():
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert all(name in told for name in ("demo", "test", "env"))
+    assert all(name in told for name in ("demo", "paper", "test", "env"))
 
 
 def test_python_is_new_enough():

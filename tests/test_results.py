@@ -92,13 +92,15 @@ def test_costs_are_rows_as_far_as_they_were_measured(study, folder):
     ):
         path = folder / "runs" / run.id / "run.json"
         described = {"wall_seconds": 2.5, "cpu_seconds": 2, "device_seconds": None, "teacher_states": states}
+        described |= {"energy_joules": None, "package_energy_joules": 70.5}
         save(path, json.loads(path.read_text()) | described | {"training_flops": flops})
     rows = results.collect(study, folder)
     costs = {
         run: group.set_index("metric")["value"].to_dict()
         for run, group in rows[rows["evaluation"] == "cost"].groupby("run")
     }
-    seconds = {"wall_seconds": 2.5, "cpu_seconds": 2.0}  # device and energy were not measured, which is not 0
+    # device and its energy were not measured, which is not 0
+    seconds = {"wall_seconds": 2.5, "cpu_seconds": 2.0, "package_energy_joules": 70.5}
     assert costs == {
         teacher.id: seconds | {"training_flops": 300.0, "training_flops_with_teacher": 300.0},
         student.id: seconds | {"training_flops": 400.0, "training_flops_with_teacher": 700.0},

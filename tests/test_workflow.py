@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spaced_kd import plan, spec
+
 ROOT = Path(__file__).parents[1]
 STUDY = {
     "study": "trial",
@@ -178,3 +180,12 @@ def test_the_graph_is_built_without_torch(checkout):
         "sys.exit(3 if 'torch' in sys.modules else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, check=False).returncode == 0
+
+
+def test_the_plan_counts_the_jobs_of_the_graph(checkout):
+    study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
+    graph = scheduled(checkout, study)
+    told = plan.describe(plan.make(spec.expand(study), "h200", 2, checkout))
+    assert f"{graph['total'] - graph['all']} jobs:" in told
+    for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
+        assert f"{graph[rule]} {rule}" in told

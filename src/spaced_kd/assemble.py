@@ -71,17 +71,8 @@ class Job:
         return autocast(self.spec, self.device)
 
     def pauses(self, follower: RunSpec) -> set[int]:
-        """Numbers of batches after which a teacher leaves its state for a student to come.
-
-        None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it
-        is that student's alone.
-        """
-        method = make_method(follower)
-        if not teacher_is_shared(method):
-            return set()
-        found = pauses(make_turns(follower, method, self.batches.per_epoch))
-        moving = any(after - before == 1 and after != self.total for before, after in pairwise(found))
-        return set() if moving else set(found)
+        """Numbers of batches after which a teacher leaves its state for a student to come."""
+        return states_to_leave(follower, self.batches.per_epoch)
 
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
@@ -115,6 +106,20 @@ def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     """The method's schedule for the run."""
     total = spec.epochs * per_epoch
     return list(method.schedule(total, interval_in_batches(spec.interval, per_epoch, total), per_epoch))
+
+
+def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
+    """Numbers of batches after which a teacher leaves its state for a student to come.
+
+    None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it is
+    that student's alone.
+    """
+    method = make_method(follower)
+    if not teacher_is_shared(method):
+        return set()
+    found = pauses(make_turns(follower, method, per_epoch))
+    moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
+    return set() if moving else set(found)
 
 
 def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[int, int]:

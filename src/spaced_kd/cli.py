@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    plan = _command(commands, "plan", _plan, "say what a study will take, before anything runs: jobs, time, disk")
+    plan.add_argument("config", type=Path, help="the study: config/paper.yaml")
+    plan.add_argument("--device", default="cpu", help="kind of device: h200, h100, a100, cpu, or one that was measured")
+    plan.add_argument("--count", type=int, default=1, metavar="N", help="devices, each with one training at a time (1)")
+
     prepare = _command(commands, "prepare", _prepare, "decode a dataset once into a verified file of uint8 arrays")
     prepare.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0")
     prepare.add_argument("--source", type=Path, default=Path("data"), help="folder of the published files (data)")
@@ -152,6 +157,13 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    study = spec.load_study(arguments.config)
+    from spaced_kd import plan
+
+    print(plan.describe(plan.make(study, arguments.device, arguments.count, arguments.results)))
 
 
 def _prepare(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,15 @@ from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
 SPLITS = ("train", "test")
+
+
+class Shape(NamedTuple):
+    """What a dataset's `shape` tells without its files."""
+
+    train: int  # training images
+    test: int  # test images
+    classes: int
+    size: int  # height and width in pixels
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from spaced_kd import arrays, checkpoint, provenance
+from spaced_kd import arrays, checkpoint, energy, provenance
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
@@ -43,7 +43,7 @@ class Keeper:
         for follower in leave:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
                 self.leave_at |= job.pauses(follower)
-        self.record = Record()
+        self.record = Record(energy.meters(job.device))
         self.done = self._resume()
         if not self.done:
             self.left.clear()
@@ -162,6 +162,7 @@ class Keeper:
             "wall_seconds": seconds["wall"],
             "cpu_seconds": seconds["cpu"],
             "device_seconds": seconds["wall"] if job.device.type != "cpu" else None,  # null: not measured
+            **record.energy(),
             "training_flops": {
                 who: sum(times * record.flops.get(size, 0) for size, times in sizes.items())
                 for who, sizes in counts.items()

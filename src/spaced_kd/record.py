@@ -1,4 +1,4 @@
-"""What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time."""
+"""What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time, energy."""
 
 import contextlib
 import time
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd.data import Data
+from spaced_kd.energy import Meter
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
@@ -58,9 +59,14 @@ def accuracy_rows(
 
 
 class Record:
-    """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds; survives a resume."""
+    """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds, joules; survives a resume.
 
-    def __init__(self) -> None:
+    Args:
+        meters: of the energy, by the names of their sums.
+    """
+
+    def __init__(self, meters: dict[str, Meter]) -> None:
+        self.meters = meters
         self.epochs: list[int] = []
         self.predictions: list[np.ndarray] = []
         self.held_out: list[float] = []  # accuracy on held-out training images, where there are any
@@ -77,6 +83,8 @@ class Record:
             key = f"{who}: {name}"
             self._sums[key] = self._sums.get(key, 0) + loss
             self._counts[key] = self._counts.get(key, 0) + 1
+        for meter in self.meters.values():
+            meter.watch()
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term since the last evaluated epoch."""
@@ -109,18 +117,24 @@ class Record:
             "cpu": self.seconds["cpu"] + time.process_time() - cpu,
         }
 
+    def energy(self) -> dict[str, float | None]:
+        """Joules by meter, earlier attempts included; None is not measured."""
+        return {name: meter.joules() for name, meter in self.meters.items()}
+
     def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON that `unpack` restores."""
         arrays = {f"sum of {key}": value.cpu().numpy() for key, value in self._sums.items()}
         if self.predictions:
             arrays["predictions"] = np.stack(self.predictions)
         plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops, "held_out": self.held_out}
-        return arrays, plain | {"counts": self._counts, "seconds": self.time()}
+        return arrays, plain | {"counts": self._counts, "seconds": self.time(), "energy": self.energy()}
 
     def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
         """Go on from a packed record."""
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
+        for name, meter in self.meters.items():
+            meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none
         self.predictions = list(arrays.get("predictions", ()))
         if any(said.shape != self.predictions[0].shape for said in self.predictions) or not (
             len(self.predictions) == len(self.epochs) == len(self.losses)

@@ -30,7 +30,8 @@ TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "method", "seed", "interval")  # what of a run is not in the column recipe
 CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
-COSTS = (*SECONDS, "energy_joules", "training_flops", "training_flops_with_teacher")
+JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
+COSTS = (*SECONDS, *JOULES, "training_flops", "training_flops_with_teacher")
 
 
 def collect(study: Study, results: Path) -> DataFrame:
@@ -236,7 +237,7 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
     `training_flops` are the run's own, over all who learnt in it. A student that read its teacher's stored states has
     not trained it; `training_flops_with_teacher` adds the teacher's run: what the student costs on its own.
     """
-    costs = {name: description.get(name) for name in (*SECONDS, "energy_joules")}
+    costs = {name: description.get(name) for name in (*SECONDS, *JOULES)}
     if flops := description.get("training_flops"):
         costs["training_flops"] = own = sum(flops.values())
         stored = description.get("teacher_states") == "stored"

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from spaced_kd.augmentation import random_crop, random_rotation
+from spaced_kd.data import Shape
 from spaced_kd.errors import UserError
 
 # Of each channel over all pixels of the training set, in [0, 1]: the rounded values in common use.
@@ -51,6 +52,11 @@ def prepare(source: Path) -> dict[str, np.ndarray]:
         images, labels = _decode(path, split, content)
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     return arrays
+
+
+def shape() -> Shape:
+    """What `prepare` will give."""
+    return Shape(PER_CLASS["train"] * CLASSES, PER_CLASS["test"] * CLASSES, CLASSES, 32)
 
 
 def augment(images: Tensor, draws: np.random.Generator) -> Tensor:

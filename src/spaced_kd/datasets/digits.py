@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from spaced_kd.augmentation import random_crop
+from spaced_kd.data import Shape
 from spaced_kd.seeding import generator
 
 MEAN = STD = (0.5, 0.5, 0.5)
+COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 
 
 def prepare(source: Path, *, train_per_class: int = 30, split: int = 0) -> dict[str, np.ndarray]:
@@ -39,6 +41,12 @@ def prepare(source: Path, *, train_per_class: int = 30, split: int = 0) -> dict[
         "test_images": images[test],
         "test_labels": labels[test],
     }
+
+
+def shape(*, train_per_class: int = 30, split: int = 0) -> Shape:
+    """What `prepare` will give."""
+    train = sum(min(train_per_class, count) for count in COUNTS)
+    return Shape(train, sum(COUNTS) - train, len(COUNTS), 32)
 
 
 def augment(images: Tensor, draws: np.random.Generator) -> Tensor:

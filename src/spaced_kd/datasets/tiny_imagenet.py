@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spaced_kd.augmentation import random_crop
+from spaced_kd.data import Shape
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
@@ -44,14 +45,7 @@ def prepare(source: Path, *, classes: int = 200, train_per_class: int = 500, siz
     Raises:
         UserError: a setting out of range, a folder not in the published layout, or a damaged image.
     """
-    limits = {
-        "classes": (classes, CLASSES),
-        "train_per_class": (train_per_class, TRAIN_PER_CLASS),
-        "size": (size, SIZE),
-    }
-    for name, (value, limit) in limits.items():
-        if not 1 <= value <= limit:
-            raise UserError(f"tiny_imagenet.{name} is {value}, but must be from 1 to {limit}")
+    shape(classes=classes, train_per_class=train_per_class, size=size)  # refuses what is out of range
     folder = source if (source / "wnids.txt").exists() else source / FOLDER
     if not folder.is_dir():
         raise UserError(f"{source} has no folder {FOLDER}: download {URL} and unpack it there")
@@ -68,6 +62,20 @@ def prepare(source: Path, *, classes: int = 200, train_per_class: int = 500, siz
         arrays[f"{split}_images"] = _decode([path for path, _ in labelled], size, split)
         arrays[f"{split}_labels"] = np.array([label for _, label in labelled], dtype=np.int64)
     return arrays
+
+
+def shape(*, classes: int = 200, train_per_class: int = 500, size: int = 64) -> Shape:
+    """What `prepare` will give; UserError for a setting out of range."""
+    limits = {
+        "classes": (classes, CLASSES),
+        "train_per_class": (train_per_class, TRAIN_PER_CLASS),
+        "size": (size, SIZE),
+    }
+    for name, (value, limit) in limits.items():
+        if not 1 <= value <= limit:
+            raise UserError(f"tiny_imagenet.{name} is {value}, but must be from 1 to {limit}")
+    others = TRAIN_PER_CLASS - train_per_class
+    return Shape(classes * train_per_class, classes * (others + VAL_PER_CLASS), classes, size)
 
 
 def augment(images: Tensor, draws: np.random.Generator) -> Tensor:

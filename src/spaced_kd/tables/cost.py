@@ -3,8 +3,8 @@
 Top-1 test accuracy in percent at the last epoch and seconds: mean ± standard deviation over seeds (number of seeds).
 FLOPs are floating-point operations of training, counted, in units of 10¹²; a student's include its teacher's training,
 also where it read stored states of a teacher that was trained once for several students. Their ratio is to the training
-without KD. Seconds are a run's own, and depend on the machine and on what else it did. What no run has measured is not
-measured, and not 0.
+without KD. Seconds and energy are a run's own, and depend on the machine: the energy of its GPU, and that of all
+processors together, with whatever else ran on them. What no run has measured is not measured, and not 0.
 """
 
 from pandas import DataFrame
@@ -17,6 +17,7 @@ MEASURED = {
     "wall seconds": ("wall_seconds", 1),
     "CPU seconds": ("cpu_seconds", 1),
     "energy (kJ)": ("energy_joules", 1e3),
+    "processors' energy, shared (kJ)": ("package_energy_joules", 1e3),
 }
 
 

@@ -1,0 +1,149 @@
+"""What a run will take, counted before it runs: FLOPs as its training counts them, and bytes on disk.
+
+Networks are built on torch's device `meta`, where tensors have a shape but no numbers, so nothing is computed. There is
+no fused attention there: its backward pass, which computes one product twice, is counted without the second time, so
+that transformers' FLOPs are too low by some percent. All others are exact.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from spaced_kd import catalog
+from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate
+from spaced_kd.batches import Batch
+from spaced_kd.data import Shape
+from spaced_kd.spec import RunSpec
+
+META = torch.device("meta")
+
+
+class Turns(NamedTuple):
+    """A schedule in numbers.
+
+    number: turns by who learns and images of the batch; follows: whether the teacher's stored states are all that the
+    student needs of it; states: batches after which it asks for one, but the last, which is the teacher's weights;
+    evaluations: evaluated epochs.
+    """
+
+    number: Counter[tuple[str, int]]
+    follows: bool
+    states: set[int]
+    evaluations: int
+
+
+class Networks:
+    """The networks and further modules of a run, without numbers."""
+
+    def __init__(self, spec: RunSpec, shape: Shape) -> None:
+        self.method, self.size = make_method(spec), shape.size
+        with META:
+            self.modules = build(spec, self.method, shape.classes, shape.size, META)
+        self._flops: dict[tuple[str, int], int] = {}
+
+    def flops(self, who: str, images: int) -> int:
+        """FLOPs of one turn on so many images, forward and backward."""
+        if (who, images) not in self._flops:
+            pixels = torch.empty(images, 3, self.size, self.size, device=META)
+            labels = torch.empty(images, dtype=torch.int64, device=META)
+            with FlopCounterMode(display=False) as counter:
+                terms = self.method.terms(who, self.modules, Batch(pixels, labels, labels, lambda number: pixels))
+                sum(terms.values()).backward()
+            self._flops[who, images] = counter.get_total_flops()
+        return self._flops[who, images]
+
+    def weights(self) -> int:
+        """Bytes of the weights that the run leaves."""
+        return _bytes(self.modules[[*self.method.roles.values()][-1]].state_dict().values())
+
+    def state(self, spec: RunSpec, *, stored: bool) -> int:
+        """Bytes of a resume state: all modules, and what the optimisers keep of those that learn here."""
+        moments = {"sgd": int(spec.momentum != 0), "adamw": 2}[spec.optimizer]
+        learning = [module for name, module in self.modules.items() if not (stored and name == "teacher")]
+        modules = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
+        return _bytes(modules) + moments * _bytes(p for module in learning for p in module.parameters())
+
+
+class Cost(NamedTuple):
+    """What one run takes.
+
+    flops: of its training; spared: those of its teacher's, where it reads stored states instead; states: batches after
+    which it does, but the last; weights, predictions, state: bytes of what it leaves, and of one resume state.
+    """
+
+    flops: int
+    spared: int
+    states: set[int]
+    weights: int
+    predictions: int
+    state: int
+
+
+class Counts:
+    """Costs of runs; runs that differ in nothing that counts are counted once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def cost(self, spec: RunSpec, *, store_teachers: bool = True) -> Cost:
+        """Of one run; UserError where its interval or its dataset's settings are impossible."""
+        shape, networks, teacher = self._shape(spec), self._networks(spec), spec.teacher_spec()
+        turns = self._turns(spec, shape)
+        stored = store_teachers and turns.follows
+        # a teacher that is trained once never sees its students: its turns are those of its own run
+        learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
+        flops = {who: 0 for who, _ in turns.number}
+        for (who, images), times in turns.number.items():
+            flops[who] += times * learns.get(who, networks).flops(who, images)
+        spared = flops.pop("teacher") if stored else 0
+        return Cost(
+            flops=sum(flops.values()),
+            spared=spared,
+            states=turns.states if stored else set(),
+            weights=networks.weights(),
+            predictions=2 * shape.test * turns.evaluations,  # uint16
+            state=networks.state(spec, stored=stored),
+        )
+
+    def _shape(self, spec: RunSpec) -> Shape:
+        settings = spec.settings.get("dataset", {})
+        tell = catalog.find("datasets", spec.dataset).shape
+        return self._once([spec.dataset, settings], lambda: tell(**settings))
+
+    def _turns(self, spec: RunSpec, shape: Shape) -> Turns:
+        parts = [spec.method, spec.interval, spec.epochs, spec.batch_size, spec.clock, spec.eval_every]
+        return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
+
+    def _networks(self, spec: RunSpec) -> Networks:
+        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", "teacher", "method")]
+        parts = [spec.network, spec.teacher, spec.method, spec.batch_norm, *settings]
+        return self._once([shape.classes, shape.size, *parts], lambda: Networks(spec, shape))
+
+    def _once(self, parts: list[Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for each list of parts."""
+        key = json.dumps(parts, sort_keys=True)
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+def count_turns(spec: RunSpec, images: int) -> Turns:
+    """The schedule of a run on so many training images."""
+    per_epoch = math.ceil(images / spec.batch_size)
+    smaller = images - (per_epoch - 1) * spec.batch_size  # the last batch of an epoch
+    method = make_method(spec)
+    turns = make_turns(spec, method, per_epoch)
+    number = Counter((who, smaller if index % per_epoch == per_epoch - 1 else spec.batch_size) for who, index in turns)
+    total = spec.epochs * per_epoch
+    states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
+    return Turns(number, bool(states), states - {total}, len(when_to_evaluate(spec, method, turns, per_epoch)))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,100 @@
+"""Energy of a training: what the counters of its GPU, and of the machine's processors, gained while it ran.
+
+A GPU counts for the run that has it alone (NVML). Processors count whole packages with all that runs on them (RAPL), so
+theirs is a quantity of its own and never added. What a machine does not tell is not measured: None, and never 0.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+POWERCAP = Path("/sys/class/powercap")
+BETWEEN = 30.0  # seconds between samples: RAPL's counters run round within some minutes under load
+
+
+class Counter(NamedTuple):
+    """What a counter shows, and at how much it begins again from 0; both in joules."""
+
+    joules: float
+    span: float
+
+
+Reading = dict[str, Counter]  # by the counter's name; empty where there is nothing to read
+
+
+class Meter:
+    """Joules that counters gained in all, or None once one of them could not be read.
+
+    Args:
+        read: gives the counters as they stand.
+    """
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self.read, self.last, self.when = read, read(), time.monotonic()
+        self.total: float | None = 0.0 if self.last else None
+
+    def joules(self) -> float | None:
+        """The sum until now."""
+        if self.total is not None:
+            now = self.read()
+            if now.keys() == self.last.keys():
+                self.total += sum((now[name].joules - self.last[name].joules) % now[name].span for name in now)
+            else:
+                self.total = None
+            self.last, self.when = now, time.monotonic()
+        return self.total
+
+    def watch(self) -> None:
+        """Sample now and then, so that no counter runs round unseen."""
+        if time.monotonic() - self.when >= BETWEEN:
+            self.joules()
+
+    def go_on(self, joules: float | None) -> None:
+        """Add what an earlier attempt took; one that was not measured leaves the sum unmeasured."""
+        self.total = None if joules is None or self.total is None else self.total + joules
+
+
+def meters(device: torch.device) -> dict[str, Meter]:
+    """The meters of a training on a device, by the names of their sums in run.json."""
+    return {"energy_joules": Meter(gpu(device)), "package_energy_joules": Meter(packages)}
+
+
+def gpu(device: torch.device) -> Callable[[], Reading]:
+    """Reads the counter of one GPU; nothing elsewhere, or while another process computes on it too."""
+    if device.type != "cuda":
+        return dict
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        # by its name, since NVML numbers the machine's GPUs, and torch those of CUDA_VISIBLE_DEVICES
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    except pynvml.NVMLError:
+        return dict
+
+    def read() -> Reading:
+        try:
+            if len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:
+                return {}
+            # of 64 bits, in millijoules
+            return {"gpu": Counter(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, 2**64 / 1e3)}
+        except pynvml.NVMLError:
+            return {}
+
+    return read
+
+
+def packages(folder: Path = POWERCAP) -> Reading:
+    """The counters of the processor packages; nothing where the kernel has none, or keeps one from this user."""
+    found = {}
+    try:
+        for zone in folder.glob("intel-rapl:*"):  # AMD's have this name too
+            if (zone / "name").read_text().startswith("package"):
+                now, span = (int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
+                found[zone.name] = Counter(now / 1e6, span / 1e6)
+    except (OSError, ValueError):
+        return {}
+    return found
