@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from spaced_kd import arrays, catalog, checkpoint
-from spaced_kd.assemble import choose_device, make_method, reported
-from spaced_kd.data import load
+from spaced_kd.assemble import choose_device, load_data, make_method, reported
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
@@ -38,7 +37,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     if missing:
         torch.set_num_threads(spec.threads)
         where = choose_device(device)
-        data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
+        data = load_data(spec, places).to(where)
         method = make_method(spec)
         network = catalog.find("networks", spec.network)(
             data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})

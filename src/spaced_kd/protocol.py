@@ -1,7 +1,8 @@
 """Protocols: named sets of switches, one YAML file each in config/protocols; `paper` and `released` are two of them.
 
 A file maps a method to its switches with their values: settings of the method as `method.soft_loss: kl`, others by
-name. A value may be for one kind of interval, as in `method.target: {online: before}`; elsewhere it is the default.
+name. A value may be for one kind of interval, as in `method.target: {online: before}`, or for one dataset; elsewhere it
+is the default.
 """
 
 from functools import cache
@@ -37,19 +38,22 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text())
         for method, given in content.items():
             for key, value in given.items():
-                if isinstance(value, dict) and not set(value) <= set(KINDS):
-                    raise UserError(f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}")
+                known = (*KINDS, *catalog.names("datasets"))
+                if isinstance(value, dict) and not set(value) <= set(known):
+                    raise UserError(f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(known)}")
     except (yaml.YAMLError, AttributeError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
     return content
 
 
-def switches(name: str, method: str, interval: float | str, folder: Path = FOLDER) -> dict[str, Any]:
-    """What a protocol sets for a run of this method and interval: {"method.soft_loss": "kl", "clock": "learner"}."""
+def switches(name: str, method: str, interval: float | str, dataset: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """What a protocol sets for a run of this method, interval and dataset: {"method.soft_loss": "kl", ...}."""
     content = load(name, folder)
     catalog.plugin("methods", method)
     if method not in content:
         raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(content)}")
-    which = kind(interval)
-    given = {key: value.get(which) if isinstance(value, dict) else value for key, value in content[method].items()}
+    given = {
+        key: value.get(kind(interval), value.get(dataset)) if isinstance(value, dict) else value
+        for key, value in content[method].items()
+    }
     return {key: value for key, value in given.items() if value is not None}

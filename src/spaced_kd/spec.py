@@ -47,6 +47,8 @@ class RunSpec:
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
     initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
     batch_norm: Literal["whole", "halves"] = "whole"  # over the batch, or each half of it as on two GPUs (O15)
+    augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"  # the dataset's, S1's, the ViTs'
+    input_size: int = 0  # pixels at which networks see images; 0 is the dataset's own (V11)
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
@@ -165,6 +167,8 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
     if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
+    if values["input_size"] < 0:
+        raise UserError(f"input_size is {values['input_size']}, but must not be negative: 0 is the dataset's own")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
     _check_needs(spec.method, interval, settings.get("method", {}))
@@ -202,7 +206,9 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        chosen = protocol.switches(flat["protocol"], flat["method"], flat.get("interval", 0), protocols)
+        chosen = protocol.switches(
+            flat["protocol"], flat["method"], flat.get("interval", 0), flat["dataset"], protocols
+        )
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}

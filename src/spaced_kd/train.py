@@ -16,6 +16,7 @@ def train(
     leave: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
+    workers: int | None = None,
 ) -> Path:
     """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
 
@@ -25,11 +26,13 @@ def train(
         leave: students to come, for whom a teacher leaves its states.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
+        workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
+            but one. The weights are the same.
     """
     places = Places(results)
     if finished(spec, places):
         return places.run(spec)
-    job = assemble(spec, places, device)
+    job = assemble(spec, places, device, workers)
     keeper = Keeper(job, places, leave, checkpoint_every)
     for who, index in keeper.turns_to_go():
         with keeper.watching(who, index):
