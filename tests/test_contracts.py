@@ -7,12 +7,13 @@ import numpy as np
 import published
 import pytest
 import torch
-from conftest import tiny
+from conftest import TINY, tiny
 
 from spaced_kd import assemble, catalog, data
 from spaced_kd.data import Shape
 from spaced_kd.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.errors import UserError
+from spaced_kd.evaluate import evaluate
 from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
 from spaced_kd.record import predict
@@ -135,7 +136,9 @@ def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
 
 @pytest.mark.parametrize("augmentation", ["autoaugment_cutout", "strong"])
 def test_every_recipe_trains_at_another_input_size(augmentation, results):
-    spec = tiny(method="baseline", augmentation=augmentation, input_size=40, epochs=1)
+    flat = TINY | {"network": "vit_mini", "network.dim": 16, "method": "baseline", "epochs": 1}
+    del flat["network.width"]
+    spec = from_flat(flat | {"augmentation": augmentation, "input_size": 40})
     seen = []
     job = assemble.assemble(spec, Places(results))
     job.result.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1:]))
@@ -143,6 +146,7 @@ def test_every_recipe_trains_at_another_input_size(augmentation, results):
     predict(job.reported, job.data)
     assert set(seen) == {(3, 40, 40)}
     train(spec, results, workers=0)
+    assert evaluate(spec.id, {"weight_noise": {"images": 5, "draws": 1}}, results)  # a transformer fits one size only
 
 
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):

@@ -134,6 +134,7 @@ def test_a_server_without_ranges_sends_it_anew(server, target):
     message(lambda: fetch([server.url], target, sha256=SHA256))
     fetch([server.url], target, sha256=SHA256)
     assert target.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=700000-"]
 
 
 def test_the_first_mirror_is_down(server, target):
