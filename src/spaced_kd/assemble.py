@@ -97,13 +97,11 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     """Everything that a training needs, in the state before its first turn."""
     where = choose_device(device)
     torch.set_num_threads(spec.threads)
-    data = load_data(spec, places, workers)
-    # one image at a time is the processor's work, and that of the workers
-    from_memory = spec.augmentation == "standard" and not data.streamed
-    augment = make_augment(spec, data)
-    source = data.to(where) if from_memory else data
-    batches = Batches(source, augment, batch_size=spec.batch_size, seed=spec.seed, device=where)
-    data = data.to(where)
+    here = load_data(spec, places, workers)
+    data = here.to(where)
+    at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
+    source = data if at_once else here
+    batches = Batches(source, make_augment(spec, here), batch_size=spec.batch_size, seed=spec.seed, device=where)
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
@@ -115,7 +113,7 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
         if trajectory.holds(ends):
             learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
     evaluations = when_to_evaluate(spec, method, turns, per_epoch)
-    ahead = None if from_memory else choose_workers(workers)
+    ahead = None if at_once else choose_workers(workers)
     return Job(spec, where, data, batches, method, modules, turns, learners, evaluations, ahead)
 
 
