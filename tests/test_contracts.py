@@ -2,21 +2,27 @@
 
 import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import torch
-from conftest import tiny
+from conftest import TINY, tiny
 from torch import nn
 
-from spaced_kd import assemble, catalog
+from spaced_kd import assemble, catalog, data
 from spaced_kd.counts import Counts
 from spaced_kd.data import Shape
+from spaced_kd.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.errors import UserError
+from spaced_kd.evaluate import evaluate
 from spaced_kd.files import Places
 from spaced_kd.outputs import Exit
+from spaced_kd.record import predict
 from spaced_kd.seeding import generator, global_seed
 from spaced_kd.spec import from_flat
+from spaced_kd.train import train
 
 LARGE = ("resnet50", "resnet101", "resnet18_x4", "resnet18_x8")  # slow on a CPU; the same code as the others
 
@@ -76,7 +82,8 @@ def test_datasets_augment_batches_and_draw_from_the_generator_alone(name):
     module = catalog.find("datasets", name)
     images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
     once, again, other = (module.augment(images, generator(seed, "test")) for seed in (0, 0, 1))
-    assert once.shape == images.shape
+    size = 224 if name.startswith("imagenet") else 32
+    assert once.shape == (8, size, size, 3)
     assert once.dtype == torch.uint8
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
@@ -109,6 +116,70 @@ def test_methods_are_counted_without_numbers(name):
 def test_networks_are_counted_without_numbers(name):
     flat = {"dataset": "digits", "network": name, "method": "self_kd", "seed": 0, "epochs": 1}
     assert Counts().cost(from_flat(flat)).flops > 0
+
+
+@pytest.fixture(scope="module")
+def every_dataset(tmp_path_factory) -> Path:
+    """A folder of results with every dataset prepared from a small copy in its published layout."""
+    source, results = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("results")
+    wnids = imagenet100.CLASSES.read_text().split()[:2]
+    (source / "chosen.txt").write_text(" ".join(wnids))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar100, "CLASSES", 2)
+        patch.setattr(cifar100, "PER_CLASS", counts := {"train": 2, "test": 1})
+        patch.setattr(cifar100, "_verified", lambda path, content: content)
+        for name, value in {"CLASSES": 2, "TRAIN_PER_CLASS": 2, "VAL_PER_CLASS": 1}.items():
+            patch.setattr(tiny_imagenet, name, value)
+        patch.setattr(imagenet100, "CLASSES", source / "chosen.txt")
+        for module in (imagenet1k, imagenet100):
+            patch.setattr(module, "shape", lambda: Shape(4, 2, 2, 224))
+        published.cifar100(source, classes=2, counts=counts)
+        published.tiny_imagenet(source, wnids, train=2, val=1)
+        published.imagenet(source, wnids, train=2, val=1)
+        settings = {"digits": {"train_per_class": 1}, "tiny_imagenet": {"classes": 2, "train_per_class": 2}}
+        for name in catalog.names("datasets"):
+            content = catalog.find("datasets", name).prepare(source, **settings.get(name, {}))
+            content |= {key: array[:10] for key, array in content.items() if key.startswith("test")}
+            data.check(content)
+            path = Places(results).data(two_steps(name, "resnet_mini"))
+            data.save(path, content, dataset=name, settings={}, source=str(source))
+    return results
+
+
+def two_steps(dataset: str, network: str):
+    """A training of two batches; narrow networks are quick."""
+    narrow = {"network.width": 0.25} if "width" in catalog.defaults("networks", network) else {}
+    size = 5 if dataset == "digits" else 2
+    plain = {"dataset": dataset, "network": network, "method": "baseline", "seed": 0, "epochs": 1, "batch_size": size}
+    return from_flat(plain | narrow)
+
+
+@pytest.mark.parametrize("dataset", catalog.names("datasets"))
+@pytest.mark.parametrize("network", catalog.names("networks"))
+def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
+    spec = two_steps(dataset, network)
+    job = assemble.assemble(spec, Places(every_dataset), workers=0)
+    assert len(job.turns) == 2
+    before = [weights.clone() for weights in job.result.parameters()]
+    for who, index in job.turns_after(0):
+        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+    assert all(torch.isfinite(weights).all() for weights in job.result.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, job.result.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("augmentation", ["autoaugment_cutout", "strong"])
+def test_every_recipe_trains_at_another_input_size(augmentation, results):
+    flat = TINY | {"network": "vit_mini", "network.dim": 16, "method": "baseline", "epochs": 1}
+    del flat["network.width"]
+    spec = from_flat(flat | {"augmentation": augmentation, "input_size": 40})
+    seen = []
+    job = assemble.assemble(spec, Places(results))
+    job.result.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1:]))
+    job.terms("teacher", 0)
+    predict(job.reported, job.data)
+    assert set(seen) == {(3, 40, 40)}
+    train(spec, results, workers=0)
+    assert evaluate(spec.id, {"weight_noise": {"images": 5, "draws": 1}}, results)  # a transformer fits one size only
 
 
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):

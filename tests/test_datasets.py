@@ -4,13 +4,13 @@ import hashlib
 import os
 import pickle
 import shutil
-import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import PIL
+import published
 import pytest
 import torch
 from PIL import Image
@@ -80,23 +80,6 @@ def test_digits_are_split_by_class_without_overlap():
 # CIFAR-100
 
 
-class Python2Pickler(pickle._Pickler):
-    """Writes text and bytes as Python 2 did, which wrote the published files."""
-
-    def save_text(self, value: str | bytes) -> None:
-        content = value if isinstance(value, bytes) else value.encode()
-        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
-        self.memoize(value)
-
-    dispatch = pickle._Pickler.dispatch | {str: save_text, bytes: save_text}
-
-
-def write_batch(path: Path, batch: object) -> None:
-    with path.open("wb") as file:
-        Python2Pickler(file, protocol=2).dump(batch)
-    path.write_bytes(path.read_bytes().replace(b"numpy._core", b"numpy.core"))  # the module's name before numpy 2
-
-
 def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
@@ -107,13 +90,7 @@ def cifar(tmp_path, monkeypatch) -> Path:
     counts = {"train": 4, "test": 2}
     monkeypatch.setattr(cifar100, "CLASSES", 3)
     monkeypatch.setattr(cifar100, "PER_CLASS", counts)
-    folder = tmp_path / "unpacked" / "cifar-100-python"
-    folder.mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    for split, count in counts.items():
-        labels = draws.permutation(np.repeat(np.arange(3), count)).tolist()
-        data = draws.integers(0, 256, size=(len(labels), 3072), dtype=np.uint8)
-        write_batch(folder / split, {"data": data, "fine_labels": labels, "coarse_labels": labels})
+    folder = published.cifar100(tmp_path / "unpacked", classes=3, counts=counts)
     archive = tmp_path / "cifar-100-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, folder.name)
@@ -125,7 +102,7 @@ def cifar(tmp_path, monkeypatch) -> Path:
 def replace_batch(source: Path, monkeypatch, split: str, batch: object) -> None:
     """Write an unpacked file anew, with a checksum that passes."""
     path = source / "unpacked" / "cifar-100-python" / split
-    write_batch(path, batch)
+    published.write_batch(path, batch)
     monkeypatch.setitem(cifar100.MD5, split, md5(path))
 
 
@@ -210,24 +187,7 @@ def tiny(tmp_path, monkeypatch) -> Path:
     """The folder tiny-imagenet-200 with four classes of six training and two validation images of noise."""
     for name, value in {"CLASSES": 4, "TRAIN_PER_CLASS": 6, "VAL_PER_CLASS": 2}.items():
         monkeypatch.setattr(tiny_imagenet, name, value)
-    folder = tmp_path / "tiny-imagenet-200"
-    draws = np.random.default_rng(0)
-
-    def write(path: Path, channels: int = 3) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = draws.integers(0, 256, size=(64, 64, channels), dtype=np.uint8)
-        Image.fromarray(noise.squeeze()).save(path, "JPEG")
-
-    for wnid in WNIDS:
-        for i in range(6):
-            write(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", channels=1 if i == 0 else 3)
-    lines = []
-    for i in range(8):
-        write(folder / "val" / "images" / f"val_{i}.JPEG")
-        lines.append(f"val_{i}.JPEG\t{WNIDS[3 - i % 4]}\t0\t0\t63\t63\n")
-    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    (folder / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in WNIDS))
-    return folder
+    return published.tiny_imagenet(tmp_path, WNIDS, train=6, val=2)
 
 
 def prepare_tiny(folder: Path, **settings: int) -> Arrays:
@@ -387,7 +347,7 @@ def test_tiny_imagenet_defaults_are_the_whole():
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory) -> Iterator[Path]:
+def complete(tmp_path_factory) -> Iterator[Path]:
     """A folder with the real Tiny-ImageNet: the one that TINY_IMAGENET names, or unpacked from the archive's parts."""
     if folder := os.environ.get("TINY_IMAGENET"):
         yield Path(folder)
@@ -406,8 +366,8 @@ def published(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_tiny_imagenet_published(published):
-    arrays = tiny_imagenet.prepare(published, classes=5, size=32)
+def test_tiny_imagenet_published(complete):
+    arrays = tiny_imagenet.prepare(complete, classes=5, size=32)
     check(arrays)
     assert tiny_imagenet.shape(classes=5, size=32) == shape_of(arrays)
     assert np.bincount(arrays["train_labels"]).tolist() == [500] * 5

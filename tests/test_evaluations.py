@@ -1,6 +1,7 @@
 """Each evaluation beside its slow and obvious twin."""
 
 import copy
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def evaluate(name: str, network: nn.Module, data: Data, **settings) -> list[dict
 
 
 # every evaluation
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_networks_are_measured_at_the_runs_input_size(name, data):
+    larger, seen = dataclasses.replace(data, input_size=40), []
+    network = build(resnet_mini)
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-2:]))
+    list(catalog.find("evaluations", name)(network, larger, seed=0, **QUICK[name]))
+    assert set(seen) == {(40, 40)}
 
 
 @pytest.mark.parametrize("make", NETWORKS)

@@ -52,7 +52,7 @@ def test_a_changed_default_is_refused_by_name(monkeypatch):
 def test_every_field_is_part_of_the_identity():
     other = {"dataset": "cifar100", "network": "vit_mini", "method": "self_kd", "teacher": "resnet18", "interval": 2.0}
     other |= {"optimizer": "adamw", "lr_schedule": "cosine", "precision": "bf16"}
-    other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves"}
+    other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves", "augmentation": "strong"}
     other |= {"order_seed": 7, "augmentation_seed": 7, "held_out": 0.2}
     ids = {from_flat(RUN).id}
     for name, value in RunSpec(**RUN).resolved().items():

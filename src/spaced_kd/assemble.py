@@ -1,17 +1,21 @@
 """From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spaced_kd import catalog
+from spaced_kd import augmentation, catalog
 from spaced_kd.batch_norm import halve
-from spaced_kd.batches import Batches
+from spaced_kd.batches import Augment, Batches
 from spaced_kd.data import Data, load
 from spaced_kd.devices import choose_device
+from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
@@ -27,7 +31,8 @@ class Job:
     """One run's objects.
 
     `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `evaluations` maps a number
-    of turns, after which the result is evaluated, to its epoch.
+    of turns, after which the result is evaluated, to its epoch; `workers` is the number of processes that make batches
+    ahead, None where they are made when they are asked for.
     """
 
     spec: RunSpec
@@ -39,6 +44,7 @@ class Job:
     turns: list[Turn]
     learners: dict[str, Any]
     evaluations: dict[int, int]
+    workers: int | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -61,6 +67,14 @@ class Job:
         """Batches of the whole training."""
         return self.spec.epochs * self.batches.per_epoch
 
+    def turns_after(self, done: int) -> Iterator[Turn]:
+        """The turns from number `done` on; where it pays, their batches are made ahead from now on."""
+        to_go = self.turns[done:]
+        if self.workers is not None:
+            learnt = (index for who, index in to_go if isinstance(self.learners[who], Learner))
+            self.batches.make_ahead(learnt, self.workers)
+        yield from to_go
+
     def terms(self, who: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
         with self.autocast():
@@ -75,14 +89,16 @@ class Job:
         return states_to_leave(follower, self.batches.per_epoch)
 
 
-def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
+def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None) -> Job:
     """Everything that a training needs, in the state before its first turn."""
     where = choose_device(device)
     torch.set_num_threads(spec.threads)
-    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
-    augment = catalog.find("datasets", spec.dataset).augment
+    here = load_data(spec, places, workers)
+    data = here.to(where)
+    at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
+    source = data if at_once else here
     seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
-    batches = Batches(data, augment, batch_size=spec.batch_size, **seeds)
+    batches = Batches(source, make_augment(spec, here), batch_size=spec.batch_size, device=where, **seeds)
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
@@ -94,7 +110,33 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto") -> Job:
         if trajectory.holds(ends):
             learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
     evaluations = when_to_evaluate(spec, method, turns, per_epoch)
-    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations)
+    ahead = None if at_once else choose_workers(workers)
+    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations, ahead)
+
+
+def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
+    """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
+    settings = spec.resolved()["settings"]["dataset"]
+    data = load(places.data(spec), settings, input_size=spec.input_size, workers=choose_workers(workers))
+    return data.hold_out(spec.held_out)
+
+
+def make_augment(spec: RunSpec, data: Data) -> Augment:
+    """What the run does to training images."""
+    if spec.augmentation == "strong":
+        return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
+    if spec.augmentation == "standard":
+        return catalog.find("datasets", spec.dataset).augment
+    if data.streamed:
+        raise UserError(f"augmentation is {spec.augmentation}, which is made for small images: use standard or strong")
+    return augmentation.autoaugment_cutout
+
+
+def choose_workers(workers: int | None) -> int:
+    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one."""
+    if workers is not None:
+        return workers
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) - 1
 
 
 def make_method(spec: RunSpec) -> Any:

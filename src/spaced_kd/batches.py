@@ -4,18 +4,22 @@ Nothing is buffered: memory does not grow with the interval, and a resumed run n
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spaced_kd.augmentation import Pictures
 from spaced_kd.data import Data
 from spaced_kd.seeding import generator
+from spaced_kd.streaming import in_order
 
-Augment = Callable[[Tensor, np.random.Generator], Tensor]
+# uint8 (B, H, W, 3), or network input where standardisation is a part of it
+Augment = Callable[[Pictures, np.random.Generator], Tensor]
 
 
 class Batch(NamedTuple):
@@ -36,6 +40,15 @@ class Batches:
 
     Each epoch visits every training image once in an order of its own; its last batch is smaller where batch_size does
     not divide the number of images. Order and augmentation have the run's seed, or seeds of their own.
+
+    Args:
+        data: the dataset.
+        augment: what is done to the training images.
+        batch_size: images.
+        seed: of order and augmentation.
+        order_seed: of the order alone; None for `seed`.
+        augmentation_seed: of the augmentation alone; None for `seed`.
+        device: where batches are used; that of the data where it is not given.
     """
 
     def __init__(
@@ -47,27 +60,59 @@ class Batches:
         seed: int,
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.data, self.augment, self.batch_size = data, augment, batch_size
         self.order_seed = seed if order_seed is None else order_seed
         self.augmentation_seed = seed if augmentation_seed is None else augmentation_seed
+        self.device = device or data.labels["train"].device
         self.per_epoch = math.ceil(len(data.labels["train"]) / batch_size)
+        self._coming: Iterator[tuple[int, Tensor]] | None = None
+        self._last: tuple[int, Tensor] | None = None
+
+    def make_ahead(self, indices: Iterable[int], workers: int) -> None:
+        """From now on batches are asked for in the order of `indices`: `workers` processes make them ahead.
+
+        The batches are the same with and without. One that is asked for several times in a row is made once.
+        """
+        order = [index for index, _ in groupby(indices)]
+        self._coming = zip(order, in_order(self._inputs, order, workers), strict=True)
 
     def __getitem__(self, index: int) -> Batch:
-        epoch, place = divmod(index, self.per_epoch)
-        images, labels = self.data.images["train"], self.data.labels["train"]
-        ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size].to(labels.device)
+        ids = self._ids(index)
+        labels = self.data.labels["train"][ids]
 
         def view(number: int) -> Tensor:
-            purpose = "augmentation" if number == 0 else f"augmentation of view {number}"
-            return self.data.normalise(self.augment(images[ids], generator(self.augmentation_seed, purpose, index)))
+            return self._inputs(index, number).to(self.device)
 
-        return Batch(view(0), labels[ids], ids, view)
+        images = view(0) if self._coming is None else self._next(index).to(self.device)
+        return Batch(images, labels.to(self.device), ids.to(self.device), view)
 
     def size(self, index: int) -> int:
         """Number of images of batch `index`, without making it."""
         place = index % self.per_epoch
         return min(self.batch_size, len(self.data.labels["train"]) - place * self.batch_size)
+
+    def _next(self, index: int) -> Tensor:
+        """The batch made ahead, which must be `index`, or the last one again."""
+        if self._last is None or self._last[0] != index:
+            self._last = next(self._coming)
+        made_for, images = self._last
+        if made_for != index:
+            raise RuntimeError(f"batch {index} was asked for, but {made_for} was announced")
+        return images
+
+    def _inputs(self, index: int, view: int = 0) -> Tensor:
+        """A view of a batch as networks see it, where the data lie: float (B, 3, H, W)."""
+        purpose = "augmentation" if view == 0 else f"augmentation of view {view}"
+        pictures = self.data.originals("train", self._ids(index))
+        made = self.augment(pictures, generator(self.augmentation_seed, purpose, index))
+        return made if made.is_floating_point() else self.data.normalise(made)
+
+    def _ids(self, index: int) -> Tensor:
+        epoch, place = divmod(index, self.per_epoch)
+        ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        return ids.to(self.data.labels["train"].device)
 
     @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
     def _order(self, epoch: int) -> Tensor:

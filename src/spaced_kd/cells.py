@@ -25,7 +25,7 @@ LEGEND = (
     " the paper's number as exact. Not run: the study has no such run. Not available: the paper's number is in none of"
     " the sources at hand."
 )
-SWITCHES = ("batch_norm", "clock", "initial_weights")  # words of a recipe that are a protocol's
+SWITCHES = ("augmentation=autoaugment_cutout", "batch_norm", "clock", "initial_weights")  # of a protocol, in a recipe
 DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
 
 
@@ -157,7 +157,7 @@ def seeded(rows: DataFrame) -> DataFrame:
 
 def plain(rows: DataFrame) -> DataFrame:
     """Rows of runs whose recipe has none of the switches of a protocol, and draws nothing anew."""
-    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in (*SWITCHES, *DRAWN)))]
+    return rows[~rows["recipe"].str.contains("|".join((*SWITCHES, *DRAWN)))]
 
 
 class MissingRunsError(UserError):

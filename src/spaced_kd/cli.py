@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare = _command(commands, "prepare", _prepare, "decode a dataset once into a verified file of uint8 arrays")
     prepare.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0")
     prepare.add_argument("--source", type=Path, default=Path("data"), help="folder of the published files (data)")
+    prepare.add_argument(
+        "--download", action="store_true", help="first fetch the published files into that folder, where allowed"
+    )
     prepare.add_argument("--corrupt", type=int, metavar="N", help="make the corrupted copies of N test images instead")
 
     train = _command(commands, "train", _train, "train one run, or go on where it was stopped")
@@ -95,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
+    )
+    train.add_argument(
+        "--workers", type=int, help="processes that decode and augment images one by one (all processors but one)"
     )
     _device(train)
 
@@ -180,10 +186,17 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
         print(f"wrote {corrupt.make(path, arguments.corrupt)}")
         return
-    settings = described.settings.get("dataset", {})
-    content = catalog.find("datasets", described.dataset).prepare(arguments.source, **settings)
+    module = catalog.find("datasets", described.dataset)
+    if arguments.download:
+        if not hasattr(module, "download"):
+            raise UserError(f"{described.dataset} needs no download: leave --download out")
+        module.download(arguments.source)
+    content = module.prepare(arguments.source, **described.settings.get("dataset", {}))
     data.check(content)
-    data.save(path, content, dataset=described.dataset, settings=described.resolved()["settings"]["dataset"])
+    about = {"dataset": described.dataset, "settings": described.resolved()["settings"]["dataset"]}
+    if data.is_index(content):
+        about["source"] = str(arguments.source.resolve())
+    data.save(path, content, **about)
     counts = {split: len(content[f"{split}_labels"]) for split in data.SPLITS}
     print(f"wrote {path}: {counts['train']} training and {counts['test']} test images")
 
@@ -200,9 +213,9 @@ def _train(arguments: argparse.Namespace) -> None:
     if finished(described, Places(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
-    every, device = arguments.checkpoint_every, arguments.device
+    options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
     with part:
-        folder = train(described, arguments.results, leave=leave, checkpoint_every=every, device=device, part=part)
+        folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
     rows = json.loads((folder / "rows.json").read_text())
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")

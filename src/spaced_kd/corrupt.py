@@ -32,9 +32,9 @@ PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
 def make(path: Path, images: int, *, names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES) -> Path:
     """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path."""
     prepared = data.load(path)
-    chosen = prepared.subset("test", images).numpy()
-    clean = prepared.images["test"].numpy()[chosen]
-    content = {"clean/0": clean, **corrupt_images(clean, chosen, names, severities)}
+    chosen = prepared.subset("test", images)
+    clean = prepared.images["test"][chosen].numpy()
+    content = {"clean/0": clean, **corrupt_images(clean, chosen.numpy(), names, severities)}
     target = data.corrupted_path(path, images)
     versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
     data.save(target, content, source=prepared.checksum, versions=versions)

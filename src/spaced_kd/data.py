@@ -1,4 +1,7 @@
-"""Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after."""
+"""Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after.
+
+Of a dataset that does not fit in memory, an index of its image files is prepared; they are decoded when asked for.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,11 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
+from spaced_kd.streaming import Files
 
 SPLITS = ("train", "test")
 
@@ -26,34 +32,52 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """One dataset in memory.
+    """One dataset, in memory or streamed.
 
     Attributes:
-        images: split -> uint8 (N, H, W, 3); splits are train and test, and held_out where images are held out.
+        images: split -> uint8 (N, H, W, 3), or the Files that stand in for it; splits are train and test, and held_out
+            where images are held out.
         labels: split -> int64 (N,).
         classes: number of classes.
         checksum: sha256 of all arrays, part of every run's provenance.
         mean, std: of each channel in [0, 1], which `normalise` takes off.
         path: file that it was read from; corrupted copies of its test images lie beside it.
+        input_size: height and width at which networks see the images; 0 for the dataset's own.
     """
 
-    images: dict[str, Tensor]
+    images: dict[str, Tensor | Files]
     labels: dict[str, Tensor]
     classes: int
     checksum: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     path: Path
+    input_size: int = 0
 
     @property
     def image_size(self) -> int:
-        """Height and width in pixels."""
-        return self.images["train"].shape[1]
+        """Height and width of a network's input in pixels."""
+        return self.input_size or self.images["train"].shape[1]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are files."""
+        return isinstance(self.images["train"], Files)
+
+    def originals(self, split: str, ids: Tensor) -> Tensor | list[Image.Image]:
+        """What augmentation takes: uint8 (B, H, W, 3); where images are streamed, B pictures of any size."""
+        images = self.images[split]
+        return images.decode(ids) if isinstance(images, Files) else images[ids]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Network input: uint8 (B, H, W, 3), or float (B, 3, H, W) in [0, 1], to standardised float (B, 3, H, W)."""
+        """Network input: uint8 (B, H, W, 3), or float (B, 3, H, W) in [0, 1], to standardised float (B, 3, H, W).
+
+        Images smaller than `image_size` are enlarged to it by bilinear interpolation.
+        """
         if images.dtype == torch.uint8:
             images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
+        if images.shape[-1] != self.image_size:
+            images = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear")
         mean = torch.tensor(self.mean, device=images.device)[:, None, None]
         std = torch.tensor(self.std, device=images.device)[:, None, None]
         return (images - mean) / std
@@ -80,10 +104,9 @@ class Data:
                 )
             held[of_class[:count]] = True
         parts = {"train": ~held, "held_out": held}
-        images, labels = (
-            of | {split: of["train"][part] for split, part in parts.items()} for of in (self.images, self.labels)
-        )
-        return replace(self, images=images, labels=labels)
+        take = self.images["train"].only if self.streamed else self.images["train"].__getitem__
+        images = self.images | {split: take(part) for split, part in parts.items()}
+        return replace(self, images=images, labels=self.labels | {split: labels[part] for split, part in parts.items()})
 
     def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
         """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
@@ -103,11 +126,17 @@ def corrupted_path(path: Path, images: int) -> Path:
     return path.with_name(f"{path.stem}.corrupted-{images}.safetensors")
 
 
+def is_index(content: dict[str, np.ndarray]) -> bool:
+    """Whether prepared data are an index of files, of a dataset that is streamed."""
+    return "train_files" in content
+
+
 def check(content: dict[str, np.ndarray]) -> None:
     """UserError unless the arrays are what every later step relies on."""
     for split in SPLITS:
-        images, labels = content[f"{split}_images"], content[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        labels = content[f"{split}_labels"]
+        images = content[f"{split}_files" if is_index(content) else f"{split}_images"]
+        if not is_index(content) and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3):
             raise UserError(f"{split} images are {images.dtype} {images.shape}, but must be uint8 (N, H, W, 3)")
         if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             raise UserError(f"{split} labels are {labels.dtype} {labels.shape}, but must be int64 {images.shape[:1]}")
@@ -119,22 +148,38 @@ def check(content: dict[str, np.ndarray]) -> None:
         raise UserError(f"class {int(counts.argmin())} has no training image, or the test set has a class of its own")
 
 
-def load(path: Path, settings: dict[str, Any] | None = None) -> Data:
-    """Prepared data from `path`; UserError if it is missing, damaged, or was prepared with other `settings`."""
+def load(path: Path, settings: dict[str, Any] | None = None, *, input_size: int = 0, workers: int = 0) -> Data:
+    """Prepared data from `path`; UserError if it is missing, damaged, or was prepared with other `settings`.
+
+    Args:
+        path: the file.
+        settings: of the dataset, as the run has them.
+        input_size: height and width at which networks see the images; 0 for the dataset's own.
+        workers: processes that decode a streamed dataset ahead.
+    """
     stored, about = read(path)
     made = about.get("settings", {})
     for key, value in (settings or {}).items():
         if made.get(key, value) != value:
             raise UserError(f"{path} was prepared with {key}={made[key]}, not {value}: delete it and prepare it again")
     module = catalog.find("datasets", about["dataset"])
+    if is_index(stored):
+        paths = {split: stored[f"{split}_files"] for split in SPLITS}
+        names = {split: table.view(f"S{table.shape[1]}")[:, 0] for split, table in paths.items()}
+        images = {split: Files(Path(about["source"]), names[split], module.SIZE, workers) for split in SPLITS}
+    else:
+        images = {split: torch.from_numpy(stored[f"{split}_images"]) for split in SPLITS}
+    if 0 < input_size < (own := images["train"].shape[1]):
+        raise UserError(f"input_size is {input_size}, but the images have {own} pixels already: leave it out")
     return Data(
-        images={split: torch.from_numpy(stored[f"{split}_images"]) for split in SPLITS},
+        images=images,
         labels={split: torch.from_numpy(stored[f"{split}_labels"]) for split in SPLITS},
         classes=int(stored["train_labels"].max()) + 1,
         checksum=about["checksum"],
         mean=module.MEAN,
         std=module.STD,
         path=path,
+        input_size=input_size,
     )
 
 

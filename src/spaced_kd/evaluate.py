@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from spaced_kd import arrays, catalog, checkpoint, provenance
-from spaced_kd.assemble import make_method, reported
-from spaced_kd.data import Data, load
+from spaced_kd.assemble import load_data, make_method, reported
+from spaced_kd.data import Data
 from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
@@ -51,7 +51,7 @@ def trained(spec: RunSpec, places: Places, device: str = "auto") -> tuple[nn.Mod
     """A finished run's network as it is reported, in eval mode, and its data."""
     torch.set_num_threads(spec.threads)
     where = choose_device(device)
-    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).hold_out(spec.held_out).to(where)
+    data = load_data(spec, places).to(where)
     method = make_method(spec)
     network = catalog.find("networks", spec.network)(
         data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})

@@ -58,7 +58,7 @@ class Keeper:
         """The turns that are not done yet."""
         if self.done:
             self._say(f"{self.job.spec.id}: goes on after turn {self.done} of {len(self.job.turns)}")
-        yield from self.job.turns[self.done :]
+        yield from self.job.turns_after(self.done)
 
     @contextlib.contextmanager
     def watching(self, who: str, index: int) -> Iterator[None]:

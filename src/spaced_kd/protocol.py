@@ -1,8 +1,8 @@
 """Protocols: named sets of switches, one YAML file each in config/protocols, such as `paper` and `released`.
 
 A file maps a method to its switches with their values: settings of the method as `method.soft_loss: kl`, others by
-name. A value may be for one kind of interval, as in `method.target: {online: before}`, or for one network, as in
-`method.second_forward: {pit_tiny: true}`; elsewhere it is the default.
+name. A value may be for one kind of interval, as in `method.target: {online: before}`, for one network, as in
+`method.second_forward: {pit_tiny: true}`, or for one dataset; elsewhere it is the default.
 """
 
 from functools import cache
@@ -28,6 +28,10 @@ def names(folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def _plugins() -> list[str]:
+    return [*catalog.names("networks"), *catalog.names("datasets")]
+
+
 @cache
 def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """Switches of a protocol by method, as the file has them."""
@@ -38,24 +42,27 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text())
         for method, given in content.items():
             for key, value in given.items():
-                if isinstance(value, dict) and not set(value) <= {*KINDS, *catalog.names("networks")}:
+                if isinstance(value, dict) and not set(value) <= {*KINDS, *_plugins()}:
                     raise UserError(
-                        f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}, or a network"
+                        f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}, a network,"
+                        " or a dataset"
                     )
     except (yaml.YAMLError, AttributeError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
     return content
 
 
-def switches(name: str, method: str, network: str, interval: float | str, folder: Path = FOLDER) -> dict[str, Any]:
+def switches(
+    name: str, method: str, network: str, interval: float | str, dataset: str, folder: Path = FOLDER
+) -> dict[str, Any]:
     """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}."""
     content = load(name, folder)
     catalog.plugin("methods", method)
     if method not in content:
         raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(content)}")
-    which = kind(interval)
+    what = (network, dataset, kind(interval))
     given = {
-        key: value.get(network, value.get(which)) if isinstance(value, dict) else value
+        key: next((value[each] for each in what if each in value), None) if isinstance(value, dict) else value
         for key, value in content[method].items()
     }
     return {key: value for key, value in given.items() if value is not None}

@@ -53,6 +53,8 @@ class RunSpec:
     order_seed: int | None = None  # of the order of images; None: `seed`
     augmentation_seed: int | None = None  # of crops, flips and the like; None: `seed`
     held_out: float = 0.0  # share of each class's training images that no one learns, to choose an epoch by
+    augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"  # the dataset's, S1's, the ViTs'
+    input_size: int = 0  # pixels at which networks see images; 0 is the dataset's own (V11)
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
@@ -183,6 +185,8 @@ def check(spec: RunSpec) -> RunSpec:
             )
     if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
+    if values["input_size"] < 0:
+        raise UserError(f"input_size is {values['input_size']}, but must not be negative: 0 is the dataset's own")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
     for network in filter(None, (spec.network, spec.teacher)):
@@ -236,7 +240,7 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        named = flat["protocol"], flat["method"], flat["network"], flat.get("interval", 0)
+        named = flat["protocol"], flat["method"], flat["network"], flat.get("interval", 0), flat["dataset"]
         chosen = protocol.switches(*named, protocols)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}

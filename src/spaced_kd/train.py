@@ -19,6 +19,7 @@ def train(
     checkpoint_every: float = 300.0,
     device: str = "auto",
     part: Slice | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
 
@@ -29,11 +30,13 @@ def train(
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
         part: what may end this process before the run is finished, by Stopped; None for nothing.
+        workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
+            but one. The weights are the same.
     """
     places = Places(results)
     if finished(spec, places):
         return places.run(spec)
-    job, part = assemble(spec, places, device), part or Slice()
+    job, part = assemble(spec, places, device, workers), part or Slice()
     with alone(places.lock(spec), part):
         if finished(spec, places):  # by the process that this one has waited for
             return places.run(spec)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spaced_kd.augmentation import random_crop, random_rotation
 from spaced_kd.data import Shape
+from spaced_kd.download import fetch
 from spaced_kd.errors import UserError
 
 # Of each channel over all pixels of the training set, in [0, 1]: the rounded values in common use.
@@ -22,6 +23,8 @@ MEAN = (0.5071, 0.4865, 0.4409)
 STD = (0.2673, 0.2564, 0.2762)
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+MIRRORS = (URL, "https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz")  # the second is PaddlePaddle's
+SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 FOLDER = "cifar-100-python"
 ARCHIVE = f"{FOLDER}.tar.gz"
 MD5 = {
@@ -64,13 +67,20 @@ def augment(images: Tensor, draws: np.random.Generator) -> Tensor:
     return random_rotation(random_crop(images, draws, padding=4, flip=True), draws, degrees=15)
 
 
+def download(folder: Path) -> None:
+    """Fetch the published archive into `folder`, unless it is there."""
+    fetch(MIRRORS, folder / ARCHIVE, sha256=SHA256)
+
+
 def _files(source: Path) -> dict[str, tuple[Path, bytes]]:
     """Split -> (path to name in messages, verified content)."""
     folder, archive = source / FOLDER, source / ARCHIVE
     if folder.is_dir():
         return {split: (folder / split, _verified(folder / split, _read(folder / split))) for split in PER_CLASS}
     if not archive.is_file():
-        raise UserError(f"{source} has neither {ARCHIVE} nor the folder {FOLDER}: download {URL} there")
+        raise UserError(
+            f"{source} has neither {ARCHIVE} nor the folder {FOLDER}: download {URL} there, or add --download"
+        )
     content = io.BytesIO(_verified(archive, _read(archive)))
     with tarfile.open(fileobj=content) as tar:
         members = {split: tar.extractfile(f"{FOLDER}/{split}").read() for split in PER_CLASS}

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from spaced_kd.augmentation import random_crop
 from spaced_kd.data import Shape
+from spaced_kd.download import fetch, unzip
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
@@ -21,6 +22,8 @@ MEAN = (0.4802, 0.4481, 0.3975)
 STD = (0.2764, 0.2689, 0.2816)
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+MIRRORS = (URL, "https://image-net.org/data/tiny-imagenet-200.zip")
+SHA256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 FOLDER = "tiny-imagenet-200"
 REMEDY = f"unpack {URL} again"
 CLASSES = 200
@@ -48,7 +51,7 @@ def prepare(source: Path, *, classes: int = 200, train_per_class: int = 500, siz
     shape(classes=classes, train_per_class=train_per_class, size=size)  # refuses what is out of range
     folder = source if (source / "wnids.txt").exists() else source / FOLDER
     if not folder.is_dir():
-        raise UserError(f"{source} has no folder {FOLDER}: download {URL} and unpack it there")
+        raise UserError(f"{source} has no folder {FOLDER}: download {URL} and unpack it there, or add --download")
     wnids = _wnids(folder)
     published, validation = _training(folder, wnids), _validation(folder, wnids)
     splits: dict[str, Labelled] = {"train": [], "test": []}
@@ -81,6 +84,13 @@ def shape(*, classes: int = 200, train_per_class: int = 500, size: int = 64) -> 
 def augment(images: Tensor, draws: np.random.Generator) -> Tensor:
     """Random crop from a border of four pixels, mirrored or not."""
     return random_crop(images, draws, padding=4, flip=True)
+
+
+def download(folder: Path) -> None:
+    """Fetch the published archive into `folder` and unpack it, unless it is unpacked there."""
+    if not (folder / FOLDER).exists():
+        fetch(MIRRORS, folder / f"{FOLDER}.zip", sha256=SHA256)
+        unzip(folder / f"{FOLDER}.zip", FOLDER)
 
 
 def _wnids(folder: Path) -> list[str]:

@@ -27,7 +27,7 @@ LETTERS = {
         **{"method.reported_head": "S3", "method.first_block": "S6", "method.last_block": "S6"},
         **{"method.trigger_batch": "S7", "method.soft_loss": "S8", "method.square_temperature": "S8"},
         **{"method.feature_loss": "S9", "method.feature_skips": "S9", "method.idle_heads": "S10", "clock": "O10"},
-        **{"batch_norm": "O15"},
+        **{"batch_norm": "O15", "augmentation": "S1"},
     },
 }
 BASES = {  # column -> the paper's arm

@@ -1,0 +1,92 @@
+"""What the datasets made of ILSVRC2012 share: ILSVRC2012/train/nXXXXXXXX/*.JPEG and ILSVRC2012/val/nXXXXXXXX/*.JPEG.
+
+Source: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge".
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from spaced_kd.augmentation import random_resized_crop
+from spaced_kd.data import Shape
+from spaced_kd.errors import UserError
+
+# Of each channel over the training images, in [0, 1]: the rounded values in common use, also for parts of ImageNet.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+SIZE = 224
+FOLDER = "ILSVRC2012"
+FOLDERS = {"train": "train", "test": "val"}  # split -> folder; the published test images have no labels
+LICENCE = (
+    "its licence forbids to pass it on: register at https://image-net.org/download-images, and unpack"
+    f" ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {FOLDER}/train/nXXXXXXXX/ and {FOLDER}/val/nXXXXXXXX/"
+)
+
+
+def index(source: Path, expected: Shape, wnids: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Files and labels of both splits: what is prepared of a dataset that is streamed.
+
+    Args:
+        source: folder with `ILSVRC2012/train/` and `ILSVRC2012/val/`, each with a folder per class.
+        expected: what must be there.
+        wnids: the classes, whose numbers are their places in alphabetical order; None for all.
+
+    Returns:
+        For each split `{split}_files`, uint8 (N, width), paths below `source`, padded with zeros; `{split}_bytes`,
+        int64 (N,), the files' sizes; `{split}_labels`, int64 (N,).
+
+    Raises:
+        UserError: a folder or an image is missing, or `val` is as it comes, without class folders.
+    """
+    folder = source / FOLDER
+    arrays = {}
+    for split, name in FOLDERS.items():
+        found = [entry.name for entry in _entries(folder / name)]
+        if split == "test" and any(each.endswith(".JPEG") for each in found):
+            raise UserError(
+                f"{folder / name} is flat: move its images into a folder per class, as the script valprep.sh of"
+                " soumith/imagenetloader.torch does"
+            )
+        paths, sizes, labels = [], [], []
+        classes = sorted(wnids or [each for each in found if each.startswith("n")])
+        for label, wnid in enumerate(tqdm(classes, desc=f"list {name}", unit="class", disable=None)):
+            for entry in _entries(folder / name / wnid):
+                if entry.name.endswith(".JPEG"):
+                    paths.append(f"{FOLDER}/{name}/{wnid}/{entry.name}".encode())
+                    sizes.append(entry.stat().st_size)
+                    labels.append(label)
+        wanted = getattr(expected, split)
+        if len(classes) != expected.classes or len(paths) != wanted:
+            raise UserError(
+                f"{folder / name} has {len(paths)} images in {len(classes)} classes, but must have {wanted} in"
+                f" {expected.classes}: unpack ILSVRC2012_img_{name}.tar again"
+            )
+        table = np.array(paths)
+        arrays[f"{split}_files"] = table.view(np.uint8).reshape(len(paths), table.itemsize)
+        arrays[f"{split}_bytes"] = np.array(sizes, dtype=np.int64)
+        arrays[f"{split}_labels"] = np.array(labels, dtype=np.int64)
+    return arrays
+
+
+def augment(images: Sequence[Image.Image] | Tensor, draws: np.random.Generator) -> Tensor:
+    """Random part of each image, resized to 224 pixels, mirrored or not."""
+    return random_resized_crop(images, draws, size=SIZE)
+
+
+def download(folder: Path) -> None:
+    """UserError with what to do instead."""
+    raise UserError(f"ImageNet cannot be downloaded here, {LICENCE}")
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What a folder holds, sorted by name."""
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); if you do not have ImageNet: {LICENCE}") from None

@@ -1,0 +1,110 @@
+"""Images that do not fit in memory: read and decoded when they are asked for, ahead of time in worker processes.
+
+What a worker makes depends on its key alone, so the result is the same to the bit whatever their number.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as tv
+
+from spaced_kd.errors import UserError
+
+
+class Files:
+    """Image files in the place of a uint8 tensor (N, size, size, 3): `[ids]`, `split(n)`, `len` and `to` work alike.
+
+    An image that is asked for is resized until its shorter side is 8/7 of `size` (256 pixels for 224), and the middle
+    of it is cut out: the usual view of a test image.
+
+    Args:
+        root: folder of the dataset.
+        names: bytes (N,), paths below it; an array, since a list of a million would be copied into every worker.
+        size: height and width in pixels.
+        workers: processes that decode ahead in `split`.
+    """
+
+    def __init__(self, root: Path, names: np.ndarray, size: int, workers: int = 0) -> None:
+        self.root, self.names, self.size, self.workers = root, names, size, workers
+        self.device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As that of the tensor."""
+        return len(self), self.size, self.size, 3
+
+    def to(self, device: torch.device) -> "Files":
+        """The same files, whose images come to `device`."""
+        moved = Files(self.root, self.names, self.size, self.workers)
+        moved.device = torch.device(device)
+        return moved
+
+    def only(self, chosen: Tensor) -> "Files":
+        """The files that a mask (N,) chooses, still undecoded."""
+        return Files(self.root, self.names[chosen.numpy()], self.size, self.workers)
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        """uint8 (n, size, size, 3) of the rows `ids` (n,)."""
+        return self._middles(ids).to(self.device)
+
+    def split(self, count: int) -> Iterator[Tensor]:
+        """All images in order, `count` at a time."""
+        for images in in_order(self._middles, torch.arange(len(self)).split(count), self.workers):
+            yield images.to(self.device)
+
+    def decode(self, ids: Tensor) -> list[Image.Image]:
+        """The images as they are: RGB, each of its own size."""
+        return [self._open(int(row)) for row in ids]
+
+    def _middles(self, ids: Tensor) -> Tensor:
+        middles = [tv.center_crop(tv.resize(image, self.size * 8 // 7), self.size) for image in self.decode(ids)]
+        return torch.from_numpy(np.stack([np.asarray(image) for image in middles]))
+
+    def _open(self, row: int) -> Image.Image:
+        path = self.root / self.names[row].decode()
+        try:
+            with Image.open(path) as file:
+                return file.convert("RGB")
+        except (OSError, Image.DecompressionBombError):
+            raise UserError(f"{path} is missing or damaged: restore it, or prepare the dataset again") from None
+
+
+def in_order(make: Callable[[Any], Tensor], keys: Sequence[Any], workers: int) -> Iterator[Tensor]:
+    """make(key) for every key, in order; `workers` processes make them ahead, 0 makes each when it is asked for."""
+    loader = DataLoader(
+        _Made(make),
+        sampler=keys,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # what is in memory is shared with the workers, not copied
+        generator=torch.Generator(),  # its own: the global one stays as it is
+    )
+    return map(_unless_mistaken, loader)
+
+
+class _Made:
+    """What DataLoader takes; a user's mistake travels as a value, since it would wrap it in a traceback."""
+
+    def __init__(self, make: Callable[[Any], Tensor]) -> None:
+        self.make = make
+
+    def __getitem__(self, key: Any) -> Tensor | UserError:
+        try:
+            return self.make(key)
+        except UserError as error:
+            return error
+
+
+def _unless_mistaken(made: Tensor | UserError) -> Tensor:
+    if isinstance(made, UserError):
+        raise made
+    return made
