@@ -116,7 +116,7 @@ def layout(
     places = [_places(frame, keys) for frame in (placed, paper)]
     notes: dict[str, str] = {}  # text -> mark
     lines = []
-    for place in sorted(set().union(*places), key=_order(rows, keys)):
+    for place in sorted(set().union(*places), key=_order(rows, table, keys)):
         head = dict(zip(keys, place, strict=True))
         runs, values = _at(asked, {key: head[key] for key in keys if key not in MEASURED}), _at(found, head)
         theirs = _at(paper, head)
@@ -311,9 +311,10 @@ def _text(value: str | float) -> str:
     return NOTHING if value != value else f"{value:g}"
 
 
-def _order(rows: DataFrame, keys: Sequence[str]) -> Callable[[tuple[str, ...]], list]:
-    """Sort key of places: numbers by size; names as the paper has them, other names first."""
-    names = {key: list(dict.fromkeys(where(rows, source="paper")[key].map(_text))) for key in keys}
+def _order(rows: DataFrame, table: str, keys: Sequence[str]) -> Callable[[tuple[str, ...]], list]:
+    """Sort key of places: numbers by size; names as the paper has them, first in this table; other names before."""
+    frames = where(rows, source="paper", table=table), where(rows, source="paper")
+    names = {key: list(dict.fromkeys(_text(value) for frame in frames for value in frame[key])) for key in keys}
 
     def rank(key: str, text: str) -> tuple[int, float, str]:
         try:

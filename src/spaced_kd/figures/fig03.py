@@ -67,3 +67,4 @@ def _draw(axes: Axes, found: DataFrame, starts: dict[Arm, float]) -> None:
         if len(values):
             error = values.std(ddof=1) if len(values) > 1 else None
             axes.errorbar(start, values.mean(), error, label="Spaced KD from this epoch on", **LOOK)
+    axes.set_xticks(sorted(starts.values()))

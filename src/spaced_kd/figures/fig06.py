@@ -48,4 +48,5 @@ def _groups(rows: DataFrame, axis: str) -> list[tuple[list[str], DataFrame]]:
     values = [float(recipe.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
     others = [" ".join(f"{key}={value}" for key, value in recipe.items() if key != axis) for recipe in recipes]
     groups = rows.assign(**{axis: values}, recipe=others).groupby(["dataset", "network", "recipe"], sort=False)
-    return [(list(place), group) for place, group in groups if group[axis].nunique() > 1]
+    found = [(list(place), group) for place, group in groups if group[axis].nunique() > 1]
+    return [(place, group) for place, group in found if present(group) - {WITHOUT}]

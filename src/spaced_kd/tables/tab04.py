@@ -30,6 +30,7 @@ SPACED_KD = Arm("spaced KD")
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, of each method and of its spaced form, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    rows = rows[(rows["source"] == "ours") | (rows["table"] == "tab04")]
     names = rows["method"].map(lambda method: label(method)[0])
     rows = rows[names == rows["method"]].assign(kd=rows["method"])  # with the default settings
     require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], keep)
