@@ -1,6 +1,9 @@
 """Shared by the tests: a few real digits, prepared once, and tiny runs on them."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
 
@@ -8,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+ROOT = Path(__file__).parents[1]
 TINY = {
     "dataset": "digits",
     "dataset.train_per_class": 4,
@@ -55,3 +60,20 @@ def tiny(**changes: object):
 def spec_of() -> Callable:
     """The maker of tiny runs."""
     return tiny
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The workflow alone in a fresh folder, with a small study."""
+    for name in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config" / "reference.csv", tmp_path / "config")
+    return tmp_path
+
+
+def snakemake(folder: Path, study: dict, *words: str) -> subprocess.CompletedProcess:
+    """Run the workflow on a study in such a checkout."""
+    (folder / "config" / "trial.yaml").write_text(yaml.safe_dump(study))
+    command = [sys.executable, "-m", "snakemake", *words, "--configfile", "config/trial.yaml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert left.value.code == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in ("prepare", "train", "evaluate", "collect", "render", "list"))
+    assert all(name in told for name in ("prepare", "train", "evaluate", "collect", "render", "verify", "list"))
 
 
 def test_list_tells_what_exists(capsys):

@@ -24,6 +24,7 @@ from spaced_kd.methods.self_kd import SelfKD
 from spaced_kd.outputs import Ensemble, Exit
 from spaced_kd.schedule import interval_in_batches, pauses, turns
 from spaced_kd.seeding import global_seed
+from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec, expand, from_flat, load_study, protocol_of
 from spaced_kd.train import train
 
@@ -614,7 +615,7 @@ def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path):
     other.mkdir()
     (other / "data").symlink_to(results / "data")
     job = assemble(spec.teacher_spec(), Places(other))
-    kept = keeper.Keeper(job, Places(other), (), 1e9)
+    kept = keeper.Keeper(job, Places(other), (), 1e9, Slice())
     kept.leave_at = set(range(job.total))
     for who, index in kept.turns_to_go():
         with kept.watching(who, index):

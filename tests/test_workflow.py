@@ -1,12 +1,12 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import snakemake
 
 from spaced_kd import plan, spec
 
@@ -25,22 +25,6 @@ STUDY = {
     "evaluations": {"bim": {"images": 20, "steps": 2}},
     "tables": ["tab01"],
 }
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """The workflow alone in a fresh folder, with a small study."""
-    for name in ("Snakefile", "workflow", "profiles"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "config").mkdir()
-    shutil.copy(ROOT / "config" / "reference.csv", tmp_path / "config")
-    return tmp_path
-
-
-def snakemake(folder: Path, study: dict, *words: str) -> subprocess.CompletedProcess:
-    (folder / "config" / "trial.yaml").write_text(yaml.safe_dump(study))
-    command = [sys.executable, "-m", "snakemake", *words, "--configfile", "config/trial.yaml"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def scheduled(folder: Path, study: dict, *words: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ misspelt name or setting is refused while the workflow's graph is built, without
 
 import ast
 import importlib
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -101,12 +102,14 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
                 inner = option[len("tuple[") :].split(",")[0]
                 return tuple(check_type(key, item, inner) for item in value)
         elif option == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+            if not -sys.float_info.max <= value <= sys.float_info.max:
+                raise UserError(f"{key} is {value!r:.200}, but must be a finite number")
             return float(value)
         elif option == "None" and value is None:
             return None
         elif type(value).__name__ == option:
             return value
-    raise UserError(f"{key} is {value!r}, but must be {annotation}")
+    raise UserError(f"{key} is {value!r:.200}, but must be {annotation}")
 
 
 def _read(kind: str, path: Path) -> list[Plugin]:

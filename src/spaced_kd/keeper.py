@@ -73,7 +73,7 @@ class Keeper:
         self.done += 1
         self.record.add(who, losses)
         if job.device.type == "cpu":  # costs a synchronisation elsewhere, where epochs and states check instead
-            self.record.check_finite(index)
+            self.record.check_finite(f"batch {index}")
         if who == "teacher" and index + 1 in self.leave_at:
             self.left.save(index + 1, learner.network)
         if self.done in job.evaluations:
@@ -102,7 +102,7 @@ class Keeper:
 
     def _evaluate(self, epoch: int, index: int) -> None:
         """An epoch ends: predictions of the test set and the mean losses since the one before."""
-        self.record.check_finite(index)
+        self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
         with self.job.autocast():
             predictions = predict(self.job.reported, self.job.data)
             held_out = None
@@ -120,7 +120,7 @@ class Keeper:
         self._say(f"epoch {epoch:3d}  {share:4.0%}  accuracy {correct:5.2f} %  {losses}  {seconds:.0f} s")
 
     def _save(self, index: int) -> None:
-        self.record.check_finite(index)
+        self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
         job, (stored, plain) = self.job, self.record.pack()
         about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain}
         folder = self.places.state(job.spec)

@@ -142,10 +142,8 @@ class Record:
             raise ValueError("epochs, predictions and losses do not belong together")
         self._sums = {key: torch.from_numpy(arrays[f"sum of {key}"]).to(device) for key in self._counts}
 
-    def check_finite(self, index: int) -> None:
-        """UserError if a loss is not a number; `index` of the batch tells where."""
+    def check_finite(self, where: str) -> None:
+        """UserError if a loss is not a number; `where`: the batch that it came with."""
         for name, mean in self.means().items():
             if not np.isfinite(mean):
-                raise UserError(
-                    f"the loss ({name}) is {mean} at batch {index}: lower lr, or see that the data are right"
-                )
+                raise UserError(f"the loss ({name}) is {mean} at {where}: lower lr, or see that the data are right")

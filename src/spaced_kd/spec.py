@@ -240,8 +240,11 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        named = flat["protocol"], flat["method"], flat["network"], flat.get("interval", 0), flat["dataset"]
-        chosen = protocol.switches(*named, protocols)
+        name, method, network, dataset = (
+            catalog.check_type(key, flat[key], "str") for key in ("protocol", "method", "network", "dataset")
+        )
+        interval = catalog.check_type("interval", flat.get("interval", 0), "float | str")
+        chosen = protocol.switches(name, method, network, interval, dataset, protocols)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}
@@ -520,7 +523,7 @@ def _points(grid: Any) -> list[dict[str, Any]]:
         }
         for key, values in lists.items():
             if len({json.dumps(value) for value in values}) < len(values):
-                raise UserError(f"{key} lists a value twice: {values}")
+                raise UserError(f"{key} lists a value twice: {values!r:.200}")
         points += [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
     return points
 
@@ -542,7 +545,7 @@ def _flat(point: dict[str, Any]) -> dict[str, Any]:
 def _evaluations(wanted: Any, known: dict[str, Any]) -> list[str]:
     wanted = list(known) if wanted == "all" else wanted
     for name in _sequence("evaluate", wanted):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise UserError(
                 f"evaluate names {name!r}, which is none of evaluations: {', '.join(known) or 'none is given'}"
             )
@@ -563,13 +566,16 @@ def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value or {}, dict):
-        raise UserError(f"{key} is {value!r}, but must be a mapping")
+        raise UserError(f"{key} is {value!r:.200}, but must be a mapping")
+    for name in value or {}:
+        if not isinstance(name, str) or not name.isprintable():
+            raise UserError(f"{key} has the key {name!r:.200}, but keys must be words")
     return value or {}
 
 
 def _sequence(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise UserError(f"{key} is {value!r}, but must be a list")
+        raise UserError(f"{key} is {value!r:.200}, but must be a list")
     return value
 
 

@@ -1,0 +1,115 @@
+"""Configurations that went wrong somewhere: each is a study, or is refused in one line that names the place."""
+
+import copy
+import math
+from dataclasses import fields
+
+import pytest
+import yaml
+from conftest import ROOT, snakemake
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from spaced_kd import catalog
+from spaced_kd.errors import UserError
+from spaced_kd.spec import STUDY_KEYS, RunSpec, Study, expand, from_words
+
+NAMES = ("demo", "ci", "tiny_small", "tiny_cpu", "experiments/released_code")
+BASES = [yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in NAMES]
+
+odd_text = st.sampled_from(
+    ["", " ", "max", "all", "paper", "none", "1e-3", "1e999", "0x10", "../up", "a\nb", "{x}", "%s"]
+)
+odd_number = st.sampled_from([0, -1, 1, 3, 10**30, 0.5, -0.0, 1e-300, 1e300, math.inf, -math.inf, math.nan])
+scalar = st.one_of(odd_text, odd_number, st.none(), st.booleans(), st.text(max_size=8), st.integers(), st.floats())
+key = odd_text | st.text(max_size=8)
+value = st.recursive(scalar, lambda one: st.lists(one, max_size=3) | st.dictionaries(key, one, max_size=3))
+word = st.sampled_from([*catalog.KINDS, "dataset", "method", "seed", "interval", "method.alpha", "epochs", "protocol"])
+
+
+def places(content, path=()):
+    """Every place of a configuration: keys and indices from the top."""
+    if path:
+        yield path
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+@st.composite
+def mutated(draw, bases=BASES):
+    """A configuration with one place altered: (configuration, the place, what stands there now)."""
+    config = copy.deepcopy(draw(st.sampled_from(bases)))
+    place = draw(st.sampled_from(list(places(config))))
+    holder = config
+    for part in place[:-1]:
+        holder = holder[part]
+    kind = draw(st.sampled_from(["replace", "replace", "remove", "rename", "add", "wrap"]))
+    new = draw(value)
+    if kind == "remove":
+        del holder[place[-1]]
+    elif kind == "replace":
+        holder[place[-1]] = new
+    elif kind == "wrap":
+        old = holder[place[-1]]
+        holder[place[-1]] = new = draw(st.sampled_from([[old], {"a": old}, [old, old]]))
+    elif isinstance(holder, list):
+        holder.append(new)
+    else:
+        name = draw(word | key | st.none() | st.integers())
+        holder[name] = holder.pop(place[-1]) if kind == "rename" else new
+        place = (*place, name)
+    return config, place, new
+
+
+def refusal(config) -> str | None:
+    """Why the workflow's own expansion refuses a configuration; None for a study."""
+    try:
+        assert isinstance(expand(config), Study)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+QUIETLY = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+KEYS = {*STUDY_KEYS, *(field.name for field in fields(RunSpec)), "a grid", "an arm", "arms", "recipe", "evaluate"}
+
+
+def check(case):
+    """A study, or one line that can be read and names a key."""
+    config, place, _ = case
+    told = refusal(config)
+    if told is None:
+        return
+    assert "\n" not in told
+    assert told.isprintable()
+    assert len(told) < 1000
+    parts = {part.removeprefix("method.") for part in place if isinstance(part, str)}  # of a method by its own name
+    assert any(key and (key in told or repr(key) in told) for key in KEYS | parts), (told, place)
+
+
+def test_mutated_configurations_are_studies_or_refused_in_one_line():
+    settings(max_examples=100, **QUIETLY)(given(mutated())(check))()
+
+
+@pytest.mark.slow
+def test_a_thousand_mutated_configurations():
+    settings(max_examples=1000, **QUIETLY)(given(mutated())(check))()
+
+
+@pytest.mark.slow
+def test_some_of_them_through_the_workflow(checkout):
+    def check(case):
+        config, _, _ = case
+        told = snakemake(checkout, config, "-n")
+        out = told.stdout + told.stderr
+        assert "Traceback" not in out, out
+        assert told.returncode == (1 if refusal(config) else 0), out
+
+    settings(max_examples=8, **QUIETLY | {"phases": [Phase.generate]})(given(mutated(BASES[:2]))(check))()
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1" + "0" * 400])
+def test_a_number_must_be_finite(number):
+    with pytest.raises(UserError, match=r"lr is .*, but must be a finite number"):
+        from_words(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", f"lr={number}"])
