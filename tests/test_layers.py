@@ -41,6 +41,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "keeper": {"arrays", "assemble", "checkpoint", "files", "provenance", "record", "seeding", "spec", "trajectory"},
     "train": {"assemble", "files", "keeper", "spec"},
     "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "files", "spec"},
+    "surface": {"data", "seeding"},
+    "spectrum": {"seeding"},
     "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "claims": {"catalog", "cells", "results", "spec", "statistics"},

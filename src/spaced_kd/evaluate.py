@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from spaced_kd import arrays, catalog, checkpoint
 from spaced_kd.assemble import choose_device, make_method, reported
-from spaced_kd.data import load
+from spaced_kd.data import Data, load
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
@@ -36,15 +37,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
     missing = [name for name, cache in caches.items() if not cache.exists()]
     if missing:
-        torch.set_num_threads(spec.threads)
-        where = choose_device(device)
-        data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
-        method = make_method(spec)
-        network = catalog.find("networks", spec.network)(
-            data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
-        )
-        checkpoint.load_weights(places.weights(spec), network)
-        network = reported(method, network).to(where, memory_format=torch.channels_last).eval()
+        network, data = finished_network(run, results, device=device)
         for name in missing:
             print(f"{name} ...", flush=True)
             rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))
@@ -52,6 +45,26 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     return [
         {"evaluation": name, **row} for name, cache in caches.items() for row in json.loads(cache.read_text())["rows"]
     ]
+
+
+def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[nn.Module, Data]:
+    """The trained network of a finished run as its method has it evaluated, in eval mode, and the run's data.
+
+    Args:
+        run: id of a finished run.
+        results: folder of all results.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places, spec = Places(results), read_spec(run, results)
+    torch.set_num_threads(spec.threads)
+    where = choose_device(device)
+    data = load(places.data(spec), spec.resolved()["settings"]["dataset"]).to(where)
+    method = make_method(spec)
+    network = catalog.find("networks", spec.network)(
+        data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+    )
+    checkpoint.load_weights(places.weights(spec), network)
+    return reported(method, network).to(where, memory_format=torch.channels_last).eval(), data
 
 
 def read_spec(run: str, results: Path) -> RunSpec:
