@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo test test-slow lint format lock record readme clean
+.PHONY: help env demo notebooks test test-slow lint format lock record readme clean
 
 help: ## what one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ demo: env ## the small study, its tables, figures and report: results/demo
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
 	@echo "Look at results/demo/report.html, or at results/demo/tables/*.md and results/demo/figures/*.png"
+
+notebooks: STUDY ?= demo
+notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=demo
+	@test -f results/$(STUDY)/rows.csv || { echo "results/$(STUDY)/rows.csv does not exist: run that study first"; exit 1; }
+	STUDY=$(STUDY) $(BIN)/python -m nbconvert --execute --to html --output-dir results/notebooks notebooks/*.ipynb
+	@echo "Look at results/notebooks/*.html"
 
 test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
