@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo paper test test-slow test-slurm torture lint format lock record readme clean
+.PHONY: help env demo paper notebooks test test-slow test-slurm torture lint format lock record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -33,6 +33,12 @@ paper: env ## what the whole paper takes, and how to start it: make paper DEVICE
 	@echo
 	@echo "To start it on a cluster:   snakemake --cores 8 --profile slurm --configfile config/paper.yaml"
 	@echo "To start it on a machine:   snakemake --configfile config/paper.yaml"
+
+notebooks: STUDY ?= demo
+notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=demo
+	@test -f results/$(STUDY)/rows.csv || { echo "results/$(STUDY)/rows.csv does not exist: run that study first"; exit 1; }
+	STUDY=$(STUDY) $(BIN)/python -m nbconvert --execute --to html --output-dir results/notebooks notebooks/*.ipynb
+	@echo "Look at results/notebooks/*.html"
 
 test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"

@@ -16,8 +16,10 @@ from conftest import tiny
 from spaced_kd import arrays, catalog, keeper, provenance
 from spaced_kd.assemble import assemble
 from spaced_kd.errors import UserError
+from spaced_kd.evaluate import finished_network
 from spaced_kd.files import Places
 from spaced_kd.losses import distillation, hard, target
+from spaced_kd.record import predict
 from spaced_kd.schedule import turns
 from spaced_kd.slices import Slice
 from spaced_kd.train import train
@@ -300,3 +302,12 @@ def test_provenance_says_where_a_result_comes_from(results):
 def test_the_schedule_is_the_methods(results):
     job = assemble(tiny(method="online_kd", interval=1.5), Places(results))
     assert job.turns == list(turns(15, 7))
+
+
+def test_a_finished_network_says_what_its_training_recorded(results):
+    spec = tiny(method="self_kd", method__reported_head="ensemble", lr=0.02)  # where its heads differ
+    folder = train(spec, results)
+    network, data = finished_network(spec.id, results)
+    recorded, _ = arrays.read(folder / "predictions.safetensors", remedy="")
+    assert not network.training
+    assert np.array_equal(predict(network, data), recorded["predictions"][-1])

@@ -1,5 +1,6 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path

@@ -115,9 +115,7 @@ class Counts:
         settings = spec.settings.get("dataset", {})
         tell = catalog.find("datasets", spec.dataset).shape
         shape = self._once([spec.dataset, settings], lambda: tell(**settings))
-        held_out = shape.classes * round(
-            spec.held_out * shape.train / shape.classes
-        )  # of each class, as in Data.hold_out
+        held_out = shape.classes * round(spec.held_out * shape.train / shape.classes)
         return shape._replace(train=shape.train - held_out, size=spec.input_size or shape.size)
 
     def _turns(self, spec: RunSpec, shape: Shape) -> Turns:

@@ -38,7 +38,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
     missing = [name for name, cache in caches.items() if not cache.exists()]
     if missing:
-        network, data = trained(spec, places, device)
+        network, data = finished_network(run, results, device=device)
         for name in missing:
             print(f"{name} ...", flush=True)
             rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))
@@ -47,8 +47,15 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
     return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]
 
 
-def trained(spec: RunSpec, places: Places, device: str = "auto") -> tuple[nn.Module, Data]:
-    """A finished run's network as it is reported, in eval mode, and its data."""
+def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[nn.Module, Data]:
+    """The trained network of a finished run as its method has it evaluated, in eval mode, and the run's data.
+
+    Args:
+        run: id of a finished run.
+        results: folder of all results.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places, spec = Places(results), read_spec(run, results)
     torch.set_num_threads(spec.threads)
     where = choose_device(device)
     data = load_data(spec, places).to(where)

@@ -81,7 +81,7 @@ class Checker:
         if record.accuracy_rows(epochs, said, labels) != read_json(folder / "rows.json", list):
             yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
         if self.reevaluate:
-            network, data = evaluate.trained(spec, self.places, self.device)
+            network, data = evaluate.finished_network(spec.id, self.folder, device=self.device)
             with autocast(spec, data.labels["test"].device):
                 again = record.predict(network, data)
             self.counts["images predicted again"] += len(again)

@@ -19,6 +19,7 @@ Sources: Girard 1989; Hutchinson 1989. The paper's theory speaks of this trace, 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
@@ -47,22 +48,7 @@ def evaluate(network: nn.Module, data: Data, *, seed: int, images: int = 200, pr
     """
     if probes < 2:
         raise UserError(f"hessian_trace.probes is {probes}, but a standard error needs at least 2")
-    chosen = data.subset("train", images)
-    # contiguous: a tenth faster here than channels-last
-    inputs, labels = data.normalise(data.images["train"][chosen]).contiguous(), data.labels["train"][chosen]
-    theta = _used(network, inputs[:1])
-    # Fused attention has no forward-mode derivative. curvlinops takes the gradient by `jacrev`, under which PyTorch's
-    # second derivative of layer normalisation is silently wrong (pytorch/functorch#534); of a scalar, `grad` is the
-    # same function.
-    with sdpa_kernel(SDPBackend.MATH), mock.patch("curvlinops.hessian.jacrev", grad):
-        hessian = HessianLinearOperator(
-            network,
-            nn.CrossEntropyLoss(),
-            theta,
-            list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True)),
-            check_deterministic=False,  # it costs several products; eval mode and fixed images leave nothing random
-            num_data=len(labels),
-        )
+    with operator(network, data, images) as hessian:
         t = torch.cat([_quadratic_forms(hessian, seed, block) for block in torch.arange(probes).split(BLOCK)])
     yield {
         "metric": "trace",
@@ -71,6 +57,33 @@ def evaluate(network: nn.Module, data: Data, *, seed: int, images: int = 200, pr
         "probes": probes,
         "parameters": hessian.shape[0],
     }
+
+
+@contextmanager
+def operator(network: nn.Module, data: Data, images: int) -> Iterator[HessianLinearOperator]:
+    """H as a linear operator (P, P); its products hold inside the block.
+
+    Args:
+        network: in eval mode; images -> logits (B, classes).
+        data: dataset whose training images make the loss.
+        images: N, number of training images.
+    """
+    chosen = data.subset("train", images)
+    # contiguous: a tenth faster here than channels-last
+    inputs, labels = data.normalise(data.images["train"][chosen]).contiguous(), data.labels["train"][chosen]
+    theta = _used(network, inputs[:1])
+    # Fused attention has no forward-mode derivative. curvlinops takes the gradient by `jacrev`, under which PyTorch's
+    # second derivative of layer normalisation is silently wrong (pytorch/functorch#534); of a scalar, `grad` is the
+    # same function.
+    with sdpa_kernel(SDPBackend.MATH), mock.patch("curvlinops.hessian.jacrev", grad):
+        yield HessianLinearOperator(
+            network,
+            nn.CrossEntropyLoss(),
+            theta,
+            list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True)),
+            check_deterministic=False,  # it costs several products; eval mode and fixed images leave nothing random
+            num_data=len(labels),
+        )
 
 
 def _used(network: nn.Module, inputs: Tensor) -> list[nn.Parameter]:
