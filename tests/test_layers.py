@@ -59,7 +59,6 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "results": {"arrays", "catalog", "files", "spec"},
     "surface": {"data", "seeding"},
     "spectrum": {"seeding"},
-    "results": {"arrays", "files", "spec"},
     "statistics": set(),
     "theory": {"schedule", "seeding"},
     "changes": {"cells", "results", "spec", "statistics"},
