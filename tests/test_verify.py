@@ -10,7 +10,7 @@ from conftest import tiny
 
 from spaced_kd import arrays, cli, results
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, sha256
+from spaced_kd.files import Places, rows_digest, sha256
 from spaced_kd.spec import expand
 from spaced_kd.train import train
 
@@ -28,6 +28,7 @@ STUDY = {
     "tables": ["cost"],
 }
 STUDENT = tiny(method="online_kd", interval=1.0, epochs=1)
+MEASURED = f"evaluations/{STUDENT.id}.json"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,12 @@ def forge_weights(folder) -> None:
         **about,
     )
     after = sha256(run / "weights.safetensors")
-    for path in (run / "run.json", folder / "small" / "runs.json", *run.glob("evaluations/*.json")):
+    for path in (
+        run / "run.json",
+        folder / "small" / "runs.json",
+        *run.glob("evaluations/*.json"),
+        folder / "small" / MEASURED,
+    ):
         rewrite(path, before, after)
 
 
@@ -105,6 +111,14 @@ def forge_accuracy(folder) -> None:
     (run / "rows.json").write_text(json.dumps(rows, indent=1))
     for path in (run / "run.json", folder / "small" / "runs.json"):
         rewrite(path, before, sha256(run / "rows.json"))
+
+
+def forge_evaluation(folder) -> None:
+    """Another accuracy under attack, its checksum made to fit."""
+    path = folder / "small" / MEASURED
+    content = json.loads(path.read_text())
+    content["rows"][0]["value"] += 1
+    path.write_text(json.dumps(content | {"sha256": rows_digest(content["rows"])}))
 
 
 def student(folder):
@@ -126,7 +140,6 @@ def cut(folder) -> None:
     path.write_text("".join(path.open().readlines()[:-1]))
 
 
-MEASURED = f"evaluations/{STUDENT.id}.json"
 ALTERED = {  # what -> (how, a part of the line that names it)
     "a bit of the weights": (
         lambda f: flip(student(f) / "weights.safetensors"),
@@ -147,7 +160,8 @@ ALTERED = {  # what -> (how, a part of the line that names it)
     "a row of rows.csv": (cut, "but its files give"),
     "a run that is gone": (lambda f: (student(f) / "run.json").unlink(), "run.json does not exist"),
     "runs.json": (change("runs.json", '"wall_seconds": ', '"wall_seconds": 9'), "runs.json: describes digits-"),
-    "an evaluation": (change(MEASURED, '"value": ', '"value": 1'), "a row of bim is none that was measured"),
+    "an evaluation": (change(MEASURED, '"value": ', '"value": 1'), "its checksum does not match"),
+    "an evaluation and its checksum": (forge_evaluation, "a row of bim is none that was measured"),
     "an evaluation of other weights": (
         lambda f: rewrite(
             next((student(f) / "evaluations").glob("*.json")), 'weights_sha256": "', 'weights_sha256": "0'
@@ -158,7 +172,7 @@ ALTERED = {  # what -> (how, a part of the line that names it)
         lambda f: (f / "small" / "tables" / "cost.md").write_text("| 100 % |"),
         "cost.md: is not what",
     ),
-    "an evaluation without rows": (change(MEASURED, "[", '{"rows": ['), "is damaged"),
+    "an evaluation without rows": (change(MEASURED, '"rows"', '"raws"'), "is damaged"),
     "a description without words": (change("run.json", '"words"', '"wards"'), "does not say what was trained"),
     "a description of nothing": (change("runs.json", '"id"', '"ID"'), "runs.json: describes None"),
     "a damaged description": (lambda f: (student(f) / "run.json").write_text("{"), "run.json is damaged"),

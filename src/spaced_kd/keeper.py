@@ -169,6 +169,7 @@ class Keeper:
             },
             "teacher_states": "stored" if followed else "trained along" if spec.teacher_spec() else None,
             "turns": {who: sum(sizes.values()) for who, sizes in counts.items()},
+            "held_out": record.held_out,  # accuracy of each evaluated epoch
             "losses": [{"epoch": epoch} | means for epoch, means in zip(record.epochs, record.losses, strict=True)],
             "outputs": {name: sha256(folder / name) for name in OUTPUTS},
         }

@@ -58,7 +58,7 @@ def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
     stored = _stored(run, Places(results).run(run))
     if not stored:
         return []
-    evaluated = _evaluated(results / study / "evaluations" / f"{run.id}.json", stored["description"])
+    evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"])
     found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
     return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
 
@@ -218,7 +218,7 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _evaluated(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
+def evaluation_rows(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of a run's evaluations as `evaluate` left them; none where there is no file."""
     if not path.exists():
         return []

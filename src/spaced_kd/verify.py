@@ -11,7 +11,7 @@ from spaced_kd import arrays, catalog, evaluate, record, render, results
 from spaced_kd.assemble import autocast
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, read_json, sha256
-from spaced_kd.spec import RunSpec, compare
+from spaced_kd.spec import RESERVED, RunSpec, compare
 
 
 class Checker:
@@ -34,8 +34,9 @@ class Checker:
         """What does not fit, a line each."""
         for path in sorted(self.folder.glob("runs/*/run.json")):
             yield from _lines(path.parent, self._run(path.parent))
-        for path in sorted(self.folder.glob("*/rows.csv")):
-            yield from _lines(path, self._study(path))
+        for path in sorted([*self.folder.glob("*/rows.csv"), *self.folder.glob("*/*/rows.csv")]):
+            if path.relative_to(self.folder).parts[0] not in RESERVED:
+                yield from _lines(path, self._study(path))
 
     def summary(self) -> str:
         """What has been checked so far."""
@@ -63,7 +64,7 @@ class Checker:
         if checksum != told.get("data_sha256"):
             yield f"{folder}: was trained on other data than {self.places.data(spec)}"
         elif not wrong:
-            yield from self._accuracy(folder, spec, labels)
+            yield from self._accuracy(folder, spec, labels, described.get("held_out"))
 
     def _teacher(self, folder: Path, spec: RunSpec, followed: str | None) -> Iterator[str]:
         """The weights of the stored teacher that a student followed."""
@@ -74,11 +75,11 @@ class Checker:
             elif sha256(weights) != followed:
                 yield f"{folder}: followed another teacher than {weights}"
 
-    def _accuracy(self, folder: Path, spec: RunSpec, labels: Any) -> Iterator[str]:
+    def _accuracy(self, folder: Path, spec: RunSpec, labels: Any, held_out: list[float] | None) -> Iterator[str]:
         """Accuracies against the predictions, and predictions against the weights."""
         stored, _ = arrays.read(folder / "predictions.safetensors", remedy="train the run again")
         epochs, said = stored["epochs"].tolist(), stored["predictions"]
-        if record.accuracy_rows(epochs, said, labels) != read_json(folder / "rows.json", list):
+        if record.accuracy_rows(epochs, said, labels, held_out) != read_json(folder / "rows.json", list):
             yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
         if self.reevaluate:
             network, data = evaluate.finished_network(spec.id, self.folder, device=self.device)
@@ -107,7 +108,7 @@ class Checker:
     def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
         spec = evaluate.read_spec(run, self.folder)
-        fresh = results.of_run(spec, path.parent.name, self.folder)
+        fresh = results.of_run(spec, path.parent.relative_to(self.folder).as_posix(), self.folder)
         for row, made in zip(_plain(group), _plain(results.join(DataFrame(fresh))), strict=False):
             if row != made:
                 key = next(key for key in row | made if row.get(key) != made.get(key))
@@ -118,7 +119,7 @@ class Checker:
         weights = sha256(self.folder / "runs" / run / "weights.safetensors")
         measured = [row for each in kept if each.get("weights_sha256", weights) == weights for row in each["rows"]]
         shown = path.parent / "evaluations" / f"{run}.json"
-        for row in read_json(shown, list) if shown.exists() else []:
+        for row in results.evaluation_rows(shown, read_json(self.folder / "runs" / run / "run.json", dict)):
             if {key: value for key, value in row.items() if key != "evaluation"} not in measured:
                 yield f"{shown}: a row of {row.get('evaluation')} is none that was measured on the run's weights"
                 break

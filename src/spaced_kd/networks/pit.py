@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from spaced_kd.outputs import Exit
 
+BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
+
 
 def pit_tiny(classes: int, image_size: int, *, drop_path: float = 0.1, exits: bool = False) -> nn.Module:
     """PiT-Tiny: 2, 6, 4 blocks; overlapping patches of 16 px, below 128 px an eighth of the image (4 px at 32).

@@ -34,6 +34,7 @@ BASES = {  # column -> the paper's arm
     "online_kd": {"s = 0": ONLINE, "s > 0": SPACED, "s = max": OFFLINE},
     "self_kd": {"s = 0": SELF, "s > 0": SPACED_SELF},
 }
+ELSEWHERE = {"batch_norm": "halves", "augmentation": "autoaugment_cutout"}  # on two GPUs; on CIFAR-100
 SPACING = "what spacing brings"  # accuracy at s > 0 less that at s = 0
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
 
@@ -60,8 +61,8 @@ def table(rows: DataFrame) -> DataFrame:
 
 
 def _alone(method: str) -> dict[str, Any]:
-    """Each switch with its value in the released code; halves are `run.sh`, on two GPUs."""
-    found = {"batch_norm": "halves"}
+    """Each switch with its value in the released code."""
+    found = dict(ELSEWHERE)
     for base in BASES[method].values():
         found = _released(method, base) | found
     return {key: found[key] for key in LETTERS[method]}
@@ -79,7 +80,7 @@ def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | 
     for column, base in BASES[method].items():
         given = _released(method, base)
         if only is not None:
-            given = {key: value for key, value in only.items() if key in given or key == "batch_norm"}
+            given = {key: value for key, value in only.items() if key in given or key in ELSEWHERE}
         if given:
             switched = arm({"method": method, "interval": _interval(base)} | given)
             effects[column] = difference(rows, place, switched, base)
