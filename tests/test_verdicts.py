@@ -138,7 +138,10 @@ def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
 
 
 def test_recipe_of_transformers_is_the_papers(sheet, paper):
-    words = "epochs=300 lr=0.0005 lr_schedule=cosine min_lr=5e-06 optimizer=adamw warmup_epochs=20.0 weight_decay=0.05"
+    words = (
+        "augmentation=strong epochs=300 lr=0.0005 lr_schedule=cosine min_lr=5e-06 optimizer=adamw warmup_epochs=20.0"
+    )
+    words += " weight_decay=0.05"
     place = {"dataset": "cifar100", "network": "deit_tiny", "teacher": "deit_tiny"}
     assert any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": words})))
     assert not any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": ""})))
