@@ -14,7 +14,8 @@ from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
 from spaced_kd.changes import changed
 from spaced_kd.errors import UserError
 from spaced_kd.results import interval_name
-from spaced_kd.spec import RunSpec, expand, load_study
+from spaced_kd.spec import RunSpec
+from spaced_kd.study import expand, load_study
 from spaced_kd.tables import controls, switches
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from spaced_kd import catalog
 from spaced_kd.errors import UserError
-from spaced_kd.spec import STUDY_KEYS, RunSpec, Study, expand, from_words
+from spaced_kd.spec import RunSpec, from_words
+from spaced_kd.study import STUDY_KEYS, Study, expand
 
 NAMES = ("demo", "ci", "tiny_small", "tiny_cpu", "experiments/released_code")
 BASES = [yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in NAMES]

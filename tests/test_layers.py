@@ -16,8 +16,9 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "catalog": set(),
     "protocol": {"catalog"},
     "recipe": set(),
-    "spec": {"catalog", "protocol", "recipe"},
+    "spec": {"catalog", "protocol"},
     "seeding": set(),
+    "study": {"catalog", "protocol", "recipe", "spec"},
     "files": {"spec"},
     "arrays": {"files"},
     "provenance": set(),
@@ -53,10 +54,10 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     },
     "counts": {"assemble", "batches", "catalog", "data", "spec"},
     "throughput": {"spec"},
-    "plan": {"counts", "spec", "throughput"},
+    "plan": {"counts", "spec", "study", "throughput"},
     "train": {"assemble", "files", "keeper", "lock", "slices", "spec"},
     "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "spec"},
-    "results": {"arrays", "catalog", "files", "spec"},
+    "results": {"arrays", "catalog", "files", "spec", "study"},
     "surface": {"data", "seeding"},
     "spectrum": {"seeding"},
     "statistics": set(),
@@ -70,8 +71,10 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "style": {"cells"},
     "tables": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "verdicts"},
     "figures": {"cells", "spec", "statistics", "style"},
-    "render": {"catalog", "cells", "files", "spec", "style"},
-    "verify": {"arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec"},
+    "render": {"catalog", "cells", "files", "study", "style"},
+    "verify": {
+        *("arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec", "study"),
+    },
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything
 

@@ -10,6 +10,7 @@ from spaced_kd import arrays, catalog, cli, counts, keeper, plan, spec, throughp
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
+from spaced_kd.study import expand, load_study
 from spaced_kd.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ tables: [tab01]
 def study(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(STUDY)
-    return spec.load_study(path)
+    return load_study(path)
 
 
 SPACED = {"method": "online_kd", "interval": 1.5}
@@ -200,7 +201,7 @@ def test_a_study_adds_up(study, tmp_path):
     assert sum(made.seconds.values()) == pytest.approx(sum(c.flops for c in made.costs.values()) / (67e12 * 0.3))
     assert made.makespan == pytest.approx(sum(made.seconds.values()) / 2)  # a seed for each device
 
-    alone = spec.load_study(write(tmp_path, STUDY + "store_teachers: false\n"))
+    alone = load_study(write(tmp_path, STUDY + "store_teachers: false\n"))
     along = plan.make(alone, "h200", 2, tmp_path)
     assert sum(along.seconds.values()) == pytest.approx(sum(made.seconds.values()) + made.spared_seconds)
     assert (along.spared_seconds, along.teacher_states()) == (0, 0)
@@ -243,7 +244,7 @@ def test_experiments_are_its_parts_and_share_their_runs(tmp_path, study):
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(STUDY.replace("small", name).replace("tables: [tab01]", ""))
     config = {"study": "both", "experiments": ["one", "two"], "tables": ["tab01"]}
-    made = plan.make(spec.expand(config, experiments=tmp_path), "h200", 2, tmp_path)
+    made = plan.make(expand(config, experiments=tmp_path), "h200", 2, tmp_path)
     assert {name: len(runs) for name, runs in made.parts().items()} == {"one": 10, "two": 10}
     assert sum(made.seconds.values()) == sum(plan.make(study, "h200", 2, tmp_path).seconds.values())
     assert "35 jobs: 1 prepare, 1 corrupt, 10 train, 20 evaluate, 2 collect, 1 draw." in plan.describe(made)

@@ -25,7 +25,8 @@ from spaced_kd.outputs import Ensemble, Exit
 from spaced_kd.schedule import interval_in_batches, pauses, turns
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Slice
-from spaced_kd.spec import RunSpec, expand, from_flat, load_study, protocol_of
+from spaced_kd.spec import RunSpec, from_flat, protocol_of
+from spaced_kd.study import expand, load_study
 from spaced_kd.train import train
 
 T, S = "teacher", "student"

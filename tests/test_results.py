@@ -9,17 +9,18 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from spaced_kd import results, spec
+from spaced_kd import results
 from spaced_kd.errors import UserError
 from spaced_kd.figures.fig07 import CORRUPTIONS
 from spaced_kd.files import rows_digest, sha256
+from spaced_kd.study import expand
 
 
 @pytest.fixture
 def study():
     grid = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": [0, 1.5], "seed": [0, 1]}
     grid |= {"recipe": {"epochs": 20, "lr": 0.05}}
-    expanded = spec.expand({"study": "small", "grids": [grid]})
+    expanded = expand({"study": "small", "grids": [grid]})
     return replace(expanded, evaluated={run.id: ("bim",) for run in expanded.runs if run.method == "online_kd"})
 
 

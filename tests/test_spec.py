@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from spaced_kd import catalog, spec
+from spaced_kd import catalog
 from spaced_kd.errors import UserError
-from spaced_kd.spec import RunSpec, compare, expand, from_flat, from_words
+from spaced_kd.spec import RunSpec, compare, from_flat, from_words
+from spaced_kd.study import expand, load_study
 
 RUN = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": 1.5, "seed": 0}
 
@@ -219,7 +220,7 @@ def test_bad_configurations_are_refused_in_one_line(change, complaint):
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("study: [")
     with pytest.raises(UserError, match=r"bad\.yaml: not YAML"):
-        spec.load_study(tmp_path / "bad.yaml")
+        load_study(tmp_path / "bad.yaml")
 
 
 def test_resolved_survives_json():

@@ -11,7 +11,7 @@ from conftest import tiny
 from spaced_kd import arrays, cli, results
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, rows_digest, sha256
-from spaced_kd.spec import expand
+from spaced_kd.study import expand
 from spaced_kd.train import train
 
 GRID = {

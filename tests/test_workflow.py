@@ -9,7 +9,8 @@ import pytest
 import yaml
 from conftest import snakemake
 
-from spaced_kd import plan, spec
+from spaced_kd import plan
+from spaced_kd.study import expand
 
 ROOT = Path(__file__).parents[1]
 STUDY = {
@@ -157,6 +158,7 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout):
 
 def test_the_graph_is_built_without_torch(checkout):
     shutil.copy(ROOT / "config" / "claims.yaml", checkout / "config")
+    shutil.copytree(ROOT / "config" / "recipes", checkout / "config" / "recipes")
     (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY | {"tables": ["scorecard"]}))
     code = (
         "import sys; from snakemake.cli import main\n"
@@ -170,7 +172,7 @@ def test_the_graph_is_built_without_torch(checkout):
 def test_the_plan_counts_the_jobs_of_the_graph(checkout):
     study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
     graph = scheduled(checkout, study)
-    told = plan.describe(plan.make(spec.expand(study), "h200", 2, checkout))
+    told = plan.describe(plan.make(expand(study), "h200", 2, checkout))
     assert f"{graph['total'] - graph['all']} jobs:" in told
     for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
         assert f"{graph[rule]} {rule}" in told

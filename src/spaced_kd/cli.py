@@ -12,6 +12,7 @@ from typing import Any
 from spaced_kd import catalog, spec
 from spaced_kd.errors import UserError
 from spaced_kd.slices import GO_ON, Slice, Stopped, requeue
+from spaced_kd.study import load_study
 
 RUN_HELP = (
     "the run as key=value: dataset=digits network=resnet_mini method=online_kd interval=1.5 seed=0 method.alpha=0.3"
@@ -166,7 +167,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    study = spec.load_study(arguments.config)
+    study = load_study(arguments.config)
     from spaced_kd import plan
 
     print(plan.describe(plan.make(study, arguments.device, arguments.count, arguments.results)))
@@ -244,7 +245,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    study = spec.load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
+    study = load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
     from spaced_kd import results
     from spaced_kd.files import write_safely
 

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from spaced_kd.counts import Cost, Counts
 from spaced_kd.errors import UserError
-from spaced_kd.spec import RunSpec, Study
+from spaced_kd.spec import RunSpec
+from spaced_kd.study import Study
 from spaced_kd.throughput import Rates, finished_runs
 
 NOTE = """\

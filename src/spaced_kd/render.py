@@ -15,7 +15,7 @@ from spaced_kd import catalog
 from spaced_kd.cells import MARKS, MissingRunsError
 from spaced_kd.errors import UserError
 from spaced_kd.files import write_safely
-from spaced_kd.spec import experiment_of
+from spaced_kd.study import experiment_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

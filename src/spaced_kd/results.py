@@ -15,7 +15,8 @@ from pandas import DataFrame, Series
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
-from spaced_kd.spec import RunSpec, Study, compare, from_words, protocol_of
+from spaced_kd.spec import RunSpec, compare, from_words, protocol_of
+from spaced_kd.study import Study
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from spaced_kd import arrays, catalog, evaluate, record, render, results
 from spaced_kd.assemble import autocast
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, read_json, sha256
-from spaced_kd.spec import RESERVED, RunSpec, compare
+from spaced_kd.spec import RunSpec, compare
+from spaced_kd.study import RESERVED
 
 
 class Checker:

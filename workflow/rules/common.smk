@@ -7,12 +7,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from spaced_kd import catalog, spec
+from spaced_kd import catalog, spec, study
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 
 try:
-    STUDY = spec.expand(config)
+    STUDY = study.expand(config)
     for run in STUDY.runs:  # a default that changed since is refused here, and never silently means something else
         if (made := Path("results/runs", run.id, "run.json")).exists():
             spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)

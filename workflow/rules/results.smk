@@ -29,7 +29,9 @@ rule table:
     input:
         rows=told,
         source=lambda wildcards: sources("tables", [wildcards.name]),
-        claims=lambda wildcards: ["config/claims.yaml", "config/recipes/paper.yaml"] if wildcards.name == "scorecard" else [],
+        claims=lambda wildcards: (
+            ["config/claims.yaml", "config/recipes/paper.yaml"] if wildcards.name == "scorecard" else []
+        ),
         reference="config/reference.csv",
     output:
         expand(
