@@ -355,3 +355,11 @@ def test_cost_table(paper):
     assert table.set_index("method").loc["Spaced KD, s = 1.5", "ratio"] == "–"
     with pytest.raises(UserError, match="collect the study again"):
         catalog.find("tables", "cost")(results.join(baseline, paper))
+
+
+def test_a_claim_of_rows_only_has_no_small_settings(sheet, paper):
+    there = judged(sheet, paper, pair([1, 2, 1.5]), claim="imagenet1k")
+    assert [verdict.verdict for verdict in there] == ["not run", "not run"]
+    own = {"dataset": "imagenet1k", "network": "resnet18", "teacher": "resnet18", "recipe": ""}
+    there = judged(sheet, paper, pair([1, 2, 1.5], place=own), claim="imagenet1k")
+    assert [verdict.verdict for verdict in there] == ["supported", "not run"]

@@ -69,6 +69,7 @@ class Claim:
     before: Arm | None = None
     measure: Measure | None = None
     rows: tuple[Row, ...] = ()
+    only_rows: bool = False  # whether small settings have no say, since another claim on the same arms has them
     paper: str = ""  # the table whose cells have the paper's difference
     needs: str = ""  # what must be built before the claim can be judged
     of: tuple["Claim", ...] = ()  # claims whose rows are summed up

@@ -91,7 +91,7 @@ class _Reader:
         shapes = {  # by the key that tells which shape it is
             "needs": ({"needs"}, {"paper"}),
             "of": ({"of", "statistic", "states"}, {"dataset"}),
-            "after": ({"after", "before", "measure"}, {"paper", "rows"}),
+            "after": ({"after", "before", "measure"}, {"paper", "rows", "only_rows"}),
         }
         given = _mapping("it", given)
         shape = next((key for key in shapes if key in given), "after")
@@ -108,6 +108,7 @@ class _Reader:
             return [self._summary(claim, given)]
         _one_of("measure", given["measure"], self.measures)
         claim = replace(claim, measure=self.measures[given["measure"]], rows=self._rows(given.get("rows", {}), claim))
+        claim = replace(claim, only_rows=catalog.check_type("only_rows", given.get("only_rows", False), "bool"))
         pairs = [(after, before) for after in _list(given["after"]) for before in _list(given["before"])]
         for name_of_arm in dict.fromkeys(each for pair in pairs for each in pair):
             _one_of("arm", name_of_arm, self.arms)

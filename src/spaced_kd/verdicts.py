@@ -77,7 +77,11 @@ def judge(
     claims, recipes = sheet
     # a run that two studies share has the same rows in both
     mine = seeded(where(rows, source="ours")).drop(columns="study").drop_duplicates()
-    compared = {claim.id: list(comparisons(claim, mine)) for claim in claims if claim.measure}
+    compared = {
+        claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, recipes)]
+        for claim in claims
+        if claim.measure
+    }
     families = defaultdict(list)
     for comparison in (each for found in compared.values() for each in found):
         if _testable(comparison) is None:
