@@ -174,13 +174,14 @@ def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
 
 
 def record(study: Path, into: Path) -> int:
-    """Keep a study's rows.csv and runs.json beside the ones that are recorded in a folder already; number of its runs.
+    """Keep what is finished of a study beside what is recorded in a folder already; gives the number of runs there.
 
     Raises:
         UserError: names a run that was not made from a clean commit, and so cannot be made again.
     """
     rows, runs = read(study / "rows.csv"), read_json(study / "runs.json", list)
-    for run, commit in rows[rows["metric"] != "missing"][["run", "commit"]].itertuples(index=False):
+    rows = rows[rows["metric"] != "missing"]
+    for run, commit in rows[["run", "commit"]].itertuples(index=False):
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
     known = [into / name for name in ("rows.csv", "runs.json")]
