@@ -4,6 +4,7 @@ Colours are colour-blind-safe; marker and line style tell methods apart in grey,
 built without pyplot, so that it needs no display and leaves no global state behind.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT,
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 INK = "0.35"  # of what is not a method: fits, the paper's numbers
+WIDEST = 26  # characters of a title that fit above a panel
 
 RC = {
     "figure.constrained_layout.use": True,
@@ -99,8 +101,11 @@ def lacking(asked: DataFrame, found: DataFrame) -> dict[str, str]:
 
 
 def title(places: Sequence[str], lacking: dict[str, str]) -> str:
-    """Title of a panel: its dataset, network and so on, and what lacks seeds, e.g. {"online KD": "2 of 3"}."""
-    lines = [place for place in places if place]
+    """Title of a panel: its dataset, network and so on, and what lacks seeds, e.g. {"online KD": "2 of 3"}.
+
+    A long place, such as a recipe, is broken between its words: it would reach into the next panel.
+    """
+    lines = [line for place in places for line in textwrap.wrap(place, WIDEST, break_long_words=False)]
     return "\n".join([*lines, *(f"({name}: {count} seeds)" for name, count in lacking.items())])
 
 
