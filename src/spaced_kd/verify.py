@@ -102,9 +102,10 @@ class Checker:
                 own = self.folder / "runs" / str(told.get("id")) / "run.json"
                 if not own.exists() or read_json(own, dict) != told:
                     yield f"{path.with_name('runs.json')}: describes {told.get('id')} otherwise than {own}"
-        drawn = results.join(rows, self.reference)
+        theory = self.folder / "theory" / "rows.csv"  # the same for all studies
         for table in sorted(path.parent.glob("tables/*.csv")):
-            yield from _lines(table, self._table(table, drawn))
+            shown = results.read(theory) if table.stem == "theory" and theory.exists() else rows
+            yield from _lines(table, self._table(table, results.join(shown, self.reference)))
 
     def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
