@@ -51,9 +51,19 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     assert "online KD" in table
 
     assert scheduled(checkout, STUDY) == {}
-    finished = {path: path.stat().st_mtime_ns for path in checkout.glob("results/runs/*/*") if path.is_file()}
+    files = [path for path in checkout.glob("results/runs/*/*") if path.is_file()]
+
+    # a finished run stays as it is even where its job is made to run again, as a job that outlived its driver does
+    (run,) = checkout.glob("results/runs/*baseline*/weights.safetensors")
+    before = {path: path.stat().st_ino for path in files}
+    again = snakemake(checkout, STUDY, str(run.relative_to(checkout)), "--forcerun", "train")
+    assert again.returncode == 0, again.stderr
+    assert "is finished already" in (checkout / f"results/logs/train/{run.parent.name}.log").read_text()
+    assert before == {path: path.stat().st_ino for path in files}
+    assert scheduled(checkout, STUDY) == {}
 
     # another interval: one training and its evaluations, then the tables; no teacher, no finished student
+    finished = {path: path.stat().st_mtime_ns for path in files}
     more = with_intervals(0, 1.0, 1.5)
     assert scheduled(checkout, more) == {"all": 1, "train": 1, "evaluate": 1, "collect": 1, "table": 1, "total": 5}
     assert snakemake(checkout, more).returncode == 0

@@ -1,4 +1,6 @@
 # Training: one job per run. Its resume state lies outside its outputs, so starting and going on are the same command.
+# `update` keeps Snakemake from deleting outputs before the job: the command itself leaves a finished run alone, also when
+# a job that outlived its driver comes back after another one has finished the run.
 
 
 rule train:
@@ -6,10 +8,10 @@ rule train:
         data=lambda wildcards: ancient(f"results/data/{RUNS[wildcards.run].data_id}.safetensors"),
         teacher=teacher,
     output:
-        "results/runs/{run}/weights.safetensors",
-        "results/runs/{run}/predictions.safetensors",
-        "results/runs/{run}/rows.json",
-        run="results/runs/{run}/run.json",
+        update("results/runs/{run}/weights.safetensors"),
+        update("results/runs/{run}/predictions.safetensors"),
+        update("results/runs/{run}/rows.json"),
+        run=update("results/runs/{run}/run.json"),
     log:
         "results/logs/train/{run}.log",
     conda:
