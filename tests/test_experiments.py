@@ -25,6 +25,7 @@ BASE = [70.0, 72.0, 71.0]
 NEEDED = {  # table -> experiment
     "switches": "released_code",
     "controls": "controls",
+    "adaptive": "adaptive",
     "seed_noise": "seed_noise",
 }
 
@@ -161,6 +162,28 @@ def test_controls_are_their_references_with_one_thing_out():
         assert float(line.p) == pytest.approx(p, rel=0.05)
     assert list(table["FLOPs"]) == ["1", "–", "1.07"]
     assert "(2 of 3 seeds)" in table.loc["self KD, as many steps", "control − reference"]
+
+
+def test_the_adaptive_interval_stands_beside_fixed_ones_and_what_it_found():
+    adaptive = Arm("adaptive_interval", "0")
+    found = runs(adaptive, [0.8, 0.9, 1.3])
+    found = found.assign(evaluation="schedule", metric="mean_interval", selection=float("nan"))
+    table = draw(
+        "adaptive",
+        shifted(ONLINE, 0, 0, 0, flops=7.0),
+        shifted(SPACED, 1.0, 1.2, 0.9, flops=7.0),
+        shifted(adaptive, 1.5, 1.0, 2.0, flops=14.0),
+        found,
+    ).set_index("against")
+    assert list(table.index) == ["online KD", "Spaced KD, s = 1.5"]
+    assert set(table["interval found"]) == {"1.00 ± 0.26 (3)"}
+    differences = [[1.5, 1.0, 2.0], [0.5, -0.2, 1.1]]
+    family = statistics.holm([statistics.paired_test(d) for d in differences])
+    for line, d, p, level in zip(table.itertuples(), differences, *family, strict=True):
+        low, high = statistics.paired_interval(d, level)
+        assert line[4] == f"{np.mean(d):+.2f} ± {np.std(d, ddof=1):.2f} (3), [{low:+.2f}, {high:+.2f}]"
+        assert float(line.p) == pytest.approx(p, rel=0.05)
+    assert list(table["FLOPs"]) == ["2", "2"]
 
 
 def test_the_table_has_every_control_of_the_experiment():

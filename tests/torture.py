@@ -33,6 +33,7 @@ ARMS = {
     "online": tiny(method="online_kd", interval=0, **SHORT),
     "spaced": tiny(method="online_kd", interval=1.5, **SHORT),
     "offline": tiny(method="online_kd", interval="max", **SHORT),
+    "adaptive": tiny(method="adaptive_interval", method__least=4, method__errors=1.0, **SHORT),
     "self KD": tiny(method="self_kd", interval=0, **SHORT),
     "spaced self KD": tiny(method="self_kd", interval=1.0, **SHORT),
 }
@@ -40,6 +41,7 @@ MEASURED = {"bim": {"images": 20, "steps": 2}, "weight_noise": {"images": 20, "d
 NEVER = {  # moments that an arm has not: only Spaced KD asks its teacher for a state before its last one
     "online": {"teacher's state"},
     "offline": {"teacher's state"},
+    "adaptive": {"teacher's state"},
     "self KD": {"teacher's state", "block's end"},
     "spaced self KD": {"teacher's state"},
 }

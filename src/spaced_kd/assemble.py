@@ -30,9 +30,10 @@ Modules = dict[str, nn.Module]
 class Job:
     """One run's objects.
 
-    `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `evaluations` maps a number
-    of turns, after which the result is evaluated, to its epoch; `workers` is the number of processes that make batches
-    ahead, None where they are made when they are asked for.
+    `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
+    their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
+    evaluated, to its epoch; `workers` is the number of processes that make batches ahead, None where they are made
+    when they are asked for.
     """
 
     spec: RunSpec
@@ -43,7 +44,7 @@ class Job:
     modules: Modules
     turns: list[Turn]
     learners: dict[str, Any]
-    evaluations: dict[int, int]
+    evaluations: dict[Turn, int]
     workers: int | None = None
 
     @property
@@ -63,12 +64,20 @@ class Job:
         return {name: learner for name, learner in named.items() if isinstance(learner, Learner)}
 
     @property
+    def decides(self) -> bool:
+        """Whether the method decides the order of its turns on the way, by what its modules remember."""
+        return hasattr(self.method, "order")
+
+    @property
     def total(self) -> int:
         """Batches of the whole training."""
         return self.spec.epochs * self.batches.per_epoch
 
     def turns_after(self, done: int) -> Iterator[Turn]:
         """The turns from number `done` on; where it pays, their batches are made ahead from now on."""
+        if self.decides:
+            yield from self.method.order(self.total, self.modules)
+            return
         to_go = self.turns[done:]
         if self.workers is not None:
             learnt = (index for who, index in to_go if isinstance(self.learners[who], Learner))
@@ -164,14 +173,15 @@ def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
     return set() if moving else set(found)
 
 
-def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[int, int]:
-    """Turns done -> epoch, every `eval_every` epochs of the run's clock and at its end."""
+def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
+    """Turn -> epoch that ends with it, every `eval_every` epochs of the run's clock and at its end."""
     if spec.clock == "teacher":
         ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
     else:
         last = [*method.roles.values()][-1]
         ends = learners_clock(turns, {who for who, name in method.roles.items() if name == last}, per_epoch)
-    return {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
+    due = {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
+    return {turns[done - 1]: epoch for done, epoch in due.items()}
 
 
 def teacher_is_shared(method: Any) -> bool:

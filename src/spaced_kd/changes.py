@@ -105,6 +105,22 @@ def difference(rows: DataFrame, place: Place, after: Arm, before: Arm) -> Sample
     return Sample((first.values - second.values).dropna(), first.seeds & second.seeds)
 
 
+def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:
+    """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
+    tested = [key for key, change in changes.items() if len(change.values) > 1]
+    found = statistics.holm([statistics.paired_test(changes[key].values) for key in tested])
+    adjusted = {key: (f"{p:.2g}", level) for key, p, level in zip(tested, *found, strict=True)}
+    told = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}
+    return {key: (changes[key].told(level), p) for key, (p, level) in told.items()}
+
+
+def flops(rows: DataFrame, place: Place, arm: Arm, reference: Arm) -> str:
+    """Training FLOPs of an arm, teachers included, as a multiple of another's; `rows`: ours."""
+    costs = where(rows, evaluation="cost", metric="training_flops_with_teacher")
+    ours, theirs = (in_place(costs, place, each)["value"].mean() for each in (arm, reference))
+    return NOTHING if (ratio := ours / theirs) != ratio else f"{ratio:.3g}"
+
+
 def in_place(rows: DataFrame, place: Place, arm: Arm) -> DataFrame:
     """Rows of an arm in a setting."""
     setting = place._replace(recipe=changed(place.recipe, arm.recipe))._asdict()

@@ -72,12 +72,14 @@ class Keeper:
         job, learner = self.job, self.job.learners[who]
         self.done += 1
         self.record.add(who, losses)
+        if job.decides and who == "student":
+            self.record.replays_to(job.learners["teacher"].steps)
         if job.device.type == "cpu":  # costs a synchronisation elsewhere, where epochs and states check instead
             self.record.check_finite(f"batch {index}")
         if who == "teacher" and index + 1 in self.leave_at:
             self.left.save(index + 1, learner.network)
-        if self.done in job.evaluations:
-            self._evaluate(job.evaluations[self.done], index)
+        if (who, index) in job.evaluations:
+            self._evaluate(job.evaluations[who, index], index)
         self.bar.update()
         stop = self.part.over()
         if stop or time.monotonic() - self.saved >= self.every:
@@ -169,6 +171,7 @@ class Keeper:
             },
             "teacher_states": "stored" if followed else "trained along" if spec.teacher_spec() else None,
             "turns": {who: sum(sizes.values()) for who, sizes in counts.items()},
+            "block_ends": record.block_ends if job.decides else None,  # batches learnt; null: the schedule says
             "held_out": record.held_out,  # accuracy of each evaluated epoch
             "losses": [{"epoch": epoch} | means for epoch, means in zip(record.epochs, record.losses, strict=True)],
             "outputs": {name: sha256(folder / name) for name in OUTPUTS},

@@ -70,6 +70,7 @@ class Record:
         self.epochs: list[int] = []
         self.predictions: list[np.ndarray] = []
         self.held_out: list[float] = []  # accuracy on held-out training images, where there are any
+        self.block_ends: list[int] = []  # batches that the teacher had learnt when a block ended, where that is decided
         self.losses: list[dict[str, float]] = []  # one entry per evaluated epoch: means since the one before
         self.flops: dict[str, int] = {}  # "student 128" -> FLOPs of one turn with 128 images, forward and backward
         self.seconds = {"wall": 0.0, "cpu": 0.0}
@@ -85,6 +86,11 @@ class Record:
             self._counts[key] = self._counts.get(key, 0) + 1
         for meter in self.meters.values():
             meter.watch()
+
+    def replays_to(self, end: int) -> None:
+        """The student learns a block that has ended after so many of the teacher's batches."""
+        if self.block_ends[-1:] != [end]:
+            self.block_ends.append(end)
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term since the last evaluated epoch."""
@@ -127,12 +133,14 @@ class Record:
         if self.predictions:
             arrays["predictions"] = np.stack(self.predictions)
         plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops, "held_out": self.held_out}
+        plain |= {"block_ends": self.block_ends}
         return arrays, plain | {"counts": self._counts, "seconds": self.time(), "energy": self.energy()}
 
     def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
         """Go on from a packed record."""
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
+        self.block_ends = plain.get("block_ends", [])
         for name, meter in self.meters.items():
             meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none
         self.predictions = list(arrays.get("predictions", ()))

@@ -60,7 +60,8 @@ def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
     if not stored:
         return []
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"])
-    found = stored["rows"] + _costs(run, stored["description"], results) + evaluated
+    told = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
+    found = stored["rows"] + told + evaluated
     return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
 
 
@@ -250,6 +251,13 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
         for name, value in costs.items()
         if value is not None
     ]
+
+
+def _schedule(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mean interval in epochs, of a run whose method decided where blocks end."""
+    if not (ends := description.get("block_ends")):
+        return []
+    return [{"evaluation": "schedule", "metric": "mean_interval", "value": run.epochs / len(ends)}]
 
 
 def _flops(run: RunSpec, results: Path) -> int | None:

@@ -169,6 +169,8 @@ def check(spec: RunSpec) -> RunSpec:
             )
     if interval != 0 and len(_roles(spec.method)) == 1:
         raise UserError(f"interval is {interval}, but {spec.method} has no student that could lag: leave it out")
+    if interval != 0 and catalog.plugin("methods", spec.method).constants.get("finds_interval"):
+        raise UserError(f"interval is {interval}, but {spec.method} finds its own: leave it out")
     if interval == "max" and _networks(spec.method) == 1:
         raise UserError(f"interval is max, but in {spec.method} teacher and student are one network: give epochs")
     if spec.teacher and _networks(spec.method) == 1:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from pandas import DataFrame
 
-from spaced_kd import statistics
-from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present, where
-from spaced_kd.changes import accuracies, difference, in_place, places, without_one_recipe
+from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present
+from spaced_kd.changes import accuracies, difference, family, flops, places, without_one_recipe
 from spaced_kd.errors import UserError
 
 FEATURE, SOFT, TRAILS = "[alpha=0.0]", "[beta=0.0]", "[alpha=0.0,beta=0.0]"  # what is left of the losses
@@ -59,23 +58,16 @@ CONTROLS = (
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each control that was run together with its reference."""
-    costs = where(ours(rows, present(rows), "cost"), metric="training_flops_with_teacher")
-    rows, lines = accuracies(rows), []
+    costs, rows, lines = ours(rows, present(rows), "cost"), accuracies(rows), []
     for place in places(rows):
         found = {control: difference(rows, place, control.arm, control.reference) for control in CONTROLS}
         found = {control: change for control, change in found.items() if change.seeds}
         if all(control.arm in (ONLINE, SELF) for control in found):  # any study has these
             continue
-        tested = [control for control, change in found.items() if len(change.values) > 1]
-        family = statistics.holm([statistics.paired_test(found[control].values) for control in tested])
-        adjusted = {control: (p, level) for control, p, level in zip(tested, *family, strict=True)}
-        for control, change in found.items():
-            p, level = adjusted.get(control, (None, statistics.ALPHA))
-            flops = [in_place(costs, place, arm)["value"].mean() for arm in (control.arm, control.reference)]
-            ratio = flops[0] / flops[1]
+        for control, (change, p) in family(found).items():
             line = {"control": control.name, "reference": control.reference.name, "takes out": control.apart}
-            line |= {"control − reference": change.told(level), "p": NOTHING if p is None else f"{p:.2g}"}
-            lines.append(place._asdict() | line | {"FLOPs": NOTHING if ratio != ratio else f"{ratio:.3g}"})
+            line |= {"control − reference": change, "p": p}
+            lines.append(place._asdict() | line | {"FLOPs": flops(costs, place, control.arm, control.reference)})
     if not lines:
         raise UserError("controls needs runs of config/experiments/controls.yaml: add them, or leave controls out")
     return without_one_recipe(lines)
