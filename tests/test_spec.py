@@ -55,10 +55,13 @@ def test_every_field_is_part_of_the_identity():
     other |= {"optimizer": "adamw", "lr_schedule": "cosine", "precision": "bf16"}
     other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves", "augmentation": "strong"}
     other |= {"order_seed": 7, "augmentation_seed": 7, "held_out": 0.2}
+    other |= {"assistant": "resnet18", "nesterov": True, "lr_drops": [4.0]}
+    needed = {"assistant": {"method": "takd"}, "lr_drops": {"lr_schedule": "steps"}}
     ids = {from_flat(RUN).id}
     for name, value in RunSpec(**RUN).resolved().items():
         if name != "settings":
-            ids.add(from_flat(RUN | {name: other.get(name, value + 1 if name not in other else None)}).id)
+            changed = {name: other[name] if name in other else value + 1}
+            ids.add(from_flat(RUN | changed | needed.get(name, {})).id)
     assert len(ids) == len(RunSpec(**RUN).resolved())
 
 

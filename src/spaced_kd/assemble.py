@@ -20,7 +20,7 @@ from spaced_kd.files import Places
 from spaced_kd.learner import Learner
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
-from spaced_kd.spec import RunSpec
+from spaced_kd.spec import TEACHING, RunSpec
 from spaced_kd.trajectory import Trajectory, Walker
 
 Modules = dict[str, nn.Module]
@@ -200,12 +200,17 @@ def reported(method: Any, network: nn.Module) -> nn.Module:
 
 
 def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device) -> Modules:
-    """The method's networks and further modules; networks of one kind start alike unless the run says otherwise."""
+    """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
+
+    Roles that the method names as `parts` are played by modules that it makes, such as a head.
+    """
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
-        described = (spec.teacher_spec() or spec) if name == "teacher" else spec
+        if name in getattr(method, "parts", ()):
+            continue
+        described = spec.alone(name) if name in TEACHING else spec
         make = catalog.find("networks", described.network)
-        differs = name == "student" and spec.initial_weights == "different"
+        differs = name == "student" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
         with global_seed(spec.seed, "initial weights of the student" if differs else "initial weights"):
             exits = getattr(method, "exits", False)
             modules[name] = make(classes, image_size, exits=exits, **described.settings.get("network", {}))

@@ -19,7 +19,7 @@ from spaced_kd import catalog
 from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate
 from spaced_kd.batches import Batch
 from spaced_kd.data import Shape
-from spaced_kd.spec import RunSpec
+from spaced_kd.spec import TEACHING, RunSpec
 
 META = torch.device("meta")
 
@@ -123,8 +123,8 @@ class Counts:
         return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
 
     def _networks(self, spec: RunSpec) -> Networks:
-        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", "teacher", "method")]
-        parts = [spec.network, spec.teacher, spec.method, spec.batch_norm, *settings]
+        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", *TEACHING, "method")]
+        parts = [spec.network, spec.teacher, spec.assistant, spec.method, spec.batch_norm, *settings]
         return self._once([shape.classes, shape.size, *parts], lambda: Networks(spec, shape))
 
     def _once(self, parts: list[Any], make: Callable[[], Any]) -> Any:

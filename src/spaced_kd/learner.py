@@ -10,10 +10,12 @@ from spaced_kd.spec import RunSpec
 
 
 def learning_rate(spec: RunSpec, step: int, per_epoch: int, total: int) -> float:
-    """Learning rate of a learner's step (from 0) of `total`: linear warm-up, then constant or cosine to min_lr."""
+    """Learning rate of a learner's step (from 0) of `total`: linear warm-up, then constant, in steps, or cosine."""
     warmup = round(spec.warmup_epochs * per_epoch)
     if step < warmup:
         return spec.lr * (step + 1) / warmup
+    if spec.lr_schedule == "steps":
+        return spec.lr / 10 ** sum(step >= epoch * per_epoch for epoch in spec.lr_drops)
     if spec.lr_schedule == "constant":
         return spec.lr
     done = (step - warmup) / max(1, total - warmup)
@@ -53,7 +55,11 @@ class Learner:
             self.optimizer.add_param_group({"params": parameters})
         elif spec.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(
-                parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
+                parameters,
+                lr=spec.lr,
+                momentum=spec.momentum,
+                weight_decay=spec.weight_decay,
+                nesterov=spec.nesterov,
             )
         else:
             self.optimizer = torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)

@@ -1,6 +1,7 @@
 """Every loss with its equation and source. Logits are (B, K), labels (B,), features (B, D); computed in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -96,18 +97,24 @@ SOFT_LOSSES = {
 FEATURE_LOSSES = {**DIFFERENCES, "dist": dist, "cross_entropy": cross_entropy_of_features}
 
 
+@contextmanager
+def guiding(network: nn.Module, mode: str) -> Iterator[None]:
+    """While a network says a target: no gradient, and a mode of its own, `eval` or `train`."""
+    training = network.training
+    network.train(mode == "train")
+    with torch.no_grad():
+        yield
+    network.train(training)
+
+
 def target(network: nn.Module, images: Tensor, mode: str = "eval") -> Exit:
     """What a teacher says of a batch, without gradient.
 
     In `eval` mode with running statistics and without drop-path; in `train` mode, the released code's, with the batch's
     own statistics, which move the running ones once more.
     """
-    training = network.training
-    network.train(mode == "train")
-    with torch.no_grad():
-        said = network(images, exits=True)[-1]
-    network.train(training)
-    return said
+    with guiding(network, mode):
+        return network(images, exits=True)[-1]
 
 
 def distillation(

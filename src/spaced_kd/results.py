@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
-from spaced_kd.spec import RunSpec, compare, from_words, protocol_of
+from spaced_kd.spec import TEACHING, RunSpec, compare, from_words, protocol_of
 from spaced_kd.study import Study
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ COLUMNS = (
 )
 NUMBERS = ("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps")
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
-NAMED = ("dataset", "network", "teacher", "method", "seed", "interval")  # what of a run is not in the column recipe
+# what of a run is not in the column recipe
+NAMED = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
 CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
@@ -275,12 +276,12 @@ def _identity(study: str, run: RunSpec) -> dict[str, Any]:
         "run": run.id,
         "dataset": run.label("dataset"),
         "network": run.label("network"),
-        "teacher": run.label("teacher" if run.teacher else "network"),
+        "teacher": " > ".join(run.label(role) for role in TEACHING if role == "teacher" or run.assistant),
         "method": run.label("method"),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
         "seed": run.seed,
         "protocol": protocol_of(run),
-        "recipe": " ".join(f"{key}={value}" for key, value in recipe.items()),
+        "recipe": " ".join(f"{key}={value}".replace(" ", "") for key, value in recipe.items()),
     }
 
 

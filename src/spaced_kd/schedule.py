@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 
 from spaced_kd.errors import UserError
 
-Turn = tuple[str, int]  # who learns ("teacher" or "student"), index of the batch
+Turn = tuple[str, int]  # who learns ("teacher", "student", or another of the method's roles), index of the batch
 
 
 def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
@@ -103,6 +103,22 @@ def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
         if who == "student":
             yield "student", 2 * total + block
             block += 1
+
+
+def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, total: int) -> Iterator[Turn]:
+    """One more learner: `follower` learns each block of `interval` batches as soon as `leader` is through with it.
+
+    A student that follows a teacher `alone` gives `turns`. Chains of 4 batches, spaced by 2 at both links, and at the
+    last one only::
+
+        teacher    0 1 . . . . 2 3 . . . .      0 . 1 . . . 2 . 3 . . .
+        assistant  . . 0 1 . . . . 2 3 . .      . 0 . 1 . . . 2 . 3 . .
+        student    . . . . 0 1 . . . . 2 3      . . . . 0 1 . . . . 2 3
+    """
+    for who, i in order:
+        yield who, i
+        if who == leader and ((i + 1) % interval == 0 or i + 1 == total):
+            yield from ((follower, j) for j in range(i - i % interval, i + 1))
 
 
 def pauses(order: Iterable[Turn]) -> list[int]:

@@ -18,7 +18,14 @@ import yaml
 from spaced_kd import catalog, protocol
 from spaced_kd.errors import UserError
 
-PLUGINS = {"dataset": "datasets", "network": "networks", "teacher": "networks", "method": "methods"}
+PLUGINS = {
+    "dataset": "datasets",
+    "network": "networks",
+    "teacher": "networks",
+    "assistant": "networks",
+    "method": "methods",
+}
+TEACHING = ("teacher", "assistant")  # who may have a network of its own; the student's where none is named
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,17 @@ class RunSpec:
     seed: int
     interval: float | str = 0.0  # epochs that the teacher is ahead; 0 is one batch (online KD), "max" is offline KD
     teacher: str = ""  # network of the teacher; empty: the student's
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, network, teacher and method
+    assistant: str = ""  # network of the one between teacher and student, in a chain of three; empty: the student's
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, networks and method
     epochs: int = 80
     batch_size: int = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    nesterov: bool = False  # of sgd
+    lr_schedule: Literal["constant", "cosine", "steps"] = "constant"
+    lr_drops: tuple[float, ...] = ()  # epochs from which on the steps' learning rate is a tenth of what it was
     warmup_epochs: float = 0.0  # epochs of linear warm-up from 0
     min_lr: float = 0.0  # where cosine ends
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast
@@ -99,7 +109,7 @@ class RunSpec:
 
     def label(self, role: str) -> str:
         """Display name of a plug-in: its name, with what differs from its defaults in brackets."""
-        if role == "teacher" and not self.teacher:
+        if role in TEACHING and not getattr(self, role):
             role = "network"
         own = [f"{key}={value}" for key, value in self.changed().items() if key.startswith(f"{role}.")]
         brackets = f"[{','.join(word.removeprefix(f'{role}.') for word in own)}]" if own else ""
@@ -109,14 +119,16 @@ class RunSpec:
         """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
         if _networks(self.method) == 1:
             return None
-        network = self.teacher or self.network
-        own = self.settings.get("teacher" if self.teacher else "network", {})
+        return self.alone("teacher")
+
+    def alone(self, role: str) -> "RunSpec":
+        """The run without KD of the network that is teacher, or assistant."""
+        network = getattr(self, role) or self.network
+        own = self.settings.get(role if getattr(self, role) else "network", {})
         own = {key: value for key, value in own.items() if key not in STUDENTS}
         settings = {"dataset": self.settings.get("dataset", {}), "network": own}
-        plain = {f.name: f.default for f in fields(self) if f.name in STUDENTS}
-        return check(
-            replace(self, method="baseline", interval=0.0, network=network, teacher="", settings=settings, **plain)
-        )
+        plain = {f.name: f.default for f in fields(self) if f.name in ("interval", *TEACHING, *STUDENTS)}
+        return check(replace(self, method="baseline", network=network, settings=settings, **plain))
 
     def follower(self) -> str:
         """What a teacher needs to know of a student to leave its states for it, as words of one line."""
@@ -140,11 +152,9 @@ def check(spec: RunSpec) -> RunSpec:
     settings = {}
     for role, kind in PLUGINS.items():
         given = spec.settings.get(role) or {}
-        if role == "teacher" and not spec.teacher:
+        if role in TEACHING and not values[role]:
             if given:
-                raise UserError(
-                    f"teacher.{next(iter(given))} is set, but no teacher network is named: add teacher=NAME"
-                )
+                raise UserError(f"{role}.{next(iter(given))} is set, but no {role} network is named: add {role}=NAME")
             continue
         catalog.plugin(kind, values[role])
         if given := catalog.check_settings(kind, values[role], given):
@@ -175,20 +185,35 @@ def check(spec: RunSpec) -> RunSpec:
         raise UserError(f"interval is max, but in {spec.method} teacher and student are one network: give epochs")
     if spec.teacher and _networks(spec.method) == 1:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
+    if spec.assistant and "assistant" not in _roles(spec.method).values():
+        raise UserError(f"assistant is {spec.assistant}, but {spec.method} has none: leave it out")
+    if values["initial_weights"] == "different" and "initial_weights" in catalog.defaults("methods", spec.method):
+        raise UserError(
+            f"initial_weights is different, but {spec.method} has a setting of its own: use method.initial_weights"
+        )
     if values["initial_weights"] == "different" and _networks(spec.method) == 1:
         raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
     for role, given in settings.items():
-        if given.get("distillation_token") and (role == "teacher" or _networks(spec.method) == 1):
+        if given.get("distillation_token") and (role in TEACHING or _networks(spec.method) == 1):
             raise UserError(
                 f"{role}.distillation_token is true, but only a student with a teacher has one: leave it out"
             )
     if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
         raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
+    if values["clock"] == "teacher" and catalog.plugin("methods", spec.method).constants.get("finished_teacher"):
+        raise UserError(f"clock is teacher, but that of {spec.method} has finished before all others: leave it out")
+    if values["nesterov"] and not (values["optimizer"] == "sgd" and values["momentum"]):
+        raise UserError("nesterov is true, but only sgd with momentum has it: leave it out")
+    drops = values["lr_drops"]
+    if bool(drops) != (values["lr_schedule"] == "steps"):
+        raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {values['lr_schedule']}: steps needs drops")
+    if list(drops) != sorted(set(drops)) or not all(0 < drop < values["epochs"] for drop in drops):
+        raise UserError(f"lr_drops is {list(drops)}, but must rise, within the {values['epochs']} epochs")
     if values["input_size"] < 0:
         raise UserError(f"input_size is {values['input_size']}, but must not be negative: 0 is the dataset's own")
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
-    for network in filter(None, (spec.network, spec.teacher)):
+    for network in filter(None, (spec.network, spec.teacher, spec.assistant)):
         if values["batch_norm"] == "halves" and not catalog.plugin("networks", network).constants.get(
             "BATCH_NORM", True
         ):
