@@ -48,6 +48,9 @@ CONFIRMED = [
     (RESNET | {"batch_norm": "halves"}, SPACED | {"eval_every": 2}),
     (RESNET, {"method": "self_kd", "interval": 0}),
     (RESNET, SPACED_SELF | {"method.idle_heads": "drifting"}),
+    (RESNET, {"method": "ban", "interval": 1.5, "method.generations": 2}),
+    (RESNET, {"method": "dlb", "interval": 1.5}),
+    (RESNET, {"method": "ps_kd", "interval": 0}),
     (VIT, SPACED),
     (VIT, SPACED_SELF),
 ]

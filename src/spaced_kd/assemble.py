@@ -18,6 +18,7 @@ from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
+from spaced_kd.memory import Sizes
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import TEACHING, RunSpec
@@ -73,6 +74,13 @@ class Job:
         """Batches of the whole training."""
         return self.spec.epochs * self.batches.per_epoch
 
+    def images(self, index: int) -> int | str:
+        """Of the batch, and of the one before it where the method looks back: what a turn's FLOPs depend on."""
+        size = self.batches.size(index)
+        if index and getattr(self.method, "looks_back", False):
+            return f"{size} after {self.batches.size(index - 1)}"
+        return size
+
     def turns_after(self, done: int) -> Iterator[Turn]:
         """The turns from number `done` on; where it pays, their batches are made ahead from now on."""
         if self.decides:
@@ -111,7 +119,7 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
-    modules = build(spec, method, data.classes, data.image_size, where)
+    modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
@@ -199,10 +207,11 @@ def reported(method: Any, network: nn.Module) -> nn.Module:
     return method.reported(network) if hasattr(method, "reported") else network
 
 
-def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device) -> Modules:
+def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
     """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
 
-    Roles that the method names as `parts` are played by modules that it makes, such as a head.
+    Roles that the method names as `parts` are played by modules that it makes, such as a head. `images`: of the
+    training set, by which a method sizes what it remembers.
     """
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
@@ -210,8 +219,8 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
             continue
         described = spec.alone(name) if name in TEACHING else spec
         make = catalog.find("networks", described.network)
-        differs = name == "student" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
-        with global_seed(spec.seed, "initial weights of the student" if differs else "initial weights"):
+        differs = name != "teacher" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
+        with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
             exits = getattr(method, "exits", False)
             modules[name] = make(classes, image_size, exits=exits, **described.settings.get("network", {}))
         if spec.batch_norm == "halves":
@@ -219,6 +228,9 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
     if hasattr(method, "modules"):
         with global_seed(spec.seed, "initial weights of the method"):
             modules |= method.modules(modules)
+    if hasattr(method, "memory"):
+        with device:
+            modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
     return {name: module.to(device, memory_format=torch.channels_last) for name, module in modules.items()}
 
 

@@ -26,13 +26,16 @@ class Batch(NamedTuple):
     """One step's images.
 
     images: standardised float (B, 3, H, W); labels: int64 (B,); ids: int64 (B,), rows of the training set;
-    view: number -> the same images under other augmentations; view 0 is `images`.
+    view: number -> the same images under other augmentations; view 0 is `images`; epoch: the batch's, from 0;
+    before: number -> that view of the batch before this one, and its labels; None for the first batch of all.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     view: Callable[[int], Tensor]
+    epoch: int = 0
+    before: Callable[[int], tuple[Tensor, Tensor]] | None = None
 
 
 class Batches:
@@ -85,8 +88,13 @@ class Batches:
         def view(number: int) -> Tensor:
             return self._inputs(index, number).to(self.device)
 
+        def before(number: int) -> tuple[Tensor, Tensor]:
+            past = self.data.labels["train"][self._ids(index - 1)]
+            return self._inputs(index - 1, number).to(self.device), past.to(self.device)
+
         images = view(0) if self._coming is None else self._next(index).to(self.device)
-        return Batch(images, labels.to(self.device), ids.to(self.device), view)
+        epoch, last = index // self.per_epoch, before if index else None
+        return Batch(images, labels.to(self.device), ids.to(self.device), view, epoch, last)
 
     def size(self, index: int) -> int:
         """Number of images of batch `index`, without making it."""

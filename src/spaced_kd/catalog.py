@@ -94,7 +94,7 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
     for option in annotation.split(" | "):
         if option.startswith("Literal["):
             choices = ast.literal_eval(option.removeprefix("Literal"))
-            if value in choices:
+            if any(value == choice and type(value) is type(choice) for choice in choices):
                 return value
             annotation = annotation.replace(option, " or ".join(map(str, choices)))
         elif option.startswith("tuple["):

@@ -27,12 +27,12 @@ META = torch.device("meta")
 class Turns(NamedTuple):
     """A schedule in numbers.
 
-    number: turns by who learns and images of the batch; follows: whether the teacher's stored states are all that the
-    student needs of it; states: batches after which it asks for one, but the last, which is the teacher's weights;
-    evaluations: evaluated epochs.
+    number: turns by who learns, images of the batch, and those of the batch before, 0 where they do not count; follows:
+    whether the teacher's stored states are all that the student needs of it; states: batches after which it asks for
+    one, but the last, which is the teacher's weights; evaluations: evaluated epochs.
     """
 
-    number: Counter[tuple[str, int]]
+    number: Counter[tuple[str, int, int]]
     follows: bool
     states: set[int]
     evaluations: int
@@ -44,19 +44,24 @@ class Networks:
     def __init__(self, spec: RunSpec, shape: Shape) -> None:
         self.method, self.size = make_method(spec), shape.size
         with META:
-            self.modules = build(spec, self.method, shape.classes, shape.size, META)
-        self._flops: dict[tuple[str, int], int] = {}
+            self.modules = build(spec, self.method, shape.classes, shape.size, META, shape.train)
+        self._flops: dict[tuple[str, int, int], int] = {}
 
-    def flops(self, who: str, images: int) -> int:
-        """FLOPs of one turn on so many images, forward and backward."""
-        if (who, images) not in self._flops:
-            pixels = torch.empty(images, 3, self.size, self.size, device=META)
-            labels = torch.empty(images, dtype=torch.int64, device=META)
+    def flops(self, who: str, images: int, before: int = 0) -> int:
+        """FLOPs of one turn on so many images, forward and backward; `before`: images of the batch before."""
+        if (who, images, before) not in self._flops:
+            pixels, labels = self._batch(images)
+            last = (lambda number: self._batch(before)) if before else None
             with FlopCounterMode(display=False) as counter:
-                terms = self.method.terms(who, self.modules, Batch(pixels, labels, labels, lambda number: pixels))
-                sum(terms.values()).backward()
-            self._flops[who, images] = counter.get_total_flops()
-        return self._flops[who, images]
+                batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
+                sum(self.method.terms(who, self.modules, batch).values()).backward()
+            self._flops[who, images, before] = counter.get_total_flops()
+        return self._flops[who, images, before]
+
+    def _batch(self, images: int) -> tuple[Tensor, Tensor]:
+        """Images and labels."""
+        pixels = torch.empty(images, 3, self.size, self.size, device=META)
+        return pixels, torch.empty(images, dtype=torch.int64, device=META)
 
     def weights(self) -> int:
         """Bytes of the weights that the run leaves."""
@@ -98,9 +103,9 @@ class Counts:
         stored = store_teachers and turns.follows
         # a teacher that is trained once never sees its students: its turns are those of its own run
         learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
-        flops = {who: 0 for who, _ in turns.number}
-        for (who, images), times in turns.number.items():
-            flops[who] += times * learns.get(who, networks).flops(who, images)
+        flops = {who: 0 for who, *_ in turns.number}
+        for (who, images, before), times in turns.number.items():
+            flops[who] += times * learns.get(who, networks).flops(who, images, before)
         spared = flops.pop("teacher") if stored else 0
         return Cost(
             flops=sum(flops.values()),
@@ -125,7 +130,7 @@ class Counts:
     def _networks(self, spec: RunSpec) -> Networks:
         shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", *TEACHING, "method")]
         parts = [spec.network, spec.teacher, spec.assistant, spec.method, spec.batch_norm, *settings]
-        return self._once([shape.classes, shape.size, *parts], lambda: Networks(spec, shape))
+        return self._once([*shape, spec.batch_size, *parts], lambda: Networks(spec, shape))
 
     def _once(self, parts: list[Any], make: Callable[[], Any]) -> Any:
         """What `make` gives, made once for each list of parts."""
@@ -139,9 +144,14 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     """The schedule of a run on so many training images."""
     per_epoch = math.ceil(images / spec.batch_size)
     smaller = images - (per_epoch - 1) * spec.batch_size  # the last batch of an epoch
+    sizes = [spec.batch_size] * (per_epoch - 1) + [smaller]
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
-    number = Counter((who, smaller if index % per_epoch == per_epoch - 1 else spec.batch_size) for who, index in turns)
+    looks_back = getattr(method, "looks_back", False)
+    number = Counter(
+        (who, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if looks_back and index else 0)
+        for who, index in turns
+    )
     total = spec.epochs * per_epoch
     states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
     return Turns(number, bool(states), states - {total}, len(when_to_evaluate(spec, method, turns, per_epoch)))

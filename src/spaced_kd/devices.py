@@ -15,6 +15,7 @@ import torch
 
 from spaced_kd.errors import UserError
 
+MEMINFO = Path("/proc/meminfo")  # of Linux
 _slots: list[IO] = []  # held open, and so locked, until the process ends
 
 
@@ -34,6 +35,15 @@ def choose_device(device: str) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
         torch.use_deterministic_algorithms(True)
     return chosen
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has free; of the host, what it can make free. None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu" or not MEMINFO.exists():
+        return None
+    return next(1024 * int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
 
 
 def _least_used() -> str:

@@ -63,7 +63,7 @@ class Keeper:
     @contextlib.contextmanager
     def watching(self, who: str, index: int) -> Iterator[None]:
         """Around a learner's update: its FLOPs are counted, and global generators are this turn's own."""
-        counted = self.record.counted(who, self.job.batches.size(index))
+        counted = self.record.counted(who, self.job.images(index))
         with counted, global_seed(self.job.spec.seed, f"step of {who}", index):
             yield
 
@@ -151,7 +151,7 @@ class Keeper:
         followed = isinstance(job.learners.get("teacher"), Walker)
         counts: dict[str, dict[str, int]] = {who: {} for who in job.learners}
         for who, index in job.turns:
-            size = f"{who} {job.batches.size(index)}"
+            size = f"{who} {job.images(index)}"
             counts[who][size] = counts[who].get(size, 0) + 1
         seconds = record.time()
         return {

@@ -105,7 +105,7 @@ class Record:
         self._sums, self._counts = {}, {}
 
     @contextlib.contextmanager
-    def counted(self, who: str, images: int) -> Iterator[None]:
+    def counted(self, who: str, images: int | str) -> Iterator[None]:
         """Count the FLOPs of the first turn of each role and batch size; other turns run as they are."""
         key = f"{who} {images}"
         if key in self.flops:
