@@ -12,16 +12,17 @@ from conftest import tiny
 from torch import Tensor, nn
 
 from spaced_kd import arrays, catalog
-from spaced_kd.assemble import Job, assemble
+from spaced_kd.assemble import Job, assemble, states_to_leave
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
+from spaced_kd.learner import Learner
 from spaced_kd.losses import hard, kl, kl_per_logit, mse, target
 from spaced_kd.methods.shake import SHAKE, look
 from spaced_kd.methods.takd import TAKD
 from spaced_kd.results import of_run
 from spaced_kd.schedule import alone, follow, turns
-from spaced_kd.spec import from_flat
+from spaced_kd.spec import RunSpec, from_flat
 from spaced_kd.train import train
 
 T, A, S, H = "teacher", "assistant", "student", "shadow"
@@ -155,19 +156,25 @@ def test_peers_that_start_alike_teach_each_other_nothing(results):
     assert apart.terms(T, 0)["soft"].item() > 1e-3
 
 
-def test_a_leader_that_sees_its_follower_is_shared_with_nobody(results, tmp_path):
-    """And one that never does is the baseline: stored states stand in for it, and change nothing."""
-    found = {}
-    for leader in ("mutual", "alone"):
-        spec = tiny(method="dml", interval=1.5, epochs=2, method__leader=leader)
-        other = tmp_path / leader
-        other.mkdir()
-        (other / "data").symlink_to(results / "data")
-        train(spec.teacher_spec(), other, leave=(spec,))
-        along, beside = train(spec, results), train(spec, other)
-        assert checksum(along) == checksum(beside)
-        found[leader] = json.loads((beside / "run.json").read_text())["teacher_states"]
-    assert found == {"mutual": "trained along", "alone": "stored"}
+def is_the_same_with_stored_states(spec: RunSpec, results: Path, other: Path) -> bool:
+    """Whether a run that reads its teacher's states ends in the bits of one that trains the teacher along."""
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    train(spec.teacher_spec(), other, leave=(spec,))
+    along, beside = train(spec, results), train(spec, other)
+    told = [json.loads((folder / "run.json").read_text())["teacher_states"] for folder in (along, beside)]
+    assert told == ["trained along", "stored"]
+    return checksum(along) == checksum(beside)
+
+
+def test_a_leader_is_the_baseline_where_it_never_sees_its_follower(results, tmp_path):
+    alone, mutual = (tiny(method="dml", interval=1.5, epochs=2, method__leader=how) for how in ("alone", "mutual"))
+    assert is_the_same_with_stored_states(alone, results, tmp_path / "other")
+    assert states_to_leave(alone, 5) == {7, 10}
+    assert states_to_leave(mutual, 5) == set()
+    train(mutual.teacher_spec(), results, leave=(mutual,))
+    job = assemble(mutual, Places(results))
+    assert [type(learner) for learner in job.learners.values()] == [Learner, Learner]  # no stored state stands in
 
 
 # TAKD
@@ -221,18 +228,10 @@ def test_takd_spaced_at_its_last_link_is_its_loop_written_out(results):
 
 
 def test_the_chains_teacher_is_shared_where_it_pauses(results, tmp_path):
-    """Where only the last link is spaced it moves from one batch of its assistant's to the next."""
-    stored = {}
-    for links in ("both", "last"):
-        spec = tiny(method="takd", interval=1.5, epochs=2, method__spaced_links=links)
-        other = tmp_path / links
-        other.mkdir()
-        (other / "data").symlink_to(results / "data")
-        train(spec.teacher_spec(), other, leave=(spec,))
-        along, beside = train(spec, results), train(spec, other)
-        assert checksum(along) == checksum(beside)
-        stored[links] = json.loads((beside / "run.json").read_text())["teacher_states"]
-    assert stored == {"both": "stored", "last": "trained along"}
+    both, last = (tiny(method="takd", interval=1.5, epochs=2, method__spaced_links=links) for links in ("both", "last"))
+    assert is_the_same_with_stored_states(both, results, tmp_path / "other")
+    assert states_to_leave(both, 5) == {7, 10}
+    assert states_to_leave(last, 5) == set()  # it moves from one batch of its assistant's to the next
 
 
 def test_a_chain_of_one_kind_starts_alike_and_divides_as_the_code_does(results):

@@ -6,7 +6,7 @@ import torch
 from conftest import tiny
 from torch import nn
 
-from spaced_kd.learner import learning_rate
+from spaced_kd.learner import Learner, learning_rate
 from spaced_kd.losses import (
     FEATURE_LOSSES,
     SOFT_LOSSES,
@@ -238,3 +238,15 @@ def test_learning_rates():
     assert learning_rate(cosine, 9, 10, 110) == pytest.approx(1.0)
     assert learning_rate(cosine, 60, 10, 110) == pytest.approx(0.55)
     assert learning_rate(cosine, 110, 10, 110) == pytest.approx(0.1)
+    steps = tiny(method="baseline", lr=0.1, lr_schedule="steps", lr_drops=[1, 2.5], warmup_epochs=0.2)
+    found = [learning_rate(steps, step, 10, 30) for step in (0, 1, 9, 10, 24, 25, 29)]
+    assert found == pytest.approx([0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_nesterovs_momentum_looks_ahead():
+    weight = torch.nn.Linear(1, 1, bias=False)
+    spec = tiny(method="baseline", lr=0.1, nesterov=True, weight_decay=0)
+    learner, start = Learner(weight, [], spec, per_epoch=5, total=10), weight.weight.item()
+    for _ in range(2):
+        learner.learn(0, lambda: {"hard": weight.weight.sum()})  # gradient 1: momentum 1, then 1.9
+    assert weight.weight.item() == pytest.approx(start - 0.1 * (1 + 0.9) - 0.1 * (1 + 0.9 * 1.9))

@@ -194,6 +194,17 @@ BAD = [
     ({"grid": {"recipe": {"epochs": 1.5}}}, "epochs is 1.5, but must be int"),
     ({"grid": {"recipe": {"epochs": 0}}}, "epochs is 0, but must be positive"),
     ({"grid": {"recipe": {"lr": -1}}}, "lr is -1.0, but must be positive"),
+    ({"grid": {"recipe": {"lr_schedule": "steps"}}}, r"lr_drops is \[\], but lr_schedule is steps: steps needs drops"),
+    ({"grid": {"recipe": {"lr_drops": [2]}}}, r"lr_drops is \[2.0\], but lr_schedule is constant"),
+    (
+        {"grid": {"recipe": {"epochs": 4, "lr_schedule": "steps", "lr_drops": [3, 2]}}},
+        r"lr_drops is \[3.0, 2.0\], but must rise, within the 4 epochs",
+    ),
+    (
+        {"grid": {"recipe": {"epochs": 4, "lr_schedule": "steps", "lr_drops": [4]}}},
+        r"lr_drops is \[4.0\], but must rise",
+    ),
+    ({"grid": {"recipe": {"nesterov": True, "momentum": 0}}}, "nesterov is true, but only sgd with momentum has it"),
     ({"grid": {"recipe": {"optimizer": "lion"}}}, "optimizer is 'lion', but must be sgd or adamw"),
     ({"grid": {"seed": [0, 0]}}, "seed lists a value twice"),
     ({"grid": {"seed": -1}}, "seed is -1, but must not be negative"),

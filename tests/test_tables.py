@@ -264,6 +264,26 @@ def test_tab04_has_a_line_for_each_method(paper):
     assert list(table["Δ to KD"]) == [f"+1.00 ± 0.50 (3), {INTERVAL}", "+3.50 ± 0.71 (2), [-2.85, +9.85]"]
 
 
+def test_tab04_has_readings_of_a_method_other_teachers_and_finished_ones(paper):
+    runs = [("dml", "0", {0: 91.0, 1: 92.0}), ("dml", "1.5", {0: 92.0, 1: 93.5})]
+    runs += [("dml[leader=alone]", "0", {0: 80.0}), ("dml[leader=alone]", "1.5", {0: 81.0})]
+    small = [("takd", interval, {0: value}) for interval, value in (("0", 70.0), ("1.5", 72.0), ("max", 71.0))]
+    small.append(("takd[spaced_links=last]", "1.5", {0: 74.5}))
+    taught = study(*small).assign(teacher="resnet18 > resnet_mini")
+    alone = study(BASELINE).assign(network="resnet18", teacher="resnet18")  # the teacher's own run makes no line
+    tab08s = study(ONLINE).assign(teacher="resnet18")  # nor does online KD from other teachers
+    table = draw("tab04", study(BASELINE, *runs), taught, alone, tab08s, paper).set_index("kd")
+    chain = " from resnet18 > resnet_mini"
+    assert list(table.index) == ["dml", "dml[leader=alone]", f"takd{chain}", f"takd[spaced_links=last]{chain}"]
+    assert set(table["network"]) == {"resnet_mini"}
+    assert set(table["w/o KD"]) == {"91.00 ± 1.00 (3)"}
+    assert list(table["KD"]) == ["91.50 ± 0.71 (2)", "80.00 (1)", "70.00 (1)", "70.00 (1)"]
+    assert list(table["offline KD"]) == ["not run", "not run", "71.00 (1)", "not run"]
+    assert list(table["spaced KD"]) == ["92.75 ± 1.06 (2)", "81.00 (1)", "72.00 (1)", "74.50 (1)"]
+    assert list(table["Δ to KD"]) == ["+1.25 ± 0.35 (2), [-1.93, +4.43]", "+1.00 (1)", "+2.00 (1)", "+4.50 (1)"]
+    assert list(table["Δ to offline KD"]) == ["not run", "not run", "+1.00 (1)", "not run"]
+
+
 def test_tab10_sets_constant_leads_beside_the_papers(paper):
     leads = [("online_kd[lead=constant]", lead, {0: 92.0, 1: 92.0, 2: 94.0}) for lead in ("0.5", "3")]
     table = draw("tab10", study(BASELINE, ONLINE, SPACED, *leads), paper)

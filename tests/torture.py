@@ -36,6 +36,8 @@ ARMS = {
     "adaptive": tiny(method="adaptive_interval", method__least=4, method__errors=1.0, **SHORT),
     "self KD": tiny(method="self_kd", interval=0, **SHORT),
     "spaced self KD": tiny(method="self_kd", interval=1.0, **SHORT),
+    "spaced DML": tiny(method="dml", interval=1.0, **SHORT),
+    "spaced SHAKE": tiny(method="shake", interval=1.0, **SHORT),
 }
 MEASURED = {"bim": {"images": 20, "steps": 2}, "weight_noise": {"images": 20, "draws": 1}}
 NEVER = {  # moments that an arm has not: only Spaced KD asks its teacher for a state before its last one
@@ -44,6 +46,8 @@ NEVER = {  # moments that an arm has not: only Spaced KD asks its teacher for a 
     "adaptive": {"teacher's state"},
     "self KD": {"teacher's state", "block's end"},
     "spaced self KD": {"teacher's state"},
+    "spaced DML": {"teacher's state"},
+    "spaced SHAKE": {"teacher's state"},
 }
 MOMENTS = ("any", "step", "state", "teacher's state", "output", "block's end", "training's evaluation", "evaluation")
 OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
