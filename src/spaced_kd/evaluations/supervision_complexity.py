@@ -5,18 +5,18 @@ student's softmax at temperature T, y what it is taught (n, K), and the residual
 
     C = 1/n √(Σ_c r_cᵀ (H + εI)⁻¹ r_c · Tr H) = ‖r‖/√n · A,    A² = Tr H / n · Σ_k w_k / (μ_k + ε),
 
-where ε = ridge · Tr H / n, and w_k = Σ_c (u_kᵀ r_c)² / ‖r‖² is the share of r along u_k. C does not depend on the scale of H; its parts are the
-size of the residual and its alignment A, which is 1 for H = I and grows with the weight on small eigenvalues. T r is
-minus the gradient of T² KL(y || p_T) by the student's logits, whose kernel is H. From the uniform prediction,
-r = y − 1/K: then C is that of the target alone.
+where ε = ridge · Tr H / n, and w_k = Σ_c (u_kᵀ r_c)² / ‖r‖² is the share of r along u_k. C does not depend on the scale
+of H; its parts are the size of the residual and its alignment A, which is 1 for H = I and grows with the weight on
+small eigenvalues. T r is minus the gradient of T² KL(y || p_T) by the student's logits, whose kernel is H. From the
+uniform prediction, r = y − 1/K: then C is that of the target alone.
 
 The student, before its update number t + 1, is measured against hard labels, the same labels permuted over the images,
 and a teacher after as many updates as
 
     online: t + 1,    spaced: the next multiple of s above t, or the last,    offline: the last;
 
-and "received": each spaced one once, at the time nearest to t at which the run's own schedule has it teach. In Spaced KD
-that is t; in online KD it comes later. So runs of both are compared under the same teachers, at equal accuracy.
+and "received": each spaced one once, at the time nearest to t at which the run's own schedule has it teach. In Spaced
+KD that is t; in online KD it comes later. So runs of both are compared under the same teachers, at equal accuracy.
 
 The run is trained once more for this (`replay.py`), its teacher with it. 512 images and five epochs of a network of
 78,000 weights take one to two minutes on one core.

@@ -1,16 +1,16 @@
 """Supervision complexity: is the spaced teacher a simpler teacher, at equal accuracy?
 
 How hard a target is for the student's own neural tangent kernel, as `evaluations/supervision_complexity.py` defines it:
-C is the product of its two parts, the size of the residual and its alignment with the kernel's small eigenvalues; C of
-the target counts from the uniform prediction. Mean ± standard deviation over seeds (number of seeds); a seed's value is
-the mean over the epochs at which its student was measured. A teacher "as it comes" is the spaced one at the time when
-the student's own schedule has it teach, so that both students have the same teachers, of the same accuracy; below stand
-the paired differences, with 95 % intervals. The paper measures none of this.
+C is, of each student and target, the product of its parts, the size of the residual and its alignment with the kernel's
+small eigenvalues; C of the target counts from the uniform prediction. Mean ± standard deviation over seeds (number of
+seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes" is the
+spaced one at the time when the student's own schedule has it teach, so that both students have the same teachers, of
+the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of this.
 """
 
 from pandas import DataFrame
 
-from spaced_kd.cells import NOTHING, ONLINE, SPACED, by_seed, difference, ours, present, require, summary, where
+from spaced_kd.cells import NOTHING, ONLINE, SPACED, by_seed, difference, ours, require, summary, where
 
 PLACE = ["dataset", "network", "recipe"]
 TARGETS = {  # target -> its name here
@@ -37,7 +37,7 @@ METRICS = {  # metric -> column, style
 def table(rows: DataFrame) -> DataFrame:
     """A line for each student, target and temperature, and for the difference of both students."""
     arms = [ONLINE, SPACED]
-    asked = ours(rows, present(rows), "supervision_complexity")
+    asked = ours(rows, arms, "supervision_complexity")
     require(asked, "supervision_complexity", arms, {"evaluation": "supervision_complexity"})
     lines = []
     for place, group in asked.groupby(PLACE, sort=False):
@@ -76,5 +76,3 @@ def _by_seed(rows: DataFrame) -> DataFrame:
     """The mean over epochs of each metric of each run."""
     keys = ["method", "interval", "seed", "run", "metric"]
     return rows.groupby(keys, sort=False)["value"].mean().reset_index()
-
-

@@ -1,10 +1,11 @@
 """Supervision complexity over training: how hard each target is for the student's own kernel.
 
-One row of panels for each dataset and network, a column for each student; C of the residual on a logarithmic scale, as
-`evaluations/supervision_complexity.py` defines it, teachers at the highest temperature measured. Lines are means over
-seeds, bands are ± one standard deviation over seeds. At an epoch's beginning the student is about to learn from one of
-the teachers, the others are measured beside it; crosses are the spaced teachers when the student's own schedule has
-them teach, so that panels may be compared at equal accuracy, cross by cross. The paper measures none of this.
+One row of panels for each dataset and network, a column for each student's method; C of the residual on a logarithmic
+scale, as `evaluations/supervision_complexity.py` defines it, teachers at the highest temperature measured. Lines are
+means over seeds, bands are ± one standard deviation over seeds. At an epoch's beginning the student is about to learn
+from one of the teachers, the others are measured beside it; crosses are the spaced teachers when the student's own
+schedule has them teach, so that panels may be compared at equal accuracy, cross by cross. The paper measures none of
+this.
 """
 
 import matplotlib
@@ -30,7 +31,7 @@ def figure(rows: DataFrame) -> Figure:
     """C against the student's epoch, a line for each target."""
     arms = [ONLINE, SPACED]
     asked = ours(rows, arms, "supervision_complexity")
-    require(asked, "supervision_complexity", arms, {"evaluation": "supervision_complexity"})
+    require(asked, "fig_supervision_complexity", arms, {"evaluation": "supervision_complexity"})
     groups = [group for _, group in asked.groupby(PLACE, sort=False)]
     drawing, grid = style.panels(len(groups), len(arms), sharey="row")
     recipes = several_recipes(asked)
@@ -44,7 +45,7 @@ def figure(rows: DataFrame) -> Figure:
             mean = _hottest(where(found, target="received")).groupby("epoch")["value"].mean()
             axes.plot(mean.index, mean, label="spaced teacher, as it comes", **RECEIVED)
             axes.set_yscale("log")
-            places = [f"student of {arm.name}", dataset, network, recipe if recipes else ""]
+            places = [arm.name, dataset, network, recipe if recipes else ""]
             axes.set_title(style.title(places, style.lacking(own, found)))
     drawing.supxlabel("student's epoch", fontsize="medium")
     drawing.supylabel("supervision complexity C", fontsize="medium")
@@ -54,5 +55,3 @@ def figure(rows: DataFrame) -> Figure:
 
 def _hottest(rows: DataFrame) -> DataFrame:
     return rows[rows["temperature"] == rows["temperature"].max()]
-
-
