@@ -42,7 +42,9 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "datasets": {"augmentation", "data", "download", "image_folder", "seeding"},
     "networks": {"outputs"},
     "methods": {"batches", "losses", "memory", "outputs", "schedule"},
-    "evaluations": {"data", "losses", "seeding"},
+    "history": set(),
+    "ntk": set(),
+    "evaluations": {"data", "history", "losses", "ntk", "schedule", "seeding"},
     "assemble": {
         *("augmentation", "batch_norm", "batches", "catalog", "data", "devices", "files", "learner"),
         *("memory", "schedule", "seeding", "spec", "trajectory"),
@@ -57,7 +59,10 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "throughput": {"spec"},
     "plan": {"counts", "spec", "study", "throughput"},
     "train": {"assemble", "files", "keeper", "lock", "slices", "spec"},
-    "evaluate": {"arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "spec"},
+    "replay": {"arrays", "assemble", "checkpoint", "files", "history", "seeding", "spec"},
+    "evaluate": {
+        *("arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "replay", "spec"),
+    },
     "results": {"arrays", "catalog", "files", "spec", "study"},
     "surface": {"data", "seeding"},
     "spectrum": {"seeding"},

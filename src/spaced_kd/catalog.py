@@ -18,6 +18,7 @@ from spaced_kd.errors import UserError
 ROOT = Path(__file__).parent
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
 FACES = {"datasets": "prepare", "evaluations": "evaluate", "tables": "table", "figures": "figure"}
+OWN = ("seed", "exits", "history")  # keyword-only arguments that the suite gives
 REQUIRED = object()  # default of a setting that has none
 
 
@@ -143,9 +144,9 @@ def _read(kind: str, path: Path) -> list[Plugin]:
 
 
 def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
-    """Keyword-only arguments are settings; `seed` and `exits` are the suite's own."""
+    """Keyword-only arguments are settings, but for the suite's own."""
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in ("seed", "exits")}
+    return {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in OWN}
 
 
 def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]:

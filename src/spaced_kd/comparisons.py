@@ -13,7 +13,10 @@ from spaced_kd.claims import Claim, Measure, Row, Setting, kept, recipe_words
 from spaced_kd.errors import UserError
 from spaced_kd.spec import read_value
 
-DETAILS = ("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes")  # what seeds must have in common
+DETAILS = (  # what seeds must have in common
+    *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),
+    "teacher_epoch",
+)
 
 
 class Comparison(NamedTuple):

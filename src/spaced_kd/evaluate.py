@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spaced_kd import arrays, catalog, checkpoint, provenance
+from spaced_kd import arrays, catalog, checkpoint, provenance, replay
 from spaced_kd.assemble import load_data, make_method, reported
 from spaced_kd.data import Data
 from spaced_kd.devices import choose_device
@@ -41,7 +41,11 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         network, data = finished_network(run, results, device=device)
         for name in missing:
             print(f"{name} ...", flush=True)
-            rows = list(catalog.find("evaluations", name)(network, data, seed=spec.seed, **evaluations[name]))
+            measure = catalog.find("evaluations", name)
+            given = dict(evaluations[name])
+            if "history" in inspect.signature(measure).parameters:
+                given["history"] = replay.history(spec, places, device)
+            rows = list(measure(network, data, seed=spec.seed, **given))
             about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
             _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
     return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]

@@ -24,9 +24,13 @@ COLUMNS = (
     *("source", "study", "run", "dataset", "network", "teacher", "method", "interval", "seed", "protocol", "commit"),
     *("evaluation", "metric", "value", "recipe", "selection", "epoch"),
     *("sigma", "draw", "probes", "stderr", "corruption", "severity", "epsilon", "steps"),
+    *("target", "temperature", "teacher_epoch"),
     *("table", "note"),  # of the paper's numbers
 )
-NUMBERS = ("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps")
+NUMBERS = (
+    *("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps"),
+    *("temperature", "teacher_epoch"),
+)
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 # what of a run is not in the column recipe
 NAMED = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
