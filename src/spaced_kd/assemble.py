@@ -1,6 +1,5 @@
 """From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from spaced_kd import augmentation, catalog
 from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Augment, Batches
 from spaced_kd.data import Data, load
-from spaced_kd.devices import choose_device
+from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.learner import Learner
@@ -22,6 +21,7 @@ from spaced_kd.memory import Sizes
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import TEACHING, RunSpec
+from spaced_kd.streaming import processors
 from spaced_kd.trajectory import Trajectory, Walker
 
 Modules = dict[str, nn.Module]
@@ -109,6 +109,9 @@ class Job:
 def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None) -> Job:
     """Everything that a training needs, in the state before its first turn."""
     where = choose_device(device)
+    if spec.precision == "tf32" and where.type != "cuda":
+        raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
+    set_rounding(spec.precision)
     torch.set_num_threads(spec.threads)
     here = load_data(spec, places, workers)
     data = here.to(where)
@@ -153,7 +156,7 @@ def choose_workers(workers: int | None) -> int:
     """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one."""
     if workers is not None:
         return workers
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) - 1
+    return processors() - 1
 
 
 def make_method(spec: RunSpec) -> Any:

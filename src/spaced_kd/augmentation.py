@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from spaced_kd.devices import send
 from spaced_kd.seeding import global_seed
 
 Pictures = Sequence[Image.Image] | Tensor  # B pictures of any size, or uint8 (B, H, W, 3)
@@ -66,7 +67,7 @@ def cutout(images: Tensor, draws: np.random.Generator, *, length: int) -> Tensor
         return (first <= place) & (place < first + length)  # (B, side)
 
     hole = covered(rows, height)[:, :, None] & covered(columns, width)[:, None, :]
-    return images * ~hole[..., None].to(images.device)
+    return images * ~send(hole[..., None], images.device)
 
 
 def random_crop(
@@ -83,7 +84,7 @@ def random_crop(
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     which = torch.arange(count)[:, None, None]
     index = (which, rows[:, :, None], columns[:, None, :])
-    return padded[tuple(part.to(images.device) for part in index)]
+    return padded[tuple(send(part, images.device) for part in index)]
 
 
 def random_rotation(images: Tensor, draws: np.random.Generator, *, degrees: float) -> Tensor:
@@ -104,8 +105,8 @@ def rotate(images: Tensor, radians: Tensor) -> Tensor:
     rows = (rows + (height - 1) / 2).round().long()
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     index = (torch.arange(count)[:, None, None], rows.clamp(0, height - 1), columns.clamp(0, width - 1))
-    rotated = images[tuple(part.to(images.device) for part in index)]
-    return rotated * inside[..., None].to(images.device)
+    rotated = images[tuple(send(part, images.device) for part in index)]
+    return rotated * send(inside[..., None], images.device)
 
 
 @cache

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spaced_kd.augmentation import Pictures
 from spaced_kd.data import Data
+from spaced_kd.devices import send
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import in_order
 
@@ -120,7 +121,7 @@ class Batches:
     def _ids(self, index: int) -> Tensor:
         epoch, place = divmod(index, self.per_epoch)
         ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        return ids.to(self.data.labels["train"].device)
+        return send(ids, self.data.labels["train"].device)
 
     @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
     def _order(self, epoch: int) -> Tensor:

@@ -14,10 +14,12 @@ from unittest import mock
 import cv2
 import numpy as np
 import skimage.util
+import torch
 
 from spaced_kd import data
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import global_seed
+from spaced_kd.streaming import in_order, processors
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -26,6 +28,7 @@ with warnings.catch_warnings():
 NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
 SEVERITIES = (1, 3, 5)
 SMALLEST = 32  # pixels; imagecorruptions takes no smaller images
+PART = 250  # images that a process makes at a time
 PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
 
 
@@ -34,7 +37,8 @@ def make(path: Path, images: int, *, names: Sequence[str] = NAMES, severities: S
     prepared = data.load(path)
     chosen = prepared.subset("test", images)
     clean = prepared.images["test"][chosen].numpy()
-    content = {"clean/0": clean, **corrupt_images(clean, chosen.numpy(), names, severities)}
+    corrupted = corrupt_images(clean, chosen.numpy(), names, severities, workers=processors())
+    content = {"clean/0": clean, **corrupted}
     target = data.corrupted_path(path, images)
     versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
     data.save(target, content, source=prepared.checksum, versions=versions)
@@ -42,7 +46,11 @@ def make(path: Path, images: int, *, names: Sequence[str] = NAMES, severities: S
 
 
 def corrupt_images(
-    images: np.ndarray, ids: np.ndarray, names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES
+    images: np.ndarray,
+    ids: np.ndarray,
+    names: Sequence[str] = NAMES,
+    severities: Sequence[int] = SEVERITIES,
+    workers: int = 0,
 ) -> dict[str, np.ndarray]:
     """Corrupted copies of uint8 images (n, H, W, 3): "name/severity" -> uint8 (n, H, W, 3).
 
@@ -51,6 +59,7 @@ def corrupt_images(
         ids: number (n,) of each image in its dataset, which seeds its corruption.
         names: corruptions, by their names in imagecorruptions.
         severities: strengths from 1 to 5.
+        workers: processes that share the work; 0 for this one alone.
     """
     if min(images.shape[1:3]) < SMALLEST:
         height, width = images.shape[1:3]
@@ -64,14 +73,18 @@ def corrupt_images(
     for severity in severities:
         if severity not in range(1, 6):
             raise UserError(f"the severity {severity} is not one of 1, 2, 3, 4, 5")
+
+    def part(key: tuple[str, int, int]) -> torch.Tensor:
+        name, severity, start = key
+        chosen = zip(images[start : start + PART], ids[start : start + PART], strict=True)
+        return torch.from_numpy(np.stack([_corrupt(image, int(number), name, severity) for image, number in chosen]))
+
+    keys = [(name, severity, start) for name in names for severity in severities for start in range(0, len(ids), PART)]
+    corrupted = {f"{name}/{severity}": np.empty_like(images) for name in names for severity in severities}
     with _mended_libraries():
-        return {
-            f"{name}/{severity}": np.stack(
-                [_corrupt(image, int(number), name, severity) for image, number in zip(images, ids, strict=True)]
-            )
-            for name in names
-            for severity in severities
-        }
+        for (name, severity, start), made in zip(keys, in_order(part, keys, workers), strict=True):
+            corrupted[f"{name}/{severity}"][start : start + PART] = made.numpy()
+    return corrupted
 
 
 def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from spaced_kd import arrays, catalog
+from spaced_kd.devices import send
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import Files
@@ -78,8 +79,7 @@ class Data:
             images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
         if images.shape[-1] != self.image_size:
             images = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear")
-        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
-        std = torch.tensor(self.std, device=images.device)[:, None, None]
+        mean, std = (send(torch.tensor(values), images.device)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
     def subset(self, split: str, count: int) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from torch import Tensor
 
 from spaced_kd.errors import UserError
 
@@ -34,6 +35,7 @@ def choose_device(device: str) -> torch.device:
             raise UserError(f"device is {device}, but there are {torch.cuda.device_count()} GPUs here: use auto")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, which no one reads
     return chosen
 
 
@@ -44,6 +46,20 @@ def free_memory(device: torch.device) -> int | None:
     if device.type != "cpu" or not MEMINFO.exists():
         return None
     return next(1024 * int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
+
+
+def set_rounding(precision: str) -> None:
+    """How a GPU multiplies float32 numbers from now on: rounded to TF32 first, or as they are."""
+    rounding = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = rounding
+    torch.backends.cudnn.conv.fp32_precision = rounding
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on `device`. A GPU is not waited for, as it would be with a plain copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _least_used() -> str:

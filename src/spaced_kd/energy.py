@@ -66,8 +66,10 @@ def gpu(device: torch.device) -> Callable[[], Reading]:
     """Reads the counter of one GPU; nothing elsewhere, or while another process computes on it too."""
     if device.type != "cuda":
         return dict
-    import pynvml
-
+    try:
+        import pynvml
+    except ImportError:  # a machine with torch and little else
+        return dict
     try:
         pynvml.nvmlInit()
         # by its name, since NVML numbers the machine's GPUs, and torch those of CUDA_VISIBLE_DEVICES

@@ -17,7 +17,7 @@ from torch import nn
 from spaced_kd import arrays, catalog, checkpoint, provenance, replay
 from spaced_kd.assemble import load_data, make_method, reported
 from spaced_kd.data import Data
-from spaced_kd.devices import choose_device
+from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
 from spaced_kd.spec import RunSpec, from_words
@@ -61,6 +61,7 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
     """
     places, spec = Places(results), read_spec(run, results)
     torch.set_num_threads(spec.threads)
+    set_rounding(spec.precision)
     where = choose_device(device)
     data = load_data(spec, places).to(where)
     method = make_method(spec)

@@ -51,7 +51,7 @@ class RunSpec:
     lr_drops: tuple[float, ...] = ()  # epochs from which on the steps' learning rate is a tenth of what it was
     warmup_epochs: float = 0.0  # epochs of linear warm-up from 0
     min_lr: float = 0.0  # where cosine ends
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32: of a GPU's products; bf16 is autocast
     threads: int = 1  # CPU threads: 1 and 2 give different weights
     eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)

@@ -17,14 +17,14 @@ class Peak(NamedTuple):
     share: float
 
 
-# Peaks of GPUs: NVIDIA's data sheets of H200 SXM, H100 SXM and A100 SXM; fp32 without tensor cores, which torch may use
-# for convolutions (TF32), bf16 with them, without sparsity. cpu: a core with AVX2 at 2.5 GHz, 2 units x 8 numbers x 2
+# Peaks of GPUs: NVIDIA's data sheets of H200 SXM, H100 SXM and A100 SXM; fp32 without tensor cores, tf32 and bf16
+# with them, without sparsity. cpu: a core with AVX2 at 2.5 GHz, 2 units x 8 numbers x 2
 # operations; for bf16 the same.
 # Shares are assumed, and low: small images in batches of 128 leave a large GPU waiting for its next kernel.
 DEVICES: dict[str, dict[str, Peak]] = {
-    "h200": {"fp32": Peak(67e12, 0.3), "bf16": Peak(989e12, 0.05)},
-    "h100": {"fp32": Peak(67e12, 0.3), "bf16": Peak(989e12, 0.05)},
-    "a100": {"fp32": Peak(19.5e12, 0.4), "bf16": Peak(312e12, 0.1)},
+    "h200": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.05)},
+    "h100": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.05)},
+    "a100": {"fp32": Peak(19.5e12, 0.4), "tf32": Peak(156e12, 0.13), "bf16": Peak(312e12, 0.1)},
     "cpu": {"fp32": Peak(80e9, 0.3), "bf16": Peak(80e9, 0.3)},
 }
 
@@ -72,6 +72,10 @@ class Rates:
             raise UserError(
                 f"{self.kind(spec)[0]} in {spec.precision} was not measured on {self.device!r}, whose peak is not"
                 f" known: {', '.join(DEVICES)} are"
+            )
+        if spec.precision not in DEVICES[self.device]:
+            raise UserError(
+                f"precision is {spec.precision}, which {self.device} has not: use another, or another device"
             )
         peak, share = DEVICES[self.device][spec.precision]
         peak *= spec.threads if self.device == "cpu" else 1
