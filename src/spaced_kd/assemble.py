@@ -1,6 +1,6 @@
 """From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaced_kd import augmentation, catalog
+from spaced_kd import augmentation, catalog, distributed
 from spaced_kd.batch_norm import halve
-from spaced_kd.batches import Augment, Batches
+from spaced_kd.batches import Augment, Batch, Batches
 from spaced_kd.data import Data, load
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
@@ -33,8 +33,8 @@ class Job:
 
     `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
     their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
-    evaluated, to its epoch; `workers` is the number of processes that make batches ahead, None where they are made
-    when they are asked for.
+    evaluated, to its epoch; `step` gives the loss terms of who learns on a batch; `workers` is the number of processes
+    that make batches ahead, None where they are made when they are asked for.
     """
 
     spec: RunSpec
@@ -46,6 +46,7 @@ class Job:
     turns: list[Turn]
     learners: dict[str, Any]
     evaluations: dict[Turn, int]
+    step: Callable[[str, Batch], dict[str, Tensor]]
     workers: int | None = None
 
     @property
@@ -95,7 +96,7 @@ class Job:
     def terms(self, who: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
         with self.autocast():
-            return self.method.terms(who, self.modules, self.batches[index])
+            return self.step(who, self.batches[index])
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
@@ -108,7 +109,7 @@ class Job:
 
 def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None) -> Job:
     """Everything that a training needs, in the state before its first turn."""
-    where = choose_device(device)
+    where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
     set_rounding(spec.precision)
@@ -118,11 +119,14 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
     source = data if at_once else here
     seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
-    batches = Batches(source, make_augment(spec, here), batch_size=spec.batch_size, device=where, **seeds)
+    share = distributed.rank(), spec.processes
+    batches = Batches(source, make_augment(spec, here), batch_size=spec.batch_size, device=where, share=share, **seeds)
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
     modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
+    if spec.batch_norm == "whole":
+        modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
@@ -130,8 +134,11 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
         if trajectory.holds(ends):
             learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
     evaluations = when_to_evaluate(spec, method, turns, per_epoch)
+    learning = {name for name, module in modules.items() if any(True for _ in module.parameters())}
+    learning -= {name for name in modules if isinstance(learners.get(name), Walker)}
+    step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
     ahead = None if at_once else choose_workers(workers)
-    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations, ahead)
+    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations, step, ahead)
 
 
 def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
@@ -153,10 +160,13 @@ def make_augment(spec: RunSpec, data: Data) -> Augment:
 
 
 def choose_workers(workers: int | None) -> int:
-    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one."""
+    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one.
+
+    Of a training over several processes each has its share of its machine's.
+    """
     if workers is not None:
         return workers
-    return processors() - 1
+    return max(0, processors() // distributed.on_this_machine() - 1)
 
 
 def make_method(spec: RunSpec) -> Any:

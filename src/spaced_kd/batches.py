@@ -1,5 +1,7 @@
 """Batch i is a pure function of (seed, i): order and augmentation included, so replaying a block is `batches[i]` again.
 
+A share of it, where several processes train together, is one of (seed, i, number of the process, processes).
+
 Nothing is buffered: memory does not grow with the interval, and a resumed run needs only the number of its turn.
 """
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from spaced_kd.augmentation import Pictures
 from spaced_kd.data import Data
 from spaced_kd.devices import send
+from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import in_order
 
@@ -29,6 +32,9 @@ class Batch(NamedTuple):
     images: standardised float (B, 3, H, W); labels: int64 (B,); ids: int64 (B,), rows of the training set;
     view: number -> the same images under other augmentations; view 0 is `images`; epoch: the batch's, from 0;
     before: number -> that view of the batch before this one, and its labels; None for the first batch of all.
+
+    Where several processes train together, images are this one's share, while labels and ids are the whole batch's, as
+    is what networks say.
     """
 
     images: Tensor
@@ -53,6 +59,7 @@ class Batches:
         order_seed: of the order alone; None for `seed`.
         augmentation_seed: of the augmentation alone; None for `seed`.
         device: where batches are used; that of the data where it is not given.
+        share: the part of each batch whose images are given, as (number of the process, processes).
     """
 
     def __init__(
@@ -65,14 +72,21 @@ class Batches:
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
         device: torch.device | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.data, self.augment, self.batch_size = data, augment, batch_size
+        self.rank, self.processes = share
         self.order_seed = seed if order_seed is None else order_seed
         self.augmentation_seed = seed if augmentation_seed is None else augmentation_seed
         self.device = device or data.labels["train"].device
         self.per_epoch = math.ceil(len(data.labels["train"]) / batch_size)
         self._coming: Iterator[tuple[int, Tensor]] | None = None
         self._last: tuple[int, Tensor] | None = None
+        if (least := self.size(self.per_epoch - 1)) < self.processes:
+            raise UserError(
+                f"an epoch's last batch has {least} of {len(data.labels['train'])} images, fewer than the"
+                f" {self.processes} processes: give another batch_size"
+            )
 
     def make_ahead(self, indices: Iterable[int], workers: int) -> None:
         """From now on batches are asked for in the order of `indices`: `workers` processes make them ahead.
@@ -114,7 +128,8 @@ class Batches:
     def _inputs(self, index: int, view: int = 0) -> Tensor:
         """A view of a batch as networks see it, where the data lie: float (B, 3, H, W)."""
         purpose = "augmentation" if view == 0 else f"augmentation of view {view}"
-        pictures = self.data.originals("train", self._ids(index))
+        purpose += f" in share {self.rank} of {self.processes}" if self.processes > 1 else ""
+        pictures = self.data.originals("train", self._ids(index).tensor_split(self.processes)[self.rank])
         made = self.augment(pictures, generator(self.augmentation_seed, purpose, index))
         return made if made.is_floating_point() else self.data.normalise(made)
 

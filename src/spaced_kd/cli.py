@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _told(str(error), 2)
     except Stopped as stopped:
-        again = requeue() if stopped.status == GO_ON else ""
+        again = requeue() if stopped.status == GO_ON and not _number() else ""
         return _told(f"{stopped}; {again}" if again else str(stopped), stopped.status)
     except OSError as error:  # a full disk behind standard output, a file that may not be read
         return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
@@ -47,8 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(line: str, status: int) -> int:
-    print(f"spaced-kd: {' '.join(line.split())}", file=sys.stderr)
+    who = f"process {_number()}: " if _number() else ""
+    print(f"spaced-kd: {who}{' '.join(line.split())}", file=sys.stderr)
     return status
+
+
+def _number() -> int:
+    """Of this process among those that train one run; 0 is the first, or the only one."""
+    return int(os.environ.get("RANK", 0))
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -211,12 +218,14 @@ def _train(arguments: argparse.Namespace) -> None:
     from spaced_kd.keeper import finished
     from spaced_kd.train import train
 
-    if finished(described, Places(arguments.results)):
+    if described.processes == 1 and finished(described, Places(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
     options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
     with part:
         folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
+    if _number():
+        return
     rows = json.loads((folder / "rows.json").read_text())
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from spaced_kd import arrays, checkpoint, energy, provenance
+from spaced_kd import arrays, checkpoint, distributed, energy, provenance
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
@@ -26,7 +26,7 @@ OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
 class Keeper:
-    """Keeps one job's record.
+    """Keeps one job's record; of several processes that train together, each keeps the same, and the first writes it.
 
     Args:
         job: what is trained.
@@ -43,15 +43,19 @@ class Keeper:
         for follower in leave:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
                 self.leave_at |= job.pauses(follower)
-        self.record = Record(energy.meters(job.device))
-        self.done = self._resume()
-        if not self.done:
-            self.left.clear()
-        for folder in (places.state(job.spec), places.run(job.spec), self.left.folder):
-            sweep(folder)
+        self.first = distributed.rank() == 0
+        self.record = Record(energy.meters(job.device, whole=job.spec.processes == 1))
+        followed = isinstance(job.learners.get("teacher"), Walker)
+        distributed.agreed("the number of stored teachers", int(followed))
+        self.done = distributed.agreed("the turn to go on after", self._resume())
+        if self.first:
+            if not self.done:
+                self.left.clear()
+            for folder in (places.state(job.spec), places.run(job.spec), self.left.folder):
+                sweep(folder)
         self.saved = time.monotonic()
         self.labels = job.data.labels["test"].cpu().numpy()
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and self.first
         self.bar = tqdm(total=len(job.turns), initial=self.done, desc=job.spec.id, unit="turn", disable=not terminal)
 
     def turns_to_go(self) -> Iterator[tuple[str, int]]:
@@ -76,21 +80,24 @@ class Keeper:
             self.record.replays_to(job.learners["teacher"].steps)
         if job.device.type == "cpu":  # costs a synchronisation elsewhere, where epochs and states check instead
             self.record.check_finite(f"batch {index}")
-        if who == "teacher" and index + 1 in self.leave_at:
+        if self.first and who == "teacher" and index + 1 in self.leave_at:
             self.left.save(index + 1, learner.network)
         if (who, index) in job.evaluations:
             self._evaluate(job.evaluations[who, index], index)
         self.bar.update()
-        stop = self.part.over()
+        stop = distributed.stopping(self.part.over())
         if stop or time.monotonic() - self.saved >= self.every:
             self._save(index)
         if stop:
+            distributed.meet()  # torchrun ends all when one has ended, and the first may still be writing
             raise stop
 
     def finish(self) -> Path:
         """Write the outputs, their description last, and drop the resume states; gives the run's folder."""
         job, record, spec = self.job, self.record, self.job.spec
         folder = self.places.run(spec)
+        if not self.first:
+            return folder
         predictions = np.stack(record.predictions)
         checkpoint.save_weights(folder / "weights.safetensors", job.result, run=spec.id)
         arrays.save(folder / "predictions.safetensors", {"epochs": np.array(record.epochs), "predictions": predictions})
@@ -106,11 +113,12 @@ class Keeper:
         """An epoch ends: predictions of the test set and the mean losses since the one before."""
         self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
         with self.job.autocast():
-            predictions = predict(self.job.reported, self.job.data)
+            predictions = distributed.spread(predict, self.job.reported, self.job.data)
             held_out = None
             if self.job.spec.held_out:
                 labels = self.job.data.labels["held_out"].cpu().numpy()
-                held_out = float(accuracy(predict(self.job.reported, self.job.data, "held_out"), labels))
+                said = distributed.spread(predict, self.job.reported, self.job.data, "held_out")
+                held_out = float(accuracy(said, labels))
         self.record.evaluated(epoch, predictions, held_out)
         sums: dict[str, float] = {}
         for name, value in self.record.losses[-1].items():
@@ -126,7 +134,8 @@ class Keeper:
         job, (stored, plain) = self.job, self.record.pack()
         about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain}
         folder = self.places.state(job.spec)
-        checkpoint.save_state(folder, self.done, job.modules, job.own_learners, record=stored, **about)
+        if self.first:
+            checkpoint.save_state(folder, self.done, job.modules, job.own_learners, record=stored, **about)
         self.saved = time.monotonic()
 
     def _resume(self) -> int:
@@ -153,7 +162,7 @@ class Keeper:
         for who, index in job.turns:
             size = f"{who} {job.images(index)}"
             counts[who][size] = counts[who].get(size, 0) + 1
-        seconds = record.time()
+        seconds, several = record.time(), spec.processes > 1
         return {
             "id": spec.id,
             "spec": spec.resolved(),
@@ -162,8 +171,8 @@ class Keeper:
             "provenance": provenance.describe(job.device)
             | {"data_sha256": job.data.checksum, "teacher_sha256": self._teacher() if followed else None},
             "wall_seconds": seconds["wall"],
-            "cpu_seconds": seconds["cpu"],
-            "device_seconds": seconds["wall"] if job.device.type != "cpu" else None,  # null: not measured
+            "cpu_seconds": None if several else seconds["cpu"],  # null: not measured
+            "device_seconds": spec.processes * seconds["wall"] if job.device.type != "cpu" else None,
             **record.energy(),
             "training_flops": {
                 who: sum(times * record.flops.get(size, 0) for size, times in sizes.items())
@@ -184,9 +193,9 @@ class Keeper:
 
     def _say(self, line: str) -> None:
         """A line that a log keeps and a bar does not garble."""
-        if self.bar.disable:
+        if self.first and self.bar.disable:
             print(line, flush=True)
-        else:
+        elif self.first:
             self.bar.write(line, file=sys.stderr)
 
 

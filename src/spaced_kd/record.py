@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from spaced_kd import distributed
 from spaced_kd.data import Data
 from spaced_kd.energy import Meter
 from spaced_kd.errors import UserError
@@ -113,7 +114,7 @@ class Record:
             return
         with FlopCounterMode(display=False) as counter:
             yield
-        self.flops[key] = counter.get_total_flops()
+        self.flops[key] = distributed.total(counter.get_total_flops())
 
     def time(self) -> dict[str, float]:
         """Seconds of wall clock and of this process's CPU time, earlier attempts included."""

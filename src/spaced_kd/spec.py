@@ -53,10 +53,12 @@ class RunSpec:
     min_lr: float = 0.0  # where cosine ends
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32: of a GPU's products; bf16 is autocast
     threads: int = 1  # CPU threads: 1 and 2 give different weights
+    processes: int = 1  # that share each batch, as one GPU each: other numbers draw and round otherwise
     eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
     initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
-    batch_norm: Literal["whole", "halves"] = "whole"  # over the batch, or each half of it as on two GPUs (O15)
+    # over the batch, each half of it as on two GPUs (O15), or each process's share
+    batch_norm: Literal["whole", "halves", "shares"] = "whole"
     order_seed: int | None = None  # of the order of images; None: `seed`
     augmentation_seed: int | None = None  # of crops, flips and the like; None: `seed`
     held_out: float = 0.0  # share of each class's training images that no one learns, to choose an epoch by
@@ -138,7 +140,7 @@ class RunSpec:
 
 # fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
 STUDENTS = ("clock", "initial_weights", "distillation_token")
-POSITIVE = ("epochs", "batch_size", "lr", "threads", "eval_every")
+POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
 
 def check(spec: RunSpec) -> RunSpec:
@@ -214,10 +216,17 @@ def check(spec: RunSpec) -> RunSpec:
     if values["seed"] < 0:
         raise UserError(f"seed is {values['seed']}, but must not be negative")
     for network in filter(None, (spec.network, spec.teacher, spec.assistant)):
-        if values["batch_norm"] == "halves" and not catalog.plugin("networks", network).constants.get(
+        if values["batch_norm"] != "whole" and not catalog.plugin("networks", network).constants.get(
             "BATCH_NORM", True
         ):
-            raise UserError(f"batch_norm is halves, but {network} has no batch norm: leave it out")
+            raise UserError(f"batch_norm is {values['batch_norm']}, but {network} has no batch norm: leave it out")
+    inside = [key for key in ("parts", "looks_back") if key in catalog.plugin("methods", spec.method).constants]
+    if inside and values["processes"] > 1:  # which need more of a network than what it says of a share of this batch
+        raise UserError(f"processes is {values['processes']}, but {spec.method} trains in one: leave it out")
+    if values["batch_norm"] == "shares" and values["processes"] == 1:
+        raise UserError("batch_norm is shares, but processes is 1, whose share is the whole batch: leave it out")
+    if values["batch_norm"] == "halves" and values["processes"] > 1:
+        raise UserError(f"batch_norm is halves, but processes is {values['processes']}: use shares, or leave it out")
     _check_needs(spec.method, interval, settings.get("method", {}))
     _check_window(spec.method, values["epochs"], settings.get("method", {}))
     return RunSpec(**(values | {"settings": settings}))

@@ -55,9 +55,10 @@ class Rates:
             here = name is None if device == "cpu" else device.lower() in (name or "").lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
                 spec, network = run["spec"], run["labels"]["network"]
+                seconds = run["wall_seconds"] * spec.get("processes", 1)  # of a device
                 for method in (spec["method"], None):
                     sums = self.measured[network, spec["precision"], spec["threads"], method]
-                    for place, value in enumerate((1, sum(run["training_flops"].values()), run["wall_seconds"])):
+                    for place, value in enumerate((1, sum(run["training_flops"].values()), seconds)):
                         sums[place] += value
         if device not in DEVICES and not self.measured:
             raise UserError(f"no run was measured on {device!r}, and its peak is not known: {', '.join(DEVICES)} are")

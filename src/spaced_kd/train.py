@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from spaced_kd.assemble import assemble
+from spaced_kd.distributed import by_first, of_first, together
 from spaced_kd.files import Places
 from spaced_kd.keeper import Keeper, finished
 from spaced_kd.lock import alone
@@ -34,15 +35,16 @@ def train(
             but one. The weights are the same.
     """
     places = Places(results)
-    if finished(spec, places):
-        return places.run(spec)
-    job, part = assemble(spec, places, device, workers), part or Slice()
-    with alone(places.lock(spec), part):
-        if finished(spec, places):  # by the process that this one has waited for
+    with together(spec.processes):
+        if of_first(finished(spec, places)):
             return places.run(spec)
-        keeper = Keeper(job, places, leave, checkpoint_every, part)
-        for who, index in keeper.turns_to_go():
-            with keeper.watching(who, index):
-                losses = job.learners[who].learn(index, partial(job.terms, who, index))
-            keeper.after(who, index, losses)
-        return keeper.finish()
+        job, part = assemble(spec, places, device, workers), part or Slice()
+        with by_first(alone(places.lock(spec), part)):
+            if of_first(finished(spec, places)):  # by the process that this one has waited for
+                return places.run(spec)
+            keeper = Keeper(job, places, leave, checkpoint_every, part)
+            for who, index in keeper.turns_to_go():
+                with keeper.watching(who, index):
+                    losses = job.learners[who].learn(index, partial(job.terms, who, index))
+                keeper.after(who, index, losses)
+            return keeper.finish()
