@@ -195,7 +195,7 @@ BAD = [
     ({"grid": {"seed": [0, 0]}}, "seed lists a value twice"),
     ({"grid": {"seed": -1}}, "seed is -1, but must not be negative"),
     ({"grid": {"seed": True}}, "seed is True, but must be int"),
-    ({"grid": {"arms": [{"method": "kd"}]}}, "'kd' is none of the methods: baseline"),
+    ({"grid": {"arms": [{"method": "kd"}]}}, "'kd' is none of the methods: ban, baseline"),
     ({"grid": {"arms": [{"method": "online_kd", "interval": -1}]}}, "must not be negative: 0 is online KD"),
     ({"grid": {"arms": [{"method": "online_kd", "interval": 5}]}}, "longer than training's 4"),
     ({"grid": {"arms": [{"method": "online_kd", "interval": "all"}]}}, "interval is 'all', but must be a number"),
