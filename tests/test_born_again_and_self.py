@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from conftest import tiny
 
 from spaced_kd import arrays, keeper, memory
-from spaced_kd.assemble import assemble
+from spaced_kd.assemble import assemble, states_to_leave
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
+from spaced_kd.learner import Learner
 from spaced_kd.losses import distillation, hard, kl, soft_cross_entropy, target
 from spaced_kd.memory import Memory, Sizes
 from spaced_kd.methods.ban import BAN
@@ -185,8 +186,8 @@ def follow(hand: Hand, block: range, chain: list[str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "s"),
     [
-        ({"interval": 0}, STEPS),
-        ({"interval": 0, "method__unspaced": "co_trained"}, 1),
+        ({"interval": "max"}, STEPS),
+        ({"interval": 0}, 1),
         ({"interval": 1.5}, 7),
     ],
 )
@@ -200,13 +201,30 @@ def test_generations_are_the_loop_written_out(results, changes, s):
     assert agree(hand.networks["student"], trained(results, **changes))
 
 
-def test_sequential_ban_is_offline_kd_with_its_weights_and_reads_its_finished_teacher(results):
+def test_generations_are_the_same_with_a_stored_teacher(results, tmp_path):
+    changes = {"method": "ban", "interval": 1.5, "method__generations": 2}
+    along = trained(results, **changes)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data").symlink_to(results / "data")
+    spec = tiny(epochs=EPOCHS, eval_every=EPOCHS, **changes)
+    train(spec.teacher_spec(), tmp_path / "other", leave=(spec,))
+    assert isinstance(assemble(spec, Places(tmp_path / "other")).learners["teacher"], Walker)
+    stored = trained(tmp_path / "other", **changes)
+    assert all(np.array_equal(along[name], stored[name]) for name in along)
+
+
+def test_ban_as_published_is_offline_kd_with_its_weights_and_reads_its_finished_teacher(results):
     weights = {"method__alpha": 0.5, "method__temperature": 1.0, "method__beta": 0.0}
     along = trained(results, method="online_kd", interval="max", **weights)  # with a teacher of its own
     trained(results, method="baseline")
-    spec = tiny(method="ban", epochs=EPOCHS, eval_every=EPOCHS)
+    spec = tiny(method="ban", interval="max", epochs=EPOCHS, eval_every=EPOCHS)
     assert isinstance(assemble(spec, Places(results)).learners["teacher"], Walker)
-    found = trained(results, method="ban")
+    for other in BY_HAND:  # whose teacher is not the baseline
+        its = tiny(method=other, interval="max", epochs=EPOCHS, eval_every=EPOCHS)
+        assert its.teacher_spec() == spec.teacher_spec()
+        assert isinstance(assemble(its, Places(results)).learners["teacher"], Learner)
+        assert not states_to_leave(its, 5)
+    found = trained(results, method="ban", interval="max")
     assert all(np.array_equal(along[name], found[name]) for name in along)
     assert Counts().cost(spec).spared == Counts().cost(spec.teacher_spec()).flops
 
@@ -214,10 +232,9 @@ def test_sequential_ban_is_offline_kd_with_its_weights_and_reads_its_finished_te
 def test_orders_of_generations():
     t, g, s = "teacher", "generation 1", "student"
     chain = BAN(generations=2)
-    assert [*chain.schedule(2, 1, 2)] == [(t, 0), (t, 1), (g, 0), (g, 1), (s, 0), (s, 1)]
+    assert [*chain.schedule(2, 2, 2)] == [(t, 0), (t, 1), (g, 0), (g, 1), (s, 0), (s, 1)]
     assert [*chain.schedule(3, 2, 2)][4:] == [(s, 0), (s, 1), (t, 2), (g, 2), (s, 2)]
-    assert [*BAN(unspaced="co_trained").schedule(9, 1, 3)] == [*turns(9, 1)]
-    assert [*BAN().schedule(9, 4, 3)] == [*turns(9, 4)]
+    assert all([*BAN().schedule(9, interval, 3)] == [*turns(9, interval)] for interval in (1, 4, 9))
     assert [*BAN(batches="new", generations=2).schedule(2, 2, 2)][2:] == [(g, 2), (g, 3), (s, 4), (s, 5)]
     assert list(BAN().roles) == [t, s]
 
@@ -267,10 +284,6 @@ def test_killed_after_any_turn_they_end_alike(results, tmp_path, monkeypatch, ru
     [
         ({"method": "ban", "method__generations": 0}, "ban.generations is 0, but must be 1 or 2 or 3"),
         ({"method": "ban", "method__generations": True}, "ban.generations is True, but must be 1 or 2 or 3"),
-        (
-            {"method": "ban", "interval": 1.5, "method__unspaced": "co_trained"},
-            r"ban.unspaced is co_trained, but interval is 1.5 \(spaced\): it needs interval online",
-        ),
         (
             {"method": "dlb", "interval": 1.5, "method__student": "alone"},
             r"dlb.student is alone, but interval is 1.5 \(spaced\): it needs interval online",

@@ -1,4 +1,4 @@
-"""BAN, born-again networks: each generation learns from labels and from the finished generation before it.
+"""BAN, born-again networks: each generation learns from labels and from the generation before it.
 
     L = (1 - alpha) CE(z, y) + alpha T^2 KL(softmax(z' / T) || softmax(z / T)),   z' of the generation before, frozen
 
@@ -8,10 +8,10 @@ is no official code, so these are choices, from memory of the paper: alpha (it h
 (`batches: new`, and the run's `initial_weights: different`, are the fresh start of a training of its own). The ensemble
 of generations and the weighted and permuted targets are not here.
 
-Spaced by s (Appendix A.3 of the Spaced KD paper: the student's learning is delayed by s): a finished teacher does not
-move, and no delay changes what it says. So a generation is trained along, s behind the one before, over the same
-batches, with that one frozen at the end of each block. Then teachers are unfinished, too; `unspaced: co_trained` is
-that alone, without a delay. An interval of `max` is the sequential BAN again.
+As published, each generation is finished before the next one starts: the interval `max`. Appendix A.3 of the Spaced KD
+paper delays the student's learning by 1.5 epochs, but a finished teacher does not move, and no delay changes what it
+says. So spaced generations learn together, each some batches behind the one before, which stands still at the end of
+each block; and interval 0 trains them together without a delay: what learning from unfinished teachers does by itself.
 """
 
 from collections.abc import Iterator
@@ -32,20 +32,17 @@ class BAN:
     alpha: float = 0.5  # weight of the soft loss; the hard loss has 1 - alpha; 1 is BAN without labels
     temperature: float = 1.0  # T of both softmaxes
     generations: Literal[1, 2, 3] = 1  # after the teacher; the last one is evaluated
-    unspaced: Literal["sequential", "co_trained"] = "sequential"  # what an interval of 0 is: BAN, or all batch by batch
     batches: Literal["same", "new"] = "same"  # of a generation: the teacher's, or an order and augmentation of its own
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
-    needs: ClassVar[dict[str, dict[str, list]]] = {"unspaced": {"interval": ["online"]}}
 
     def __post_init__(self) -> None:
+        # the class says that there are two networks or more, an object how many
         between = [f"generation {number}" for number in range(1, self.generations)]
         object.__setattr__(self, "roles", {who: who for who in ("teacher", *between, "student")})
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
-        """Each generation learns a block of `interval` batches after the one before; sequential BAN is one block."""
-        if interval == 1 and self.unspaced == "sequential":
-            interval = total
+        """Each generation learns a block of `interval` batches after the one before; BAN as published is one block."""
         for first in range(0, total, interval):
             for generation, who in enumerate(self.roles):
                 later = total * generation if self.batches == "new" else 0
