@@ -284,6 +284,13 @@ def test_tab04_has_readings_of_a_method_other_teachers_and_finished_ones(paper):
     assert list(table["Δ to offline KD"]) == ["not run", "not run", "+1.00 (1)", "not run"]
 
 
+def test_tab04_takes_the_network_that_dlb_trains_for_its_student_without_kd(paper):
+    runs = [("dlb", "0", {0: 91.0, 1: 92.0}), ("dlb[student=alone]", "0", {0: 88.0, 1: 90.0}), ("dml", "0", {0: 80.0})]
+    table = draw("tab04", study(BASELINE, *runs), paper).set_index("kd")
+    assert list(table.index) == ["dlb", "dml"]
+    assert list(table["w/o KD"]) == ["89.00 ± 1.41 (2)", "91.00 ± 1.00 (3)"]
+
+
 def test_tab10_sets_constant_leads_beside_the_papers(paper):
     leads = [("online_kd[lead=constant]", lead, {0: 92.0, 1: 92.0, 2: 94.0}) for lead in ("0.5", "3")]
     table = draw("tab10", study(BASELINE, ONLINE, SPACED, *leads), paper)

@@ -3,8 +3,8 @@
 Top-1 test accuracy in percent at the last epoch, mean ± standard deviation over seeds (number of seeds). Δ is the mean
 of the differences seed by seed, in percentage points. KD is the method alone; where its networks are finished one after
 the other as published (TAKD), that is offline KD, and KD is all of them together, none late. Spaced is an interval of 4
-epochs for self KD and of 1.5 for all others. Brackets name another reading of a method, or of its spacing. The paper's
-six methods are BAN, TAKD, DML, SHAKE, DLB and PSKD.
+epochs for self KD and of 1.5 for all others. w/o KD of DLB and PS-KD is the network that they train, alone. Brackets
+name another reading of a method, or of its spacing. The paper's six methods are BAN, TAKD, DML, SHAKE, DLB and PSKD.
 """
 
 from pandas import DataFrame, concat
@@ -29,6 +29,7 @@ KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
 SPACED_KD = Arm("spaced KD")
 FROM = " from "
+ALONE = "[student=alone]"  # of DLB and PS-KD: the network that they train, without a student that follows it
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -37,11 +38,13 @@ def table(rows: DataFrame) -> DataFrame:
     rows = _named(rows[(rows["source"] == "ours") | (rows["table"] == "tab04")])
     require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], keep)
     frames = []
-    for name in sorted(set(rows["kd"]) - {WITHOUT.method}):
+    for name in sorted(name for name in set(rows["kd"]) - {WITHOUT.method} if not name.endswith(ALONE)):
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
         places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
-        arms = {WITHOUT: WITHOUT} | {Arm(name, interval): column for interval, column in intervals.items()}
+        alone = Arm(name + ALONE, "0")
+        arms = {alone if alone.method in set(rows["kd"]) else WITHOUT: WITHOUT}
+        arms |= {Arm(name, interval): column for interval, column in intervals.items()}
         for arm, column in arms.items():
             found = where(rows, kd=arm.method, interval=arm.interval)
             if found.empty and column == KD:  # where nothing is late, a reading of spacing is the method itself
