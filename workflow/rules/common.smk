@@ -106,6 +106,22 @@ def told(wildcards):
     return [] if wildcards.name == "fig07" else collected(wildcards.study)  # which shows images
 
 
+def start(wildcards, resources):
+    """What starts a training: its processes on this machine, or where a profile gives `mpi`, on `tasks` machines."""
+    count, machines = RUNS[wildcards.run].processes, resources.get("tasks", 1)
+    if count == 1:
+        return "spaced-kd"
+    if "mpi" not in resources.keys():
+        return f"torchrun --standalone --nproc-per-node {count} -m spaced_kd"
+    if count % machines:
+        raise WorkflowError(f"{wildcards.run} has {count} processes, which {machines} tasks cannot share: change tasks")
+    meet = "--rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):$((20000 + SLURM_JOB_ID % 10000))"
+    return (
+        f"{resources.mpi} --ntasks {machines} torchrun --nnodes {machines} --nproc-per-node {count // machines} {meet}"
+        " -m spaced_kd"
+    )
+
+
 def time_limit(wildcards, resources):
     """The seconds that the job has, so that training stops in time; nothing where no profile gives a `runtime`.
 
