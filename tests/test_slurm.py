@@ -136,6 +136,7 @@ def one_training(without: set[str]) -> tuple[str, str]:
 
 def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
     here = checkout(tmp_path / "cluster")
+    remembered = set(queue("all", "%i").split())
     with impatient() as restarts:
         harmed = live_through(here)
     (sliced,) = (run for run in restarts if "self_kd" in run)
@@ -160,7 +161,8 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
         assert log.count("100%") == 1, f"{run} was trained to its end {log.count('100%')} times:\n{log}"
         began = len(re.findall("^job ", log, re.MULTILINE))
         assert began >= (2 if run in harmed else 1), f"{run} began {began} times:\n{log}"
-    ended = {tuple(line.split()[:2]) for line in queue("all", "%m %T %k").splitlines() if "vit_mini" in line}
+    told = [line.split() for line in queue("all", "%i %m %T %k").splitlines() if "vit_mini" in line]
+    ended = {(size, state) for job, size, state, _ in told if job not in remembered}
     memory = {state == "COMPLETED": size for size, state in ended}
     assert memory == {False: "600M", True: "4000M"}, ended  # what had too little was sent again with more
 

@@ -68,8 +68,8 @@ def sources(kind, names):
 
 
 def collected(study):
-    """The rows of a part of the study; of the whole study, those of all its parts."""
-    return [f"results/{name}/rows.csv" for name in ([study] if study in PARTS else PARTS)]
+    """The rows of a part of the study; of the whole study, those of all its parts, in an order that its files tell."""
+    return [f"results/{name}/rows.csv" for name in ([study] if study in PARTS else sorted(PARTS))]
 
 
 def files(kind, name):
