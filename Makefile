@@ -55,6 +55,10 @@ test-slurm: env ## a study on a real Slurm that cancels, kills and drains; needs
 slices: env ## a training in ten slices on the same Slurm, once: ten minutes
 	$(BIN)/python -m pytest -q -s -m "slurm and slow"
 
+audit: env ## known faults of the locked packages, but those in .github/accepted-faults.txt; asks a database on the network
+	grep -v '^ *#' .github/accepted-faults.txt | awk 'NF {print "--ignore-vuln", $$1}' | \
+	  xargs $(BIN)/uv tool run pip-audit --strict --requirement requirements.txt --disable-pip --require-hashes
+
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
