@@ -111,6 +111,8 @@ def gradients(method: str, who: str, images: int, settings: dict) -> tuple[dict,
         share = views.tensor_split(distributed.started(), dim=1)[distributed.rank()]
         batch = Batch(share[0], labels, torch.arange(images), lambda number: share[number])
         step = distributed.step(made.terms, modules, set(made.roles.values()), set(modules))
+        if distributed.started() > 1:  # gradients are summed by place, and sets of names have an order of their own
+            assert list(step.module.learning) == list(modules)
         for _ in range(2):  # a second turn finds everything in order after the first
             for module in modules.values():
                 module.zero_grad()

@@ -167,7 +167,8 @@ class _Step(nn.Module):
     def __init__(self, terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> None:
         super().__init__()
         self.terms, self.networks = terms, networks
-        self.learning = nn.ModuleDict({name: modules[name] for name in learning})
+        # in the order of `modules`, in which all processes have them: gradients are summed by their place
+        self.learning = nn.ModuleDict({name: module for name, module in modules.items() if name in learning})
         self.given = dict(modules)  # a plain mapping: what does not learn is no part of this module
 
     def forward(self, who: str, batch: Batch) -> dict[str, Tensor]:
