@@ -149,7 +149,7 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
     assert "Nothing to be done" in left.stdout + left.stderr
 
     alone = checkout(tmp_path / "alone")
-    assert snakemake(alone, "--cores", "2").wait(PATIENCE) == 0, (alone / "driver.log").read_text()
+    assert snakemake(alone, "--cores", "2").wait(2 * PATIENCE) == 0, (alone / "driver.log").read_text()
     runs = sorted(path.parent.name for path in alone.glob("results/runs/*/run.json"))
     assert runs == sorted(path.parent.name for path in here.glob("results/runs/*/run.json"))
     assert len(runs) == 8
