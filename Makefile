@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo paper notebooks test test-slow test-slurm torture lint format lock record readme clean
+.PHONY: help env demo paper notebooks test test-slow test-slurm slices torture audit lint format lock record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -44,13 +44,20 @@ test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
 
 test-slow: env ## the tests that take longer
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not slurm"
 
 torture: env ## kill -9 at 50 moments of trainings, each of which must end in the same bits: five minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py 50
 
 test-slurm: env ## a study on a real Slurm that cancels, kills and drains; needs root, installs Debian's Slurm
-	$(BIN)/python -m pytest -q -m slurm
+	$(BIN)/python -m pytest -q -m "slurm and not slow"
+
+slices: env ## a training in ten slices on the same Slurm, once: ten minutes
+	$(BIN)/python -m pytest -q -s -m "slurm and slow"
+
+audit: env ## known faults of the locked packages, but those in .github/accepted-faults.txt; asks a database on the network
+	grep -v '^ *#' .github/accepted-faults.txt | awk 'NF {print "--ignore-vuln", $$1}' | \
+	  xargs $(BIN)/uv tool run pip-audit --strict --requirement requirements.txt --disable-pip --require-hashes
 
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ CONFIRMED = [
     (RESNET, {"method": "online_kd", "interval": 0}),
     (RESNET, SPACED | {"method.student_batches": "new_views", "method.adapter": "mlp"}),
     (RESNET | {"batch_norm": "halves"}, SPACED | {"eval_every": 2}),
+    (RESNET | {"held_out": 0.25}, SPACED),
     (RESNET, {"method": "self_kd", "interval": 0}),
     (RESNET, SPACED_SELF | {"method.idle_heads": "drifting"}),
     (RESNET, {"method": "ban", "interval": 1.5, "method.generations": 2}),

@@ -196,6 +196,7 @@ def test_a_run_that_two_studies_share_counts_once(study, folder, tmp_path):
     ("line", "complaint"),
     [
         ("tab99,cifar100,resnet18,resnet18,baseline,,,,accuracy,68.12,", "table 'tab99' does not exist: there is text"),
+        ("tab01,cifar10,resnet18,resnet18,baseline,,,,accuracy,68.12,", "dataset 'cifar10' does not exist: there is"),
         ("tab01,cifar100,resnet19,resnet18,baseline,,,,accuracy,68.12,", "network 'resnet19' does not exist"),
         ("tab01,cifar100,resnet18,resnet18,none,,,,accuracy,68.12,", "method 'none' does not exist"),
         ("tab11,cifar100,resnet18,resnet18,online_kd,0,fog,3,accuracy,1,", "corruption 'fog' does not exist"),

@@ -15,7 +15,7 @@ from spaced_kd.assemble import assemble
 from spaced_kd.data import Shape
 from spaced_kd.datasets import imagenet1k, imagenet100
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.files import Places, read_json
 from spaced_kd.image_folder import index
 from spaced_kd.keeper import Keeper
 from spaced_kd.record import predict
@@ -247,3 +247,24 @@ def test_every_evaluation_works(streamed, name):
     assert set(SETTINGS) == set(catalog.names("evaluations"))
     assert rows
     assert all(np.isfinite(row["value"]) for row in rows)
+
+
+def test_files_that_a_mask_chooses_are_the_same_files(streamed):
+    files = data.load(Places(streamed).data(of())).images["train"]
+    chosen = torch.arange(len(files)) % 3 == 1
+    few = files.only(chosen)
+    assert len(few) == 4
+    assert few.names.tolist() == files.names[chosen.numpy()].tolist()
+    assert few[torch.arange(4)].equal(files[chosen.nonzero()[:, 0]])
+    assert torch.cat([*few.split(3)]).equal(few[torch.arange(4)])
+
+
+def test_streamed_images_are_held_out_as_those_in_memory_are(streamed):
+    whole = data.load(Places(streamed).data(of()))
+    part = whole.hold_out(0.25)  # 1 of 4 of each class
+    assert part.labels["held_out"].tolist() == [0, 1, 2]
+    names = {split: part.images[split].names.tolist() for split in ("train", "held_out")}
+    assert sorted(names["train"] + names["held_out"]) == sorted(whole.images["train"].names.tolist())
+    assert not set(names["train"]) & set(names["held_out"])
+    run = train(of(held_out=0.25), streamed)
+    assert len(read_json(run / "run.json", dict)["held_out"]) == 1

@@ -212,3 +212,80 @@ def test_a_student_says_whom_it_followed(study):
     said = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
     assert said == sha256(Places(study).weights(STUDENT.teacher_spec()))
     assert json.loads((teacher(study) / "run.json").read_text())["provenance"]["teacher_sha256"] is None
+
+
+def collect(part, folder) -> None:
+    """A part of a study collected, as the workflow does it."""
+    place = folder / part.name
+    place.mkdir(parents=True, exist_ok=True)
+    results.write(results.collect(part, folder), place / "rows.csv")
+    (place / "runs.json").write_text(json.dumps(results.descriptions(part, folder)))
+
+
+@pytest.fixture
+def union(study, tmp_path):
+    """The same runs as two experiments of a study, with a table of each and one of both."""
+    (tmp_path / "experiments").mkdir()
+    for name in ("first", "second"):
+        arms = GRID["arms"] if name == "first" else [{"method": "baseline"}]
+        content = {"study": name, "grids": [GRID | {"arms": arms}], "evaluations": STUDY["evaluations"]}
+        (tmp_path / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    shutil.copytree(study / "small" / "evaluations", study / "paper" / "first" / "evaluations")
+    shutil.rmtree(study / "small")
+    both = {"study": "paper", "experiments": ["second", "first"]}
+    for part in expand(both, experiments=tmp_path / "experiments").parts:
+        collect(part, study)
+    first, second = (study / "paper" / name / "rows.csv" for name in ("first", "second"))
+    assert cli.main(["render", "cost", "--rows", str(first)]) == 0
+    of_both = ["--rows", str(first), str(second), "--output", str(study / "paper")]
+    assert cli.main(["render", "cost", *of_both]) == 0
+    return study
+
+
+def test_experiments_of_a_study_and_the_tables_of_all_of_them_fit(union, capsys):
+    capsys.readouterr()
+    rows = sum(len(results.read(union / "paper" / name / "rows.csv")) for name in ("first", "second"))
+    assert told(capsys, union) == [
+        f"{union}: 0 findings in 2 runs, {rows} rows, 2 tables, 0 images predicted again, 0 files absent"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("alter", "line"),
+    [
+        (lambda f: rewrite(f / "first" / "rows.csv", ",bim,accuracy,", ",bim,accuracy,1"), "value of a row of"),
+        (lambda f: (f / "tables" / "cost.md").write_text("| 100 % |"), "tables/cost.md: is not what the rows of"),
+        (lambda f: (f / "first" / "tables" / "cost.tex").write_text(""), "first/tables/cost.tex: is not what"),
+    ],
+)
+def test_what_was_altered_below_a_study_of_experiments_is_named(union, capsys, alter, line):
+    alter(union / "paper")
+    assert any(line in each for each in told(capsys, union)[:-1])
+
+
+def test_the_theorys_table_is_that_of_its_own_rows(study, capsys, pytestconfig):
+    shutil.copytree(pytestconfig.rootpath / "results" / "recorded" / "theory", study / "theory")
+    rows = study / "theory" / "rows.csv"
+    assert cli.main(["render", "theory", "--rows", str(rows), "--output", str(study / "small")]) == 0
+    capsys.readouterr()
+    (summary,) = told(capsys, study)
+    assert "0 findings" in summary
+    assert "2 tables" in summary
+    forged = results.read(rows)
+    results.write(forged.assign(value=forged["value"] * 2), rows)
+    lines = told(capsys, study)
+    assert {line.partition(": ")[0] for line in lines[:-1]} == {
+        str(study / "small" / "tables" / f"theory.{ending}") for ending in ("csv", "md", "tex", "html")
+    }
+
+
+def test_accuracies_on_held_out_images_are_checked(digits, tmp_path, capsys):
+    (tmp_path / "data").symlink_to(digits / "data")
+    run = train(tiny(method="baseline", epochs=2, held_out=0.25), tmp_path)
+    capsys.readouterr()
+    assert "0 findings in 1 runs" in told(capsys, tmp_path, "--reevaluate")[0]
+    described = json.loads((run / "run.json").read_text())
+    chosen = described["held_out"].index(max(described["held_out"]))
+    described["held_out"] = [float(epoch != chosen) for epoch in range(2)]  # another epoch would be the best
+    (run / "run.json").write_text(json.dumps(described))
+    assert f"{run / 'rows.json'}: does not follow from the run's predictions" in told(capsys, tmp_path)

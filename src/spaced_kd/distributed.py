@@ -156,7 +156,8 @@ def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learni
     """
     if started() == 1:
         return lambda who, batch: terms(who, modules, batch)
-    # all in one, since a turn may go through several networks, or twice through one; who is idle has no gradients
+    # all in one, since a turn may go through several networks, or twice through one. Who is idle has no gradients, and
+    # who looks for the unused never orders gradients anew: a resumed run sums them in the same order
     return DistributedDataParallel(_Step(terms, modules, networks, learning), find_unused_parameters=True)
 
 
@@ -166,7 +167,8 @@ class _Step(nn.Module):
     def __init__(self, terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> None:
         super().__init__()
         self.terms, self.networks = terms, networks
-        self.learning = nn.ModuleDict({name: modules[name] for name in learning})
+        # in the order of `modules`, in which all processes have them: gradients are summed by their place
+        self.learning = nn.ModuleDict({name: module for name, module in modules.items() if name in learning})
         self.given = dict(modules)  # a plain mapping: what does not learn is no part of this module
 
     def forward(self, who: str, batch: Batch) -> dict[str, Tensor]:
@@ -230,7 +232,8 @@ def spread(
     if mine:
         rows = torch.cat(mine)
         part = images.only(rows) if data.streamed else images[rows.to(images.device)]
-        said = predict(network, replace(data, images={split: part.to(images.device)}), split, batch_size)
+        moved = data.images | {split: part.to(images.device)}
+        said = predict(network, replace(data, images=moved), split, batch_size)
         found[rows] = torch.from_numpy(said.astype(np.int32))
     dist.all_reduce(found)
     return found.numpy().astype(np.uint16)

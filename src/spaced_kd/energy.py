@@ -57,13 +57,9 @@ class Meter:
         self.total = None if joules is None or self.total is None else self.total + joules
 
 
-def meters(device: torch.device, *, whole: bool = True) -> dict[str, Meter]:
-    """The meters of a training on a device, by the names of their sums in run.json.
-
-    Where this process is not the whole training, they would tell a part only, and measure nothing.
-    """
-    read = {"energy_joules": gpu(device), "package_energy_joules": packages}
-    return {name: Meter(counters if whole else dict) for name, counters in read.items()}
+def meters(device: torch.device) -> dict[str, Meter]:
+    """The meters of a training on a device, by the names of their sums in run.json."""
+    return {"energy_joules": Meter(gpu(device)), "package_energy_joules": Meter(packages)}
 
 
 def gpu(device: torch.device) -> Callable[[], Reading]:

@@ -44,7 +44,7 @@ class Keeper:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
                 self.leave_at |= job.pauses(follower)
         self.first = distributed.rank() == 0
-        self.record = Record(energy.meters(job.device, whole=job.spec.processes == 1))
+        self.record = Record(energy.meters(job.device))
         followed = isinstance(job.learners.get("teacher"), Walker)
         distributed.agreed("the number of stored teachers", int(followed))
         self.done = distributed.agreed("the turn to go on after", self._resume())
@@ -173,7 +173,7 @@ class Keeper:
             "wall_seconds": seconds["wall"],
             "cpu_seconds": None if several else seconds["cpu"],  # null: not measured
             "device_seconds": spec.processes * seconds["wall"] if job.device.type != "cpu" else None,
-            **record.energy(),
+            **(dict.fromkeys(record.energy()) if several else record.energy()),
             "training_flops": {
                 who: sum(times * record.flops.get(size, 0) for size, times in sizes.items())
                 for who, sizes in counts.items()

@@ -124,6 +124,7 @@ def _check_reference(rows: DataFrame, path: Path) -> None:
     """Each row is the one number of a cell that exists; whether a table has its column is for the table to say."""
     known = {
         "table": ["text", *catalog.names("tables")],
+        "dataset": ["", *catalog.names("datasets")],
         "network": ["", *catalog.names("networks")],
         "teacher": ["", *catalog.names("networks")],
         "method": ["", "constant_lead", *catalog.names("methods")],

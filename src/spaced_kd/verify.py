@@ -38,6 +38,10 @@ class Checker:
         for path in sorted([*self.folder.glob("*/rows.csv"), *self.folder.glob("*/*/rows.csv")]):
             if path.relative_to(self.folder).parts[0] not in RESERVED:
                 yield from _lines(path, self._study(path))
+        for folder in sorted(self.folder.glob("*/tables")):  # of a study that consists of experiments
+            parts = sorted(folder.parent.glob("*/rows.csv"))
+            if folder.parent.name not in RESERVED and parts and not folder.with_name("rows.csv").exists():
+                yield from _lines(folder, self._tables(folder, results.read(*parts)))
 
     def summary(self) -> str:
         """What has been checked so far."""
@@ -102,8 +106,12 @@ class Checker:
                 own = self.folder / "runs" / str(told.get("id")) / "run.json"
                 if not own.exists() or read_json(own, dict) != told:
                     yield f"{path.with_name('runs.json')}: describes {told.get('id')} otherwise than {own}"
-        theory = self.folder / "theory" / "rows.csv"  # the same for all studies
-        for table in sorted(path.parent.glob("tables/*.csv")):
+        yield from self._tables(path.with_name("tables"), rows)
+
+    def _tables(self, folder: Path, rows: DataFrame) -> Iterator[str]:
+        """A folder of tables against rows: its study's, or those of all experiments; the theory's are all studies'."""
+        theory = self.folder / "theory" / "rows.csv"
+        for table in sorted(folder.glob("*.csv")):
             shown = results.read(theory) if table.stem == "theory" and theory.exists() else rows
             yield from _lines(table, self._table(table, results.join(shown, self.reference)))
 
@@ -127,14 +135,14 @@ class Checker:
                 break
 
     def _table(self, path: Path, rows: DataFrame) -> Iterator[str]:
-        """A table's files against those that the study's rows give now."""
+        """A table's files against those that rows give now."""
         self.counts["tables"] += 1
         name = path.stem
         made = render.table_files(name, render.caption(name), catalog.find("tables", name)(rows))
         for ending, content in made.items():
             file = path.with_suffix(f".{ending}")
             if file.exists() and file.read_bytes() != content:
-                yield f"{file}: is not what {path.parents[1] / 'rows.csv'} gives now: draw it again"
+                yield f"{file}: is not what the rows of {path.parents[1]} give now: draw it again"
 
     def _labels(self, path: Path) -> tuple[str, Any]:
         """Checksum and test labels of prepared data."""

@@ -46,6 +46,9 @@ MinJobAge=3600
 KillWait=10
 CompleteWait=0
 JobRequeue=1
+# who comes through the partition `urgent` has a running job run again later
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ReturnToService=2
 SlurmdTimeout=60
 AccountingStorageType=accounting_storage/none
@@ -60,6 +63,7 @@ SlurmdLogFile={home}/slurmd.log
 NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{gpus},shard:{shards} State=UNKNOWN
 PartitionName=cpu Nodes={node} Default=YES MaxTime=1-00:00:00 DefaultTime=10 State=UP
 PartitionName=gpu Nodes={node} MaxTime=1-00:00:00 DefaultTime=10 State=UP
+PartitionName=urgent Nodes={node} MaxTime=1-00:00:00 DefaultTime=10 State=UP PriorityTier=10
 """
 
 

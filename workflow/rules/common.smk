@@ -68,8 +68,8 @@ def sources(kind, names):
 
 
 def collected(study):
-    """The rows of a part of the study; of the whole study, those of all its parts."""
-    return [f"results/{name}/rows.csv" for name in ([study] if study in PARTS else PARTS)]
+    """The rows of a part of the study; of the whole study, those of all its parts, in an order that its files tell."""
+    return [f"results/{name}/rows.csv" for name in ([study] if study in PARTS else sorted(PARTS))]
 
 
 def files(kind, name):
@@ -104,6 +104,22 @@ def told(wildcards):
     if wildcards.name in ("theory", "signed_sums"):
         return "results/theory/rows.csv"
     return [] if wildcards.name == "fig07" else collected(wildcards.study)  # which shows images
+
+
+def start(wildcards, resources):
+    """What starts a training: its processes on this machine, or where a profile gives `mpi`, on `tasks` machines."""
+    count, machines = RUNS[wildcards.run].processes, resources.get("tasks", 1)
+    if count == 1:
+        return "spaced-kd"
+    if "mpi" not in resources.keys():
+        return f"torchrun --standalone --nproc-per-node {count} -m spaced_kd"
+    if count % machines:
+        raise WorkflowError(f"{wildcards.run} has {count} processes, which {machines} tasks cannot share: change tasks")
+    meet = "--rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):$((20000 + SLURM_JOB_ID % 10000))"
+    return (
+        f"{resources.mpi} --ntasks {machines} torchrun --nnodes {machines} --nproc-per-node {count // machines} {meet}"
+        " -m spaced_kd"
+    )
 
 
 def time_limit(wildcards, resources):

@@ -1,6 +1,7 @@
 # Training: one job per run. Its resume state lies outside its outputs, so starting and going on are the same command.
 # `update` keeps Snakemake from deleting outputs before the job: the command itself leaves a finished run alone, also when
-# a job that outlived its driver comes back after another one has finished the run.
+# a job that outlived its driver comes back after another one has finished the run. It deletes the log, too, which is
+# therefore a link to a hidden file beside it: lines of earlier jobs stay.
 
 
 rule train:
@@ -16,12 +17,15 @@ rule train:
         "results/logs/train/{run}.log",
     conda:
         "../../environment.yml"
+    threads: lambda wildcards: RUNS[wildcards.run].processes
     params:
+        start=start,
         words=lambda wildcards: words(wildcards.run),
         leave=follow,
         limit=time_limit,
     message:
         "training {wildcards.run}"
     shell:
-        "spaced-kd train {params.words:q} --leave {params.leave:q} {params.limit} >> {log} 2>&1"
-        " || (tail -n 1 {log} >&2; exit 1)"
+        "ln -sf .{wildcards.run}.log {log}; echo job $(date) on $(hostname) >> {log};"
+        " {params.start} train {params.words:q} --leave {params.leave:q} {params.limit} >> {log} 2>&1"
+        " || (awk '/^job /{{said=\"\"}} /^spaced-kd: /{{said=$0}} END{{print said ? said : $0}}' {log} >&2; exit 1)"
