@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 
-from benchmarks import costs, evaluations, goals, steps
+from benchmarks import costs, goals, steps
 from benchmarks.machine import ceilings, describe
 from spaced_kd.devices import choose_device
 from spaced_kd.files import Places, write_safely
 
 Group = Callable[[], tuple[dict[str, list[float]], dict[str, Any]]]
-HOST_ONLY = ("sweep", "corrupted")  # which no GPU has a part in
+LEFT_OUT = {  # of a GPU's groups, what is no work of its own; on a CPU, what would take months
+    "cuda": ("sweep", "corrupted"),
+    "cpu": ("tab01",),
+}
 
 
 def main() -> None:
@@ -56,13 +59,21 @@ def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Gro
         "sweep": costs.sweep,
         "memory": partial(costs.memory, device, pairs, source, places),
         "states": partial(costs.states, device, pairs, source, places),
-        "corrupted": partial(evaluations.corrupted, min(3, pairs), source, places),
-        "trace": partial(evaluations.trace, device, pairs, source, places),
+        "corrupted": partial(_evaluation, "corrupted", min(3, pairs), source, places),
+        "trace": partial(_evaluation, "trace", device, pairs, source, places),
         "start": partial(costs.start, pairs, source, places),
-        "tab01": partial(evaluations.tab01, Path("results")),
+        "tab01": partial(costs.tab01, Path("results")),
     }
-    left_out = HOST_ONLY if device.type == "cuda" else ("tab01",)
-    return {name: found[name] for name in arguments.only or [name for name in found if name not in left_out]}
+    wanted = arguments.only or [name for name in found if name not in LEFT_OUT[device.type]]
+    if unknown := set(wanted) - set(found):
+        raise SystemExit(f"{min(unknown)} is none of the groups: {', '.join(found)}")
+    return {name: found[name] for name in wanted}
+
+
+def _evaluation(name: str, *given: Any) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    from benchmarks import evaluations  # late: a borrowed machine has no curvlinops and no imagecorruptions
+
+    return getattr(evaluations, name)(*given)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -108,3 +108,18 @@ def start(pairs: int, source: Path, places: Places) -> tuple[dict[str, list[floa
     first = slice(1, None)  # the first pair reads the files into memory
     beyond = [after - before for after, before in zip(whole[first], bare[first], strict=True)]
     return {"start": beyond}, {"bare": bare[first], "to the first step": whole[first]}
+
+
+def tab01(results: Path) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Minutes of the three networks of Tab. 1's row Tiny-ImageNet, ResNet-18, of each seed finished below `results`."""
+    minutes: dict[int, dict[str, float]] = {}
+    for path in sorted(results.glob("runs/*/run.json")):
+        about = json.loads(path.read_text())
+        spec = about["spec"]
+        plain = {"dataset": "tiny_imagenet", "network": "resnet18", "epochs": 80, "batch_size": 128}
+        whole = spec["settings"]["dataset"] == {"classes": 200, "train_per_class": 500, "size": 64}
+        if all(spec[key] == value for key, value in plain.items()) and whole and spec["interval"] in (0, 1.5):
+            arm = f"{spec['method']} {spec['interval']:g}"
+            minutes.setdefault(spec["seed"], {})[arm] = about["wall_seconds"] / 60
+    whole_rows = [row for row in minutes.values() if len(row) == 3]
+    return {"tab01": [sum(row.values()) for row in whole_rows]} if whole_rows else {}, {"minutes": minutes}

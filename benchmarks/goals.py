@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pandas import DataFrame
-
 RECORDED = Path(__file__).parent / "recorded"
 KINDS = {"cpu": "CPU", "cuda": "GPU"}
 
@@ -66,7 +64,7 @@ GOALS: dict[str, tuple[Goal, ...]] = {
 }
 
 
-def goals(recorded: dict[str, dict[str, Any]]) -> DataFrame:
+def goals(recorded: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """A line per goal: median of the pairs, smallest and largest, met or not; `not measured` where nothing is recorded.
 
     Args:
@@ -89,10 +87,10 @@ def goals(recorded: dict[str, dict[str, Any]]) -> DataFrame:
                     "met": ("yes" if goal.met(values) else "no") if values else "",
                 }
             )
-    return DataFrame(lines)
+    return lines
 
 
-def arithmetic(about: dict[str, Any]) -> DataFrame:
+def arithmetic(about: dict[str, Any]) -> list[dict[str, str]]:
     """A line per timed step: FLOPs, bytes, and the share of the ceilings that they come to in its time."""
     steps, ceilings = about["groups"]["steps"]["detail"], about["ceilings"]
     lines = []
@@ -111,7 +109,7 @@ def arithmetic(about: dict[str, Any]) -> DataFrame:
                 "of the copy's bytes/s": f"{100 * moved / ceilings['bytes']:.0f} %",
             }
         )
-    return DataFrame(lines)
+    return lines
 
 
 def utilisation(about: dict[str, Any]) -> list[float]:
@@ -127,7 +125,7 @@ def read(folder: Path = RECORDED) -> dict[str, dict[str, Any]]:
 
 def page(recorded: dict[str, dict[str, Any]]) -> str:
     """The README's part: the goals, then the arithmetic of each machine."""
-    parts = [goals(recorded).to_markdown(index=False, disable_numparse=True)]
+    parts = [markdown(goals(recorded))]
     for kind, about in recorded.items():
         machine, ceilings = about["machine"], about["ceilings"]
         name = machine.get("accelerator") or f"{machine['processor']}, {machine['threads']} threads"
@@ -139,5 +137,14 @@ def page(recorded: dict[str, dict[str, Any]]) -> str:
             f" there: a large matrix product {told}; a large copy {ceilings['bytes'] / 1e9:.3g} GB/s."
         )
         if "steps" in about["groups"]:
-            parts.append(arithmetic(about).to_markdown(index=False, disable_numparse=True))
+            parts.append(markdown(arithmetic(about)))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown(lines: list[dict[str, str]]) -> str:
+    """A table, written without pandas, which a borrowed machine may not have."""
+    rows = [list(lines[0]), *([*line.values()] for line in lines)]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    told = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)) + " |" for row in rows]
+    told.insert(1, "|" + "|".join(":" + "-" * (width + 1) for width in wide) + "|")
+    return "\n".join(told)

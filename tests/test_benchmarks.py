@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -102,19 +105,17 @@ def recorded(**values):
 
 
 def test_the_table_says_what_is_met_and_what_was_not_measured():
-    table = goals.goals(recorded(step_32_bf16_teacher=[2.5, 4.0, 3.1], states=[2.0, 0.5, 1.5], sweep=[0.7])).set_index(
-        "what"
-    )
-    said = {what: tuple(line[["measured", "n", "met"]]) for what, line in table[table["on"] == "CPU"].iterrows()}
+    table = goals.goals(recorded(step_32_bf16_teacher=[2.5, 4.0, 3.1], states=[2.0, 0.5, 1.5], sweep=[0.7]))
+    said = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table if line["on"] == "CPU"}
     assert said["a teacher's step, ResNet-18, 32 px, bf16 against plain fp32"] == ("3.1 x [2.5, 4]", "3", "yes")
     assert said["steps lost to resume states"] == ("1.5 % [0.5, 2]", "3", "no")
     assert said["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
     assert said["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
-    assert set(table[table["on"] == "GPU"]["measured"]) == {"not measured"}
+    assert {line["measured"] for line in table if line["on"] == "GPU"} == {"not measured"}
 
 
 def test_the_arithmetic_sets_a_step_beside_the_ceilings():
-    (line,) = goals.arithmetic(recorded()["cpu"]).to_dict("records")
+    (line,) = goals.arithmetic(recorded()["cpu"])
     assert line["of the matrix product's FLOP/s"] == "25 %"
     assert line["of the copy's bytes/s"] == "10 %"
     assert "0.6 TFLOP/s fp32" in goals.page(recorded())
@@ -154,3 +155,27 @@ def test_the_parts_of_the_data_hold_every_file_once(tmp_path):
             archive.extractall(tmp_path / "there", filter="data")
     assert len(names) == len(set(names)) == 7
     assert (tmp_path / "there/tiny-imagenet-200/train/n3/images/n3_0.JPEG").read_text() == "train/n3/images/n3_0.JPEG"
+
+
+BORROWED = """
+import sys
+for name in sys.argv[1].split():
+    sys.modules[name] = None  # as if it were not installed
+from pathlib import Path
+from benchmarks.__main__ import main
+from spaced_kd import cli
+assert cli.main(["train", *sys.argv[3:], "--results", sys.argv[2]]) == 0
+sys.argv = ["benchmarks", "--only", "sweep", "--recorded", sys.argv[2], "--results", sys.argv[2]]
+main()
+"""
+ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skimage matplotlib seaborn snakemake pynvml"
+
+
+@pytest.mark.slow
+def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
+    words = tiny(method="online_kd", interval=0.5, epochs=1).words()
+    command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert (results / "cpu.json").exists()

@@ -53,7 +53,7 @@ class Study:
 
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
-RESERVED = ("data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
+RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
