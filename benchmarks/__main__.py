@@ -13,6 +13,7 @@ import torch
 from benchmarks import costs, goals, steps
 from benchmarks.machine import ceilings, describe
 from spaced_kd.devices import choose_device
+from spaced_kd.errors import UserError
 from spaced_kd.files import Places, write_safely
 
 Group = Callable[[], tuple[dict[str, list[float]], dict[str, Any]]]
@@ -90,4 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"benchmarks: {error}") from None

@@ -24,7 +24,7 @@ from spaced_kd.train import train
 
 WHOLE, SAMPLE = 10_000, 500  # test images asked for, and those that are made and timed
 ERROR = 0.05  # standard error of the trace, as a share of it
-IMAGES, SKETCH, PROBES = 50, 8, 12
+IMAGES, SKETCH, PROBES = 50, 8, 20
 
 
 def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict[str, Any]]:
@@ -44,7 +44,7 @@ def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[
 
 
 def trace(
-    device: torch.device, pairs: int, source: Path, places: Places, *, width: float = 0.25, epochs: int = 3
+    device: torch.device, pairs: int, source: Path, places: Places, *, width: float = 0.25, epochs: int = 10
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Time to the same standard error: products of each, as their measured spread asks for, times seconds of each.
 
@@ -54,7 +54,7 @@ def trace(
         source, places: of data and results.
         width, epochs: of the ResNet-18 that is trained first.
     """
-    spec = run(network__width=width, epochs=epochs, precision="bf16", eval_every=epochs, dataset__size=32)
+    spec = run(network__width=width, epochs=epochs, precision="bf16", eval_every=5, dataset__size=32)
     prepare(spec, source, places)
     train(spec, places.results, device=str(device))
     network, images = finished_network(spec.id, places.results, device=str(device))
