@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo paper notebooks test test-slow test-slurm slices torture audit lint format lock record readme clean
+.PHONY: help env demo paper bench bench-gpu notebooks test test-slow test-slurm slices torture audit lint format lock record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -77,10 +77,19 @@ lock: env ## lock the newest versions that pyproject.toml allows
 record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
 	$(BIN)/spaced-kd record results/$(STUDY)
 
-readme: env ## write the table of the README anew from the recorded rows
+bench: env ## ours beside a plain loop on this machine's processors: twelve minutes on two quiet cores
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks
+
+bench-gpu: env ## the same on a GPU: four minutes
+	$(BIN)/python -m benchmarks --device cuda
+
+readme: env ## write the tables of the README anew from what is recorded
 	$(BIN)/spaced-kd render overview --rows results/recorded/*/rows.csv --output results/readme
 	sed -i -e '/^<!-- overview -->/,/^<!-- .overview -->/{//!d}' \
 	  -e '/^<!-- overview -->/r results/readme/tables/overview.md' README.md
+	$(BIN)/python -m benchmarks --table > results/readme/benchmarks.md
+	sed -i -e '/^<!-- benchmarks -->/,/^<!-- .benchmarks -->/{//!d}' \
+	  -e '/^<!-- benchmarks -->/r results/readme/benchmarks.md' README.md
 
 clean: ## delete resume states, stored teachers and logs; finished runs stay
 	rm -rf results/state results/logs

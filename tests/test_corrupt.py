@@ -52,6 +52,14 @@ def test_an_image_alone_is_corrupted_alike(images, corrupted):
     assert same({key: array[4:5] for key, array in corrupted.items()}, alone)
 
 
+def test_workers_make_what_this_process_makes(images, corrupted, monkeypatch):
+    monkeypatch.setattr("spaced_kd.corrupt.PART", 4)  # of six images
+    names, severities = ("impulse_noise", "frost"), (1, 5)
+    made = corrupt_images(images, IDS, names, severities, workers=2)
+    assert same(made, {key: corrupted[key] for key in made})
+    assert list(made) == [f"{name}/{severity}" for name in names for severity in severities]
+
+
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(images, corrupted):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import tiny
 
 from spaced_kd import devices
 from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
+from spaced_kd.train import train
 
 PROGRAM = """
 import sys, torch
@@ -70,3 +72,39 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, tmp_path):
         choose_device("cuda:1")
     with pytest.raises(UserError, match="device is 'gpu', but must be auto, cpu, cuda or cuda:N"):
         choose_device("gpu")
+
+
+def test_tf32_is_refused_on_a_cpu_in_one_line(results):
+    with pytest.raises(UserError, match="precision is tf32, which only a GPU has: use fp32 or bf16 here"):
+        train(tiny(method="baseline", precision="tf32"), results, device="cpu")
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("tf32", "tf32"), ("fp32", "ieee"), ("bf16", "ieee")])
+def test_a_gpu_rounds_products_as_the_precision_says(precision, rounding):
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [flag.fp32_precision for flag in flags]
+    try:
+        devices.set_rounding(precision)
+        assert [flag.fp32_precision for flag in flags] == [rounding, rounding]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.fp32_precision = value
+
+
+def test_a_gpu_is_not_waited_for_when_it_is_sent_something():
+    calls = []
+
+    class Pinned:
+        def to(self, device, **how):
+            calls.append((str(device), how))
+
+    class OnHost:
+        device = torch.device("cpu")
+
+        def pin_memory(self):
+            return Pinned()
+
+    devices.send(OnHost(), torch.device("cuda:0"))
+    assert calls == [("cuda:0", {"non_blocking": True})]
+    here = torch.ones(2)
+    assert devices.send(here, torch.device("cpu")) is here

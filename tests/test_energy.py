@@ -129,3 +129,8 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
     monkeypatch.setattr(energy, "meters", meters(after))
     folder = train(tiny(method="baseline"), results)
     assert json.loads((folder / "run.json").read_text())["energy_joules"] == (2.0 if before and after else None)
+
+
+def test_a_machine_without_nvml_does_not_measure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # what an import of a package that is not there meets
+    assert energy.gpu(torch.device("cuda:0"))() == {}

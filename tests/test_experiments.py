@@ -27,6 +27,7 @@ NEEDED = {  # table -> experiment
     "controls": "controls",
     "adaptive": "adaptive",
     "seed_noise": "seed_noise",
+    "precision": "precision",
 }
 
 
@@ -266,3 +267,48 @@ def test_the_paper_is_the_union_of_its_experiments_with_the_recipes_of_its_text(
     assert {(run.optimizer, run.epochs, run.weight_decay, run.lr_schedule) for run in others} == {
         ("sgd", 80, 5e-4, "constant")
     }
+
+
+COARSE = ONLINE._replace(recipe="precision=bf16")
+
+
+def test_precision_sets_coarser_runs_beside_the_same_in_float32():
+    better = [d + 1 for d in (0.1, -0.1, 0.0)]
+    table = draw("precision", shifted(ONLINE, 0, 0, 0), shifted(COARSE, *better))
+    (line,) = table.to_dict("records")
+    low = statistics.paired_interval(np.array(better), 0.1).low
+    assert line["less float32"] == "+1.00 ± 0.10 (3)"
+    assert (line["precision"], line["at least"], line["not inferior"]) == ("bf16", f"{low:+.2f}", "yes")
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ((-0.1, 0.0, -0.05), "yes"),
+        ((-1.0, -1.1, -0.9), "no"),
+        ((-1.0, 1.0, 0.3), "undecided, 73 seeds would tell"),
+        ((0.5, None, None), "–"),
+    ],
+)
+def test_a_coarser_precision_is_inferior_where_it_lies_below_the_margin(differences, verdict):
+    (line,) = draw("precision", shifted(ONLINE, 0, 0, 0), shifted(COARSE, *differences)).to_dict("records")
+    assert line["not inferior"] == verdict
+
+
+def test_precision_needs_both():
+    with pytest.raises(UserError, match="the same in fp32 and in bf16"):
+        draw("precision", shifted(ONLINE, 0, 0, 0))
+
+
+def test_no_table_mixes_precisions_but_the_one_that_compares_them():
+    grid = {"dataset": "digits", "network": "resnet_mini", "method": "baseline", "seed": 0}
+    study = {"study": "trial", "grids": [grid | {"precision": ["fp32", "bf16"]}], "tables": ["precision"]}
+    expand(study)
+    with pytest.raises(
+        UserError, match="cost would mix precisions, since digits, resnet_mini is trained in bf16 and fp32"
+    ):
+        expand(study | {"tables": ["precision", "cost"]})
+    with pytest.raises(UserError, match="fig02 would mix precisions"):
+        expand(study | {"figures": ["fig02"]})
+    apart = [grid | {"precision": "fp32"}, grid | {"precision": "bf16", "network": "vit_mini"}]
+    expand(study | {"grids": apart, "tables": ["cost"]})

@@ -53,7 +53,7 @@ class Study:
 
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
-RESERVED = ("data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
+RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
@@ -110,6 +110,7 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
     _check_paired(runs.values())
+    _check_precision(runs.values(), [*(config.get("tables") or ()), *(config.get("figures") or ())])
     return Study(
         name=name,
         runs=tuple(runs.values()),
@@ -151,6 +152,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         for run in part.runs:
             runs.setdefault(run.id, run)
             evaluated.setdefault(run.id, set()).update(part.evaluated[run.id])
+    _check_precision(runs.values(), [*(config.get("tables") or ()), *(config.get("figures") or ())])
     for kind in ("tables", "figures"):
         drawn = [name for part in parts for name in getattr(part, kind)]
         if twice := {name for name in drawn if drawn.count(name) > 1}:
@@ -205,6 +207,19 @@ def _check_paired(runs: Iterable[RunSpec]) -> None:
                     f"seeds are not paired: of {setting}, {one} has seed {min(its - others)}, which {other} lacks, and"
                     f" lacks {min(others - its)}: give one of them all seeds of the other"
                 )
+
+
+def _check_precision(runs: Iterable[RunSpec], drawn: list[str]) -> None:
+    """UserError where a table or figure would show runs of two precisions: `precision` alone compares them."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        found.setdefault(f"{run.label('dataset')}, {run.label('network')}", set()).add(run.precision)
+    for place, several in found.items():
+        if len(several) > 1 and (others := [name for name in drawn if name != "precision"]):
+            raise UserError(
+                f"{others[0]} would mix precisions, since {place} is trained in {' and '.join(sorted(several))}: give"
+                " all runs one, or leave all but the table precision out"
+            )
 
 
 def _points(grid: Any) -> list[dict[str, Any]]:

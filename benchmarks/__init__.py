@@ -1,0 +1,1 @@
+"""How fast this suite is, beside a plain loop, pair by pair, on the machine at hand: `python -m benchmarks`."""

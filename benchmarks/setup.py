@@ -1,0 +1,23 @@
+"""What the benchmarks run on: real Tiny-ImageNet, a part of it, and the runs whose steps are timed."""
+
+from pathlib import Path
+
+from spaced_kd import catalog, data
+from spaced_kd.files import Places
+from spaced_kd.spec import RunSpec, from_flat
+
+PART = {"dataset": "tiny_imagenet", "dataset.classes": 20, "dataset.train_per_class": 250}
+
+
+def run(**changes: object) -> RunSpec:
+    """A run on 5,000 training images of 20 classes; `a__b` in a name stands for `a.b`."""
+    given = {key.replace("__", "."): value for key, value in changes.items()}
+    return from_flat(PART | {"network": "resnet18", "method": "baseline", "seed": 0} | given)
+
+
+def prepare(spec: RunSpec, source: Path, places: Places) -> None:
+    """Decode the run's dataset, unless that is done."""
+    path, settings = places.data(spec), spec.resolved()["settings"]["dataset"]
+    if not path.exists():
+        content = catalog.find("datasets", spec.dataset).prepare(source, **settings)
+        data.save(path, content, dataset=spec.dataset, settings=settings)

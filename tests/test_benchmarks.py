@@ -1,0 +1,181 @@
+"""The plain loop computes what ours does, and the table of goals says what was measured. Nothing here is timed."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny
+
+from benchmarks import costs, goals, parts, steps
+from benchmarks.plain import Plain, loader
+from spaced_kd.assemble import assemble
+from spaced_kd.files import Places
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("interval", "batches"), [(0, 1), (0.7, 3)])  # of 5: the second leaves a block of 2
+def test_the_plain_loop_learns_what_ours_does(results, interval, batches):
+    spec = tiny(method="online_kd", interval=interval, epochs=1, lr=0.002)  # at more, rounding grows within ten steps
+    job = assemble(spec, Places(results), "cpu")
+    copies = {name: copy.deepcopy(job.modules[name]) for name in ("teacher", "student")}
+    plain = Plain(*copies.values(), job.device, lr=spec.lr)
+    stream = ((batch.images, batch.labels) for batch in (job.batches[i] for i in range(job.batches.per_epoch)))
+    assert list(plain.turns(stream, batches)) == [who for who, _ in job.turns]
+    for who, index in job.turns:
+        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+    for name, network in copies.items():
+        for theirs, ours in zip(network.parameters(), job.modules[name].parameters(), strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def test_the_plain_loader_gives_every_image_once_as_ours_are_standardised(results):
+    job = assemble(tiny(method="baseline"), Places(results), "cpu")
+    batches = list(loader(job.data, 16, workers=0))
+    assert [len(labels) for _, labels in batches] == [16, 16, 8]
+    assert torch.equal(
+        torch.cat([labels for _, labels in batches]).sort().values, job.data.labels["train"].sort().values
+    )
+    images = torch.cat([images for images, _ in batches])
+    black = (-torch.tensor(job.data.mean) / torch.tensor(job.data.std))[:, None, None]
+    assert (
+        torch.isclose(images, black).flatten(1).any(1).all()
+    )  # a crop from a border of four has some of it, digits too
+    assert images.amax() <= job.data.normalise(torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)).amax() + 1e-5
+
+
+def test_plain_and_ours_are_timed_block_by_block(results, monkeypatch, capsys):
+    monkeypatch.setattr(steps, "block", lambda device: 2)
+    specs = {each: tiny(method="online_kd", interval=0.5, epochs=9, precision=each) for each in ("bf16", "fp32")}
+    plain, ours, making = steps._times(specs, torch.device("cpu"), 2, Places(results), with_warm_up=True)
+    assert {who: len(times) for who, times in plain.items()} == {"teacher": 2, "student": 2}
+    assert {name: [len(times) for times in each.values()] for name, each in ours.items()} == {
+        "bf16": [2, 2],
+        "fp32": [2, 2],
+    }
+    assert len(making) == 2
+    assert min(*making, *plain["teacher"], *ours["bf16"]["student"]) > 0
+    assert "pair 2 of 2" in capsys.readouterr().out
+
+
+def test_a_block_of_the_wrong_learner_is_noticed(monkeypatch):
+    monkeypatch.setattr(steps, "block", lambda device: 2)
+    with pytest.raises(RuntimeError, match="have learnt, not teacher"):
+        steps._block(iter(["teacher", "student"]), torch.device("cpu"), "fp32")
+
+
+def test_a_steps_work_is_counted():
+    from benchmarks.setup import run
+
+    spec = run(method="online_kd", dataset__size=32)
+    whole, half = steps.work(spec, half=False), steps.work(spec, half=True)
+    teacher, student = whole["teacher"], whole["student"]
+    # of three products of as many FLOPs the first layer's has no gradient of its images; the student's teacher adds one
+    assert 3 * 0.99 < 4 * teacher["flops"] / student["flops"] < 3.02
+    assert teacher["flops"] / 128 == pytest.approx(
+        3 * 2 * 0.555e9, rel=0.01
+    )  # 0.555 GMAC: ResNet-18 on 32 px, no max-pool
+    assert student["bytes"] > teacher["bytes"] > 128 * 64 * 32 * 32 * 4 * 50
+    assert half["teacher"]["bytes"] == pytest.approx(teacher["bytes"] / 2, rel=0.05)
+
+
+def test_the_sweep_spares_each_students_teacher_but_the_one_of_online_kd():
+    values, _ = costs.sweep()
+    # in passes, of which learning takes three: w/o KD 3, online 3 + 4, five students 4 each, against six of 7
+    assert values["sweep"] == [pytest.approx((3 + 7 + 5 * 4) / (3 + 6 * 7), rel=0.01)]
+
+
+def recorded(**values):
+    machine = {
+        "processor": "a processor",
+        "threads": 2,
+        "bf16_instructions": ["avx512_bf16"],
+        "versions": {"torch": "2"},
+    }
+    step = {"flops": 3e11, "bytes": 2e9, "seconds": 2.0}
+    group = {"commit": "c" * 40, "values": values, "detail": {"32 px, teacher, plain fp32": step}}
+    return {"cpu": {"machine": machine, "ceilings": {"fp32": 6e11, "bytes": 1e10}, "groups": {"steps": group}}}
+
+
+def test_the_table_says_what_is_met_and_what_was_not_measured():
+    table = goals.goals(recorded(step_32_bf16_teacher=[2.5, 4.0, 3.1], states=[2.0, 0.5, 1.5], sweep=[0.7]))
+    said = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table if line["on"] == "CPU"}
+    assert said["a teacher's step, ResNet-18, 32 px, bf16 against plain fp32"] == ("3.1 x [2.5, 4]", "3", "yes")
+    assert said["steps lost to resume states"] == ("1.5 % [0.5, 2]", "3", "no")
+    assert said["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
+    assert said["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
+    assert {line["measured"] for line in table if line["on"] == "GPU"} == {"not measured"}
+
+
+def test_the_arithmetic_sets_a_step_beside_the_ceilings():
+    (line,) = goals.arithmetic(recorded()["cpu"])
+    assert line["of the matrix product's FLOP/s"] == "25 %"
+    assert line["of the copy's bytes/s"] == "10 %"
+    assert "0.6 TFLOP/s fp32" in goals.page(recorded())
+
+
+def test_no_goal_is_there_twice_and_every_recorded_number_has_one():
+    for kind, each in goals.GOALS.items():
+        keys = [goal.key for goal in each]
+        assert len(set(keys)) == len(keys)
+        for group in goals.read().get(kind, {"groups": {}})["groups"].values():
+            assert {key for key in group["values"] if not key.startswith("step_")} <= set(keys)
+
+
+def test_the_readme_shows_what_is_recorded():
+    shown = re.search(r"<!-- benchmarks -->\n(.*)<!-- /benchmarks -->", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    assert shown[1] == goals.page(goals.read()), "make readme"
+
+
+@pytest.mark.parametrize("path", sorted(goals.RECORDED.glob("*.json")), ids=lambda path: path.stem)
+def test_what_is_recorded_was_measured_on_a_commit(path):
+    for group in json.loads(path.read_text())["groups"].values():
+        assert re.fullmatch("[0-9a-f]{40}", group["commit"]), "a dirty or unknown commit"
+
+
+def test_the_parts_of_the_data_hold_every_file_once(tmp_path):
+    folder = tmp_path / "data" / "tiny-imagenet-200"
+    for name in ("wnids.txt", "val/val_annotations.txt", *(f"train/n{i}/images/n{i}_0.JPEG" for i in range(5))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    made = parts.make(tmp_path / "data", tmp_path / "parts")
+    assert [path.name for path in made] == ["part-1.tar.gz", "part-2.tar.gz", "part-3.tar.gz"]
+    names = []
+    for path in made:
+        with tarfile.open(path) as archive:
+            names += archive.getnames()
+            archive.extractall(tmp_path / "there", filter="data")
+    assert len(names) == len(set(names)) == 7
+    assert (tmp_path / "there/tiny-imagenet-200/train/n3/images/n3_0.JPEG").read_text() == "train/n3/images/n3_0.JPEG"
+
+
+BORROWED = """
+import sys
+for name in sys.argv[1].split():
+    sys.modules[name] = None  # as if it were not installed
+from pathlib import Path
+from benchmarks.__main__ import main
+from spaced_kd import cli
+assert cli.main(["train", *sys.argv[3:], "--results", sys.argv[2]]) == 0
+sys.argv = ["benchmarks", "--only", "sweep", "--recorded", sys.argv[2], "--results", sys.argv[2]]
+main()
+"""
+ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skimage matplotlib seaborn snakemake pynvml"
+
+
+@pytest.mark.slow
+def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
+    words = tiny(method="online_kd", interval=0.5, epochs=1).words()
+    command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert (results / "cpu.json").exists()
