@@ -2,10 +2,10 @@
 
 How hard a target is for the student's own neural tangent kernel, as `evaluations/supervision_complexity.py` defines it:
 C is, of each student and target, the product of its parts, the size of the residual and its alignment with the kernel's
-small eigenvalues; C of the target counts from the uniform prediction. Mean ± standard deviation over seeds (number of
-seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes" is the
-spaced one at the time when the student's own schedule has it teach, so that both students have the same teachers, of
-the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of this.
+small eigenvalues; C of the target counts from the uniform prediction. Cells are mean ± standard deviation over seeds
+(number of seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes"
+is the spaced one at the time when the student's own schedule has it teach, so that both students have the same
+teachers, of the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of it.
 """
 
 from pandas import DataFrame
