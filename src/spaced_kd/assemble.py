@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spaced_kd import augmentation, catalog
 from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Augment, Batches
+from spaced_kd.contract import check_terms, rehearse
 from spaced_kd.data import Data, load
 from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
@@ -78,7 +79,7 @@ class Job:
     def terms(self, who: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
         with self.autocast():
-            return self.method.terms(who, self.modules, self.batches[index])
+            return check_terms(self.spec.method, who, self.method.terms(who, self.modules, self.batches[index]))
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
@@ -103,6 +104,7 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
     modules = build(spec, method, data.classes, data.image_size, where)
+    rehearse(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
