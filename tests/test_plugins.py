@@ -253,7 +253,7 @@ def test_the_example_goes_through_the_workflow_and_the_contract(checkout):
     shutil.copytree(EXAMPLE, checkout / "source")
     uv = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--no-build-isolation", "--offline", "--no-cache"]
     captured = {"capture_output": True, "text": True, "check": False}
-    told = subprocess.run([*uv, "--target", "site", "source"], cwd=checkout, **captured)
+    told = subprocess.run([*uv, "--target", "site", "./source"], cwd=checkout, **captured)
     assert told.returncode == 0, told.stderr
     path = os.pathsep.join([str(checkout / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
@@ -263,14 +263,14 @@ def test_the_example_goes_through_the_workflow_and_the_contract(checkout):
             "network": {"resnet_mini": {"width": 0.0625}},
             "recipe": {"epochs": 3, "batch_size": 8, "lr": 0.05},
             "seed": 0,
-            "arms": [{"method": "logit_kd", "interval": [0, 1.5], "evaluate": "all"}],
+            "arms": [{"method": "logit_kd", "interval": 1.5, "evaluate": "all"}],
         }
         evaluations = {"weight_noise": {"images": 20, "draws": 1}}
-        study = {"study": "trial", "grids": [grid], "evaluations": evaluations, "tables": ["overview"]}
+        study = {"study": "trial", "grids": [grid], "evaluations": evaluations, "tables": ["cost"]}
         told = snakemake(checkout, study)
         assert told.returncode == 0, told.stderr
-        table = (checkout / "results/trial/tables/overview.csv").read_text()
-        assert "logit_kd, s = 1.5" in table
+        assert "logit_kd, s = 1.5" in (checkout / "results/trial/tables/cost.csv").read_text()
+        assert ",logit_kd,1.5,0,paper," in (checkout / "results/trial/rows.csv").read_text()
         contract = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "logit_kd or every_plugin"]
         told = subprocess.run([*contract, "tests/test_contracts.py"], cwd=ROOT, **captured)
         assert told.returncode == 0, told.stdout
