@@ -62,6 +62,18 @@ def spec_of() -> Callable:
     return tiny
 
 
+def still(network, *, per_epoch: int = 4, epochs: int = 3, interval: int = 1):
+    """A history in which student and teacher are this one network all the time."""
+    from spaced_kd.history import History
+
+    total = per_epoch * epochs
+    taught = [min(total, (update // interval + 1) * interval) for update in range(total)]
+    return History(
+        *("student", per_epoch, {"student": total, "teacher": total}, taught),
+        look=lambda moments, see: {moment: see(moment[0], network) for moment in moments},
+    )
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """The workflow alone in a fresh folder, with a small study."""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import still
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,6 +29,7 @@ QUICK = {
     "bim": {"images": 12, "steps": 2},
     "corruptions": {"images": 12},
     "hessian_trace": {"images": 4, "probes": 2},
+    "supervision_complexity": {"images": 4, "compared": 2, "epochs": (0,)},
     "weight_noise": {"images": 12, "draws": 2, "sigmas": (0.01, 0.1)},
 }
 
@@ -79,8 +82,14 @@ def state_of(network: nn.Module) -> str:
     return arrays.digest({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
+def rows_of(name: str, network: nn.Module, data: Data, **settings) -> Iterator[dict]:
+    if name == "supervision_complexity":
+        settings["history"] = still(network)
+    return catalog.find("evaluations", name)(network, data, **({"seed": 0} | settings))
+
+
 def evaluate(name: str, network: nn.Module, data: Data, **settings) -> list[dict]:
-    return list(catalog.find("evaluations", name)(network, data, **({"seed": 0} | settings)))
+    return list(rows_of(name, network, data, **settings))
 
 
 # every evaluation
@@ -91,7 +100,7 @@ def test_networks_are_measured_at_the_runs_input_size(name, data):
     larger, seen = dataclasses.replace(data, input_size=40), []
     network = build(resnet_mini)
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-2:]))
-    list(catalog.find("evaluations", name)(network, larger, seed=0, **QUICK[name]))
+    evaluate(name, network, larger, **QUICK[name])
     assert set(seen) == {(40, 40)}
 
 
@@ -101,7 +110,7 @@ def test_it_runs_and_leaves_the_network_and_torch_as_they_were(name, make, data)
     network = build(make)
     state = state_of(network)
     rows = []
-    for row in catalog.find("evaluations", name)(network, data, seed=0, **QUICK[name]):
+    for row in rows_of(name, network, data, **QUICK[name]):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
         assert torch.backends.cuda.flash_sdp_enabled()

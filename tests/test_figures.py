@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_tables import BASELINE, ONLINE, SPACED, study
+from test_tables import BASELINE, ONLINE, SPACED, complexities, study
 
 from spaced_kd import catalog, results
 from spaced_kd.errors import UserError
@@ -161,6 +161,16 @@ def test_fig_hessian_trace_shows_seeds_and_means():
     assert axes.get_yscale() == "log"
 
 
+def test_fig_supervision_complexity_has_a_panel_for_each_student():
+    drawing = draw("fig_supervision_complexity", complexities(lacking={("0", 2)}))
+    online, spaced = drawing.axes
+    assert online.get_title() == "online KD\ndigits\nresnet_mini\n(online KD: 2 of 3 seeds)"
+    assert online.get_yscale() == "log"
+    np.testing.assert_allclose(line(spaced, "labels").get_xydata(), [[0, 3], [2, 5]])
+    np.testing.assert_allclose(line(online, "spaced teacher, as it comes").get_xydata(), [[0, 3.5], [2, 5.5]])
+    assert len(line(spaced, "offline teacher").get_xydata()) == 0  # of which there are no rows
+
+
 def images(side=8):
     names = ["clean/0", *(f"{name}/{severity}" for name in fig07.CORRUPTIONS for severity in fig07.SEVERITIES)]
     return {name: np.full((2, side, side, 3), number, np.uint8) for number, name in enumerate(names)}
@@ -184,7 +194,9 @@ def test_fig07_names_missing_images(tmp_path):
         render("fig07", study(ONLINE), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fig02", "fig03", "fig04", "fig05", "fig06", "fig_hessian_trace"])
+@pytest.mark.parametrize(
+    "name", ["fig02", "fig03", "fig04", "fig05", "fig06", "fig_hessian_trace", "fig_supervision_complexity"]
+)
 def test_study_without_the_runs_is_told_which(name):
     with pytest.raises(UserError, match=rf"^{name} needs runs of online_kd with interval (0 and )?1\.5"):
         draw(name, study(BASELINE))

@@ -12,7 +12,7 @@ from conftest import TINY, tiny
 from torch import nn
 
 import spaced_kd
-from spaced_kd import arrays, catalog, keeper, protocol, schedule
+from spaced_kd import arrays, catalog, checkpoint, keeper, protocol, schedule
 from spaced_kd.assemble import assemble, make_method
 from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.errors import UserError
@@ -930,3 +930,45 @@ def test_the_loop_of_training_names_no_switch():
     switches = {key.removeprefix("method.") for given in protocol.load("paper").values() for key in given}
     values = {str(value) for given in protocol.load("released").values() for value in given.values()}
     assert not [word for word in switches | values | {"protocol"} if word in words]
+
+
+# Online distillation from a teacher's checkpoints
+
+
+def test_distilling_from_checkpoints_is_spaced_kd_with_three_switches():
+    run = tiny(method="online_kd", interval=1.5, protocol="teacher_checkpoints")
+    same = tiny(method="online_kd", interval=1.5, method__student_batches="new", method__alpha=1.0, method__beta=0.0)
+    assert run == same
+    assert protocol_of(run) == "teacher_checkpoints"
+    assert protocol_of(tiny(method="online_kd", interval=1.5)) == "paper"
+    assert protocol_of(tiny(method="online_kd", interval=1.5, method__student_batches="new")) == "mixed"
+    assert run.teacher_spec() == tiny(method="baseline")
+
+
+def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
+    """The student after each of its steps: next stored state of a finished teacher, fresh batch, soft loss alone."""
+    run = tiny(method="online_kd", interval=1.4, epochs=2, protocol="teacher_checkpoints")  # ten batches, by seven
+    places, teacher = Places(results), run.teacher_spec()
+    train(teacher, results, leave=(run,))
+    monkeypatch.setattr("spaced_kd.trajectory.Trajectory.save", lambda *_: pytest.fail("the teacher has finished"))
+    train(run, results)
+    described = json.loads((places.run(run) / "run.json").read_text())
+    assert described["teacher_states"] == "stored"
+
+    job = assemble(run, places)  # for its batches and its network at the start
+    student, guide = job.modules["student"], assemble(teacher, places).result
+    optimizer = torch.optim.SGD(student.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
+    stored = {7: places.trajectory(teacher) / "batches-000000007.safetensors", 10: places.weights(teacher)}
+    student.train()
+    for step in range(10):
+        checkpoint.load_weights(stored[min(at for at in stored if at > step)], guide.eval())  # the next one
+        batch = job.batches[10 + step]  # none that the teacher has had
+        with torch.no_grad():
+            said = guide(batch.images)
+        loss = 9.0 * kl(student(batch.images), said, 3.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    weights, _ = arrays.read(places.weights(run), remedy="")
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, torch.from_numpy(weights[name])), name

@@ -148,6 +148,14 @@ def test_bad_unions_are_refused_in_one_line(experiments, change, complaint):
     assert "\n" not in str(caught.value)
 
 
+def test_an_evaluation_of_an_epoch_that_is_never_reached_is_refused_before_any_training():
+    arm = {"method": "online_kd", "interval": 1.5, "evaluate": "all"}
+    asked = {"evaluations": {"supervision_complexity": {"epochs": [0, 3]}}}
+    expand(study(grid={"epochs": 4, "arms": [arm]}, **asked))
+    with pytest.raises(UserError, match=r"^evaluations\.supervision_complexity: epochs has 3, but .* epochs 0 to 2:"):
+        expand(study(grid={"epochs": 3, "arms": [arm]}, **asked))
+
+
 def test_experiments_agree_on_the_settings_of_an_evaluation(experiments):
     other = json.loads((experiments / "attack.yaml").read_text())
     other |= {"study": "stronger", "evaluations": {"bim": {"epsilon": 9}}, "tables": []}

@@ -7,6 +7,7 @@ import numpy as np
 import published
 import pytest
 import torch
+from conftest import still
 from PIL import Image
 from torchvision import transforms
 
@@ -230,11 +231,12 @@ SETTINGS = {
     "bim": {"images": 3, "steps": 1},
     "corruptions": {"images": 3, "names": ("brightness",), "severities": (1,)},
     "hessian_trace": {"images": 3, "probes": 2},
+    "supervision_complexity": {"images": 2, "compared": 2, "epochs": (0,), "temperatures": (3.0,)},
     "weight_noise": {"images": 3, "draws": 1, "sigmas": (0.1,)},
 }
 
 
-SLOW = {"hessian_trace": pytest.mark.slow}
+SLOW = {"hessian_trace": pytest.mark.slow, "supervision_complexity": pytest.mark.slow}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in SETTINGS])
@@ -243,7 +245,8 @@ def test_every_evaluation_works(streamed, name):
     if name == "corruptions":
         corrupt.make(path, 3, names=("brightness",), severities=(1,))
     network = assemble(of(), Places(streamed), workers=0).result.eval()
-    rows = list(catalog.find("evaluations", name)(network, data.load(path), seed=0, **SETTINGS[name]))
+    given = {"history": still(network)} if name == "supervision_complexity" else {}
+    rows = list(catalog.find("evaluations", name)(network, data.load(path), seed=0, **SETTINGS[name], **given))
     assert set(SETTINGS) == set(catalog.names("evaluations"))
     assert rows
     assert all(np.isfinite(row["value"]) for row in rows)

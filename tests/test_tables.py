@@ -308,9 +308,51 @@ def test_hessian_trace():
     assert row["Δ to online KD"] == "-217.2 ± 24.4 (2), [-436.4, +1.932]"
 
 
+def complexities(*, lacking=()):
+    """Rows of two students of each seed, each measured twice against two targets: C, and its alignment at T = 3."""
+    frames = []
+    for method, shift in (("online_kd", 1.0), ("online_kd", 0.0)):
+        interval = "0" if shift else "1.5"
+        for epoch in (0, 2):
+            values = {seed: None if (interval, seed) in lacking else 2 + seed + shift + epoch for seed in range(3)}
+            for target, temperature, metric, teacher_epoch in (
+                ("hard", 1.0, "complexity", None),
+                ("received", 3.0, "complexity", epoch + 1.5),
+                ("received", 3.0, "alignment", epoch + 1.5),
+            ):
+                about = {"evaluation": "supervision_complexity", "metric": metric, "epoch": epoch, "target": target}
+                about |= {"temperature": temperature, "teacher_epoch": teacher_epoch}
+                frames.append(study((method, interval, values), **about))
+    return results.join(*frames)
+
+
+def test_supervision_complexity_is_a_mean_over_epochs_and_paired_over_seeds():
+    table = draw("supervision_complexity", complexities())
+    assert list(table["T"]) == ["1", "1", "3", "3", "3"]
+    assert list(table["target"])[:2] == ["labels"] * 2
+    online, spaced, change = table[table["T"] == "3"].to_dict("records")
+    assert (online["student"], online["C"]) == ("online KD", "5.000 ± 1.000 (3)")
+    assert (spaced["student"], spaced["C"]) == ("Spaced KD, s = 1.5", "4.000 ± 1.000 (3)")
+    assert change["student"] == "Spaced KD, s = 1.5 − online KD"
+    assert change["C"] == "-1.000 ± 0.000 (3), [-1.000, -1.000]"
+    assert change["alignment"] == "-1.00 ± 0.00 (3), [-1.00, -1.00]"
+    assert change["margin (logits)"] == "–"
+
+
+def test_supervision_complexity_says_which_seeds_are_missing():
+    rows = complexities(lacking={("1.5", 1)})
+    table = draw("supervision_complexity", rows)
+    assert table[table["T"] == "3"]["C"].str.extract(r"(\(.*seeds\)|\(3\))")[0].tolist() == [
+        "(3)",
+        "(2 of 3 seeds)",
+        "(2 of 3 seeds)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "need"),
     [
+        ("supervision_complexity", "online_kd with interval 0 and 1.5, and their evaluation supervision_complexity:"),
         ("tab01", "online_kd with interval 0 and 1.5:"),
         ("tab02", "self_kd with interval 0 and 4:"),
         ("tab11", "evaluation corruptions with severity 3 and 5:"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spaced_kd import augmentation, catalog, distributed
 from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Augment, Batch, Batches
+from spaced_kd.contract import check_terms, rehearse
 from spaced_kd.data import Data, load
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
@@ -96,7 +97,7 @@ class Job:
     def terms(self, who: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
         with self.autocast():
-            return self.step(who, self.batches[index])
+            return check_terms(self.spec.method, who, self.step(who, self.batches[index]))
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
@@ -127,6 +128,8 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
     if spec.batch_norm == "whole":
         modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
+    if spec.processes == 1:
+        rehearse(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)

@@ -3,13 +3,18 @@
 The name in a configuration is the name on disk: a file of its own for a dataset, method, evaluation, table or figure; a
 function of its own in a family's file for a network. Everything but `find` reads the source with `ast`, so that a
 misspelt name or setting is refused while the workflow's graph is built, without importing torch.
+
+Other installed packages add to it by entry points, in the groups spaced_kd.methods, spaced_kd.networks and so on:
+`NAME = "MODULE"`, where the module is a file as in this package, and the name that of its plug-in.
 """
 
 import ast
-import importlib
+import importlib.util
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,8 @@ class Plugin:
     """One plug-in as its source describes it.
 
     `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what the file
-    of a network says in capitals, such as BATCH_NORM.
+    of a network says in capitals, such as BATCH_NORM. `package` is the other package that it comes from, and its
+    version.
     """
 
     kind: str
@@ -37,6 +43,8 @@ class Plugin:
     docstring: str
     settings: dict[str, tuple[str, Any]]
     constants: dict[str, Any] = field(default_factory=dict)
+    package: str = ""
+    module: str = ""  # of another package
 
     @property
     def summary(self) -> str:
@@ -46,14 +54,37 @@ class Plugin:
 
 @cache
 def plugins(kind: str) -> dict[str, Plugin]:
-    """Every plug-in of a kind, by name."""
-    found = {}
-    for path in sorted((ROOT / kind).glob("[!_]*.py")):
-        for plugin in _read(kind, path):
-            if plugin.name in found:
-                raise UserError(f"{path}: {kind} has {plugin.name} twice, the other is {found[plugin.name].path}")
-            found[plugin.name] = plugin
+    """Every plug-in of a kind, by name: this package's, then those of others."""
+    own = (plugin for path in sorted((ROOT / kind).glob("[!_]*.py")) for plugin in _read(kind, path))
+    found: dict[str, Plugin] = {}
+    for plugin in (*own, *_of_others(kind)):
+        if plugin.name in found:
+            raise UserError(f"{plugin.path}: {kind} has {plugin.name} twice, the other is {found[plugin.name].path}")
+        found[plugin.name] = plugin
     return found
+
+
+def _of_others(kind: str) -> Iterator[Plugin]:
+    """Plug-ins that other installed packages name as entry points."""
+    for entry in sorted(entry_points(group=f"spaced_kd.{kind}"), key=lambda entry: entry.name):
+        package, path = f"{entry.dist.name} {entry.dist.version}", _source(entry.module)
+        told = f"{package}: {entry.name} of spaced_kd.{kind} is to be in the module {entry.module}"
+        if path is None:
+            raise UserError(f"{told}, which cannot be found: install the package again, or remove it")
+        there = {plugin.name: plugin for plugin in _read(kind, path)}
+        if entry.name not in there:
+            raise UserError(f"{told}, which has {', '.join(there) or 'none'}: give the entry point that name")
+        yield replace(there[entry.name], package=package, module=entry.module)
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without importing it or the packages that it is in."""
+    first, *others = module.split(".")
+    found = importlib.util.find_spec(first)
+    if found is None or not others:
+        return Path(found.origin) if found and found.origin else None
+    paths = (Path(folder, *others).with_suffix(".py") for folder in found.submodule_search_locations or ())
+    return next((path for path in paths if path.exists()), None)
 
 
 def names(kind: str) -> list[str]:
@@ -72,7 +103,7 @@ def plugin(kind: str, name: str) -> Plugin:
 def find(kind: str, name: str) -> Any:
     """Import the plug-in: a dataset's module, a network's function, a method's class, the face of the other kinds."""
     found = plugin(kind, name)
-    module = importlib.import_module(f"spaced_kd.{kind}.{found.path.stem}")
+    module = importlib.import_module(found.module or f"spaced_kd.{kind}.{found.path.stem}")
     return module if kind == "datasets" else getattr(module, found.attribute)
 
 
@@ -115,9 +146,14 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
 
 def _read(kind: str, path: Path) -> list[Plugin]:
     try:
-        tree = ast.parse(path.read_text())
+        return _described(kind, path, ast.parse(path.read_text()))
     except SyntaxError as error:
         raise UserError(f"{path}: {error.msg} in line {error.lineno}") from None
+    except ValueError as error:  # of ast.literal_eval
+        raise UserError(f"{path}: defaults and constants must be plain values ({error}): write one out") from None
+
+
+def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
     described = ast.get_docstring(tree) or ""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     if kind == "networks":
@@ -140,6 +176,8 @@ def _read(kind: str, path: Path) -> list[Plugin]:
     constants = (
         {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()} if kind == "methods" else {}
     )
+    if kind == "methods" and "roles" not in constants:
+        raise UserError(f"{path}: {nodes[0].name} has no roles: say who learns, and as which network")
     return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0], constants)]
 
 

@@ -346,7 +346,7 @@ def _list(arguments: argparse.Namespace) -> None:
     for kind in [arguments.kind] if arguments.kind else catalog.KINDS:
         print(kind)
         for plugin in catalog.plugins(kind).values():
-            print(f"  {plugin.name:16} {plugin.summary}")
+            print(f"  {plugin.name:16} {plugin.summary}" + (f" ({plugin.package})" if plugin.package else ""))
             if arguments.kind:
                 for key, (annotation, default) in plugin.settings.items():
                     given = "" if default is catalog.REQUIRED else f" = {default!r}"

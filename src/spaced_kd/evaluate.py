@@ -45,7 +45,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
             given = dict(evaluations[name])
             if "history" in inspect.signature(measure).parameters:
                 given["history"] = replay.history(spec, places, device)
-            rows = list(measure(network, data, seed=spec.seed, **given))
+            rows = [_checked(name, row) for row in measure(network, data, seed=spec.seed, **given)]
             about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
             _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
     return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]
@@ -81,6 +81,13 @@ def read_spec(run: str, results: Path) -> RunSpec:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise damaged(path, "it does not say what was trained")
     return from_words(words)
+
+
+def _checked(name: str, row: Any) -> dict[str, Any]:
+    """A row as an evaluation gave it, which may be another package's."""
+    if not isinstance(row, dict) or not {"metric", "value"} <= set(row) or not isinstance(row["value"], float | int):
+        raise UserError(f"{name} gives the row {row!r:.200}, but needs a mapping with a metric, and a number as value")
+    return row
 
 
 def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:

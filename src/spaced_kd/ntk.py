@@ -46,10 +46,11 @@ def blocks(network: nn.Module, inputs: Tensor, memory: float) -> Blocks:
             f"the kernel of {count} images takes {2 * 8 * count**2 / GIB:.3g} GiB, but memory is {memory:g}: ask for"
             " fewer images, or for more memory"
         )
-    gradient = 4 * sum(weights.numel() for weights in _used(network, inputs).values())  # bytes, of one image and class
+    weights = sum(each.numel() for each in _used(network, inputs).values())
+    gradient = inputs.element_size() * weights  # bytes, of one image and class
     if 2 * gradient > room:
         raise UserError(
-            f"the kernel of a network of {gradient // 4} weights takes {2 * gradient / GIB:.3g} GiB, but memory is"
+            f"the kernel of a network of {weights} weights takes {2 * gradient / GIB:.3g} GiB, but memory is"
             f" {memory:g}: ask for more, or for a smaller network"
         )
     at_once = int(room // (gradient * count))
@@ -95,8 +96,10 @@ def _add_square(found: Tensor, rows: Tensor, jacobian: Tensor) -> None:
 
 def _jacobian(network: nn.Module, inputs: Tensor, classes: Tensor) -> Callable[[Tensor], Tensor]:
     """Function that gives ∂f_c(x)/∂θ of the chosen images, (b, classes × P)."""
-    theta = _used(network, inputs)
-    fixed = {name: value.detach() for name, value in (*network.named_parameters(), *network.named_buffers())}
+    # contiguous: pooling of channels-last features has no rule for several gradients at once, and is slow
+    theta = {name: value.contiguous() for name, value in _used(network, inputs).items()}
+    given = (*network.named_parameters(), *network.named_buffers())
+    fixed = {name: value.detach().contiguous() for name, value in given}
 
     def logits(theta: dict[str, Tensor], image: Tensor) -> Tensor:
         return functional_call(network, fixed | theta, (image[None],))[0, classes]
@@ -105,7 +108,7 @@ def _jacobian(network: nn.Module, inputs: Tensor, classes: Tensor) -> Callable[[
 
     def jacobian(chosen: Tensor) -> Tensor:
         width = len(classes) * sum(weights.numel() for weights in theta.values())
-        rows = torch.empty(len(chosen), width, device=inputs.device)
+        rows = torch.empty(len(chosen), width, dtype=inputs.dtype, device=inputs.device)
         for part in torch.arange(len(chosen)).split(max(1, AT_ONCE // len(classes))):
             start = 0
             # fused attention has no rule for several gradients at once

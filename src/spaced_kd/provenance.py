@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from spaced_kd import catalog
+
 PACKAGES = (
     "torch",
     "timm",
@@ -37,7 +39,7 @@ def describe(device: Any = None) -> dict[str, Any]:
         "commit": head,
         "dirty": dirty,
         "python": platform.python_version(),
-        "versions": {name: number for name in PACKAGES if (number := _version(name))},
+        "versions": {name: number for name in PACKAGES if (number := _version(name))} | _plugins(),
         "system": platform.platform(),
         "processor": _processor(),
         "processors": os.cpu_count(),
@@ -53,6 +55,12 @@ def describe(device: Any = None) -> dict[str, Any]:
 
 def _git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _plugins() -> dict[str, str]:
+    """Versions of other packages that have plug-ins for this one."""
+    found = [plugin.package for kind in catalog.KINDS for plugin in catalog.plugins(kind).values()]
+    return dict(package.rsplit(" ", 1) for package in found if package)
 
 
 def _version(package: str) -> str | None:

@@ -106,6 +106,7 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
                 if each:
                     runs.setdefault(each.id, each)
                     evaluated.setdefault(each.id, set())
+            _check_epochs({name: evaluations[name] for name in wanted}, spec)
             evaluated[spec.id] |= set(wanted)
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
@@ -261,6 +262,16 @@ def _evaluations(wanted: Any, known: dict[str, Any]) -> list[str]:
                 f"evaluate names {name!r}, which is none of evaluations: {', '.join(known) or 'none is given'}"
             )
     return wanted
+
+
+def _check_epochs(wanted: dict[str, dict[str, Any]], spec: RunSpec) -> None:
+    """UserError for an evaluation that is to look at a run in an epoch that its training has not."""
+    for name, settings in wanted.items():
+        if late := [epoch for epoch in settings.get("epochs") or () if not 0 <= epoch < spec.epochs]:
+            raise UserError(
+                f"evaluations.{name}: epochs has {late[0]}, but the training of {spec.id} has epochs 0 to"
+                f" {spec.epochs - 1}: leave it out, or leave that run out"
+            )
 
 
 def _names(kind: str, given: Any) -> tuple[str, ...]:

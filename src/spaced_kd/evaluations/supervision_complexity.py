@@ -150,6 +150,11 @@ def _lessons(history: History, times: list[int], interval: float) -> list[Lesson
     if not history.taught:
         return []
     name, last = history.result, history.updates.get("teacher", 0)
+    if not last:
+        raise UserError(
+            "supervision_complexity needs a teacher with updates of its own, but this run's moves in its student's"
+            " turns: leave the evaluation out for it"
+        )
     s = interval_in_batches(interval, history.per_epoch, last)
     found, received = [], {}
     for time in times:
@@ -199,7 +204,8 @@ def _rows(
     whole, size, alignment = complexity(student.spectrum, y - log_p.exp())
     yield {"metric": "complexity", "value": whole} | about
     yield {"metric": "residual", "value": size} | about
-    yield {"metric": "alignment", "value": alignment} | about
+    if size:  # else the student has it all, and there is no direction
+        yield {"metric": "alignment", "value": alignment} | about
     own, _, _ = complexity(student.spectrum, y - 1 / y.shape[1])
     yield {"metric": "complexity_of_target", "value": own} | about
     divergence = (torch.special.xlogy(y, y) - y * log_p).sum(1).mean().item()

@@ -2,10 +2,10 @@
 
 How hard a target is for the student's own neural tangent kernel, as `evaluations/supervision_complexity.py` defines it:
 C is, of each student and target, the product of its parts, the size of the residual and its alignment with the kernel's
-small eigenvalues; C of the target counts from the uniform prediction. Mean ± standard deviation over seeds (number of
-seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes" is the
-spaced one at the time when the student's own schedule has it teach, so that both students have the same teachers, of
-the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of this.
+small eigenvalues; C of the target counts from the uniform prediction. Cells are mean ± standard deviation over seeds
+(number of seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes"
+is the spaced one at the time when the student's own schedule has it teach, so that both students have the same
+teachers, of the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of it.
 """
 
 from pandas import DataFrame
@@ -46,19 +46,20 @@ def table(rows: DataFrame) -> DataFrame:
         for temperature, target in _targets(group):
             found = _by_seed(where(group, target=target, temperature=temperature))
             about = head | {"target": TARGETS[target], "T": f"{temperature:g}"}
-            for arm in arms:
+            measured = {metric: METRICS[metric] for metric in METRICS if metric in set(found["metric"])}
+            values = {metric: [by_seed(where(found, metric=metric), arm) for arm in arms] for metric in measured}
+            for number, arm in enumerate(arms):
                 cells = {
-                    name: summary(by_seed(where(found, metric=metric), arm), len(expected[arm]), style)
-                    for metric, (name, style) in METRICS.items()
-                    if metric in set(found["metric"])
+                    name: summary(values[metric][number], len(expected[arm]), style)
+                    for metric, (name, style) in measured.items()
                 }
                 lines.append(about | {"student": arm.name} | cells)
             if target == "received":
-                changes = {}
-                for metric, (name, style) in METRICS.items():
-                    after, before = (by_seed(where(found, metric=metric), arm) for arm in (SPACED, ONLINE))
-                    change = (after - before).dropna()
-                    changes[name] = difference(change, len(set.intersection(*expected.values())), style)
+                both = len(set.intersection(*expected.values()))
+                changes = {
+                    name: difference((values[metric][1] - values[metric][0]).dropna(), both, style)
+                    for metric, (name, style) in measured.items()
+                }
                 lines.append(about | {"student": f"{SPACED.name} − {ONLINE.name}"} | changes)
     names = [name for name, _ in METRICS.values()]
     table = DataFrame(lines, columns=[*PLACE, "target", "T", "student", *names]).fillna(NOTHING).replace("", NOTHING)
