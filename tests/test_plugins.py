@@ -192,8 +192,8 @@ def test_an_evaluation_without_numbers_is_named(install, results):
 
 
 def test_terms_of_this_package_are_checked_at_each_step(results, monkeypatch):
-    job = assemble.assemble(tiny(method="online_kd"), Places(results))
     monkeypatch.setattr(OnlineKD, "terms", lambda *_: {"soft": torch.zeros(())})
+    job = assemble.assemble(tiny(method="online_kd"), Places(results))
     with pytest.raises(UserError, match=r"^online_kd: the term 'soft' of student has no gradient"):
         job.terms("student", 0)
 
