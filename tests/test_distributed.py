@@ -329,14 +329,14 @@ def test_another_number_than_was_started_is_refused(results, capsys, monkeypatch
 def test_batch_norm_over_shares_needs_gpus(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     spec, cpu = tiny(method="baseline", processes=2), torch.device("cpu")
-    network = build(spec, make_method(spec), 10, 8, cpu)["teacher"]
+    network = build(spec, make_method(spec), 10, 8, cpu, 40)["teacher"]
     with pytest.raises(UserError, match="torch has none over the shares of 2 processes without GPUs: use shares"):
         distributed.synchronised(network, cpu)
     there = distributed.synchronised(network, torch.device("cuda"))  # only named: nothing is computed
     norms = [module for module in there.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(type(module) is torch.nn.SyncBatchNorm for module in norms)
-    assert there.state_dict().keys() == build(spec, make_method(spec), 10, 8, cpu)["teacher"].state_dict().keys()
+    assert there.state_dict().keys() == build(spec, make_method(spec), 10, 8, cpu, 40)["teacher"].state_dict().keys()
 
 
 def test_an_image_for_each_process_at_least(results):
