@@ -22,13 +22,13 @@ from spaced_kd.seeding import generator
 from spaced_kd.streaming import processors
 from spaced_kd.train import train
 
-WHOLE, SAMPLE = 10_000, 500  # test images asked for, and those that are made and timed
+WHOLE, SAMPLE = 10_000, 1_000  # test images asked for, and those that are made and timed
 ERROR = 0.05  # standard error of the trace, as a share of it
 IMAGES, SKETCH, PROBES = 50, 8, 20
 
 
 def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 500."""
+    """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 1,000."""
     spec = run(dataset__size=32)
     prepare(spec, source, places)
     images = data.load(places.data(spec)).images["test"].numpy()
