@@ -221,7 +221,7 @@ def test_a_training_that_fails_says_why_and_not_what_an_earlier_one_said(checkou
     first = snakemake(checkout, failing)
     assert first.returncode == 1
     assert "the loss (teacher: hard) is" in first.stderr
-    (log,) = checkout.glob("results/logs/train/*.log")
+    (log,) = checkout.glob("results/logs/train/digits*.log")
     assert "the loss (teacher: hard) is" in log.read_text()
     (data,) = checkout.glob("results/data/*.safetensors")
     data.write_bytes(data.read_bytes()[:-1])
