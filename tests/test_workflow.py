@@ -58,7 +58,10 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     before = {path: path.stat().st_ino for path in files}
     again = snakemake(checkout, STUDY, str(run.relative_to(checkout)), "--forcerun", "train")
     assert again.returncode == 0, again.stderr
-    assert "is finished already" in (checkout / f"results/logs/train/{run.parent.name}.log").read_text()
+    log = (checkout / f"results/logs/train/{run.parent.name}.log").read_text()
+    assert "is finished already" in log
+    assert "after the last epoch" in log  # of the job before: Snakemake deletes a log when it starts another one
+    assert len([line for line in log.splitlines() if line.startswith("job ")]) == 2
     assert before == {path: path.stat().st_ino for path in files}
     assert scheduled(checkout, STUDY) == {}
 
@@ -186,3 +189,43 @@ def test_the_plan_counts_the_jobs_of_the_graph(checkout):
     assert f"{graph['total'] - graph['all']} jobs:" in told
     for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
         assert f"{graph[rule]} {rule}" in told
+
+
+def commands(folder: Path, study: dict, *words: str) -> str:
+    """What a dry run would have the shell do."""
+    told = snakemake(folder, study, "-n", "--printshellcmds", "--quiet", "host", *words)
+    assert told.returncode == 0, told.stderr
+    return told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_run_of_several_processes_is_started_by_torchrun(checkout):
+    shared = yaml.safe_load(yaml.safe_dump(STUDY))
+    shared["grids"][0]["recipe"] |= {"processes": 4, "batch_norm": "shares"}
+    assert "torchrun" not in commands(checkout, STUDY)
+    here = commands(checkout, shared)
+    assert here.count("torchrun --standalone --nproc-per-node 4 -m spaced_kd train ") == 3
+    assert "processes=4" in here
+    on_two = commands(checkout, shared, "--set-resources", "train:mpi=srun", "train:tasks=2")
+    assert on_two.count("srun --ntasks 2 torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d") == 3
+    told = snakemake(checkout, shared, "-n", "--set-resources", "train:mpi=srun", "train:tasks=3")
+    assert told.returncode == 1
+    assert "4 processes, which 3 tasks cannot share" in told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_says_why_and_not_what_an_earlier_one_said(checkout):
+    failing = yaml.safe_load(yaml.safe_dump(STUDY))
+    failing["grids"][0] |= {"arms": [{"method": "baseline"}]}
+    failing["grids"][0]["recipe"] |= {"lr": 1e30}
+    first = snakemake(checkout, failing)
+    assert first.returncode == 1
+    assert "the loss (teacher: hard) is" in first.stderr
+    (log,) = checkout.glob("results/logs/train/digits*.log")
+    assert "the loss (teacher: hard) is" in log.read_text()
+    (data,) = checkout.glob("results/data/*.safetensors")
+    data.write_bytes(data.read_bytes()[:-1])
+    second = snakemake(checkout, failing)
+    assert "is damaged" in second.stderr
+    assert "the loss" not in second.stderr
+    assert "the loss (teacher: hard) is" in log.read_text()

@@ -55,7 +55,7 @@ def _told(line: str, status: int) -> int:
 
 def _number() -> int:
     """Of this process among those that train one run; 0 is the first, or the only one."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ.get("RANK", 0)) if os.environ.get("WORLD_SIZE", "1") != "1" else 0
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -43,7 +43,7 @@ def on_this_machine() -> int:
 
 def rank() -> int:
     """Number of this process, from 0, the first."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ["RANK"]) if started() > 1 else 0
 
 
 @contextlib.contextmanager
@@ -121,8 +121,7 @@ def stopping(stop: Stopped | None) -> Stopped | None:
 
 def meet() -> None:
     """Wait for the other processes."""
-    if started() > 1:
-        dist.barrier()
+    total(0)
 
 
 def total(count: int) -> int:

@@ -28,4 +28,5 @@ rule train:
     shell:
         "ln -sf .{wildcards.run}.log {log}; echo job $(date) on $(hostname) >> {log};"
         " {params.start} train {params.words:q} --leave {params.leave:q} {params.limit} >> {log} 2>&1"
-        " || (awk '/^job /{{said=\"\"}} /^spaced-kd: /{{said=$0}} END{{print said ? said : $0}}' {log} >&2; exit 1)"
+        ' || (awk \'$1 == "job" {{said = ""}} $1 == "spaced-kd:" {{said = $0}} END {{print said ? said : $0}}\' {log} >&2;'
+        " exit 1)"
