@@ -10,6 +10,7 @@ from spaced_kd.checkpoint import to_arrays
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
 from spaced_kd.files import Places
+from spaced_kd.learner import Learner
 from spaced_kd.replay import history
 from spaced_kd.train import train
 from spaced_kd.trajectory import Trajectory
@@ -23,9 +24,8 @@ def same(found: dict[str, Tensor], path) -> bool:
 
 
 def weights(name, network) -> dict[str, Tensor]:
-    """What was seen; a look that draws and leaves the network in another mode must not change what follows."""
-    assert not network.training
-    network.train()
+    """What was seen; a look that draws, in eval mode, must not change what follows."""
+    assert not any(module.training for module in network.modules())
     torch.rand(7)
     return {key: value.copy() for key, value in to_arrays(network.state_dict()).items()}
 
@@ -50,6 +50,23 @@ def test_what_is_seen_is_what_was_there(interval, results):
     start = to_arrays(assemble.assemble(student, places).result.state_dict())
     assert all((seen["student", 0][name] == start[name]).all() for name in start)
     assert any((seen["teacher", 7][name] != seen["teacher", 5][name]).any() for name in start)
+
+
+def test_each_update_draws_what_it_drew(results, monkeypatch):
+    learn, seeds = Learner.learn, []
+
+    def noting(self, index, terms):
+        seeds.append(torch.initial_seed())
+        return learn(self, index, terms)
+
+    monkeypatch.setattr(Learner, "learn", noting)
+    run = tiny(method="online_kd", epochs=1)
+    train(run, results)
+    first = seeds.copy()
+    seeds.clear()
+    history(run, Places(results)).look({("student", 0)}, weights)
+    assert seeds == first
+    assert len(set(first)) == 10
 
 
 def test_other_weights_are_not_taken_for_the_runs(results):

@@ -243,6 +243,25 @@ def test_a_ratio_needs_numbers_above_zero(sheet, paper):
     assert "not above 0" in found.reason
 
 
+def taught(interval, values, teacher_epoch):
+    """Complexities of the supervision that a student has had from one teacher, and of what it has not had."""
+    measured = {"evaluation": "supervision_complexity", "metric": "complexity", "selection": "", "temperature": 3.0}
+    measured |= {"teacher_epoch": teacher_epoch}
+    other = dict.fromkeys(values, 99.0)
+    rows = [runs("online_kd", interval, values, **measured, target="received")]
+    return results.join(*rows, runs("online_kd", interval, other, **measured, target="offline"))
+
+
+def test_supervision_is_compared_under_the_same_teachers(sheet, paper):
+    spaced = taught("1.5", {0: 2.0, 1: 3.0, 2: 4.0}, 1.5)
+    online = taught("0", {0: 3.0, 1: 4.4, 2: 6.2}, 1.5)
+    found = small(sheet, paper, spaced, online, claim="simpler_supervision")
+    assert found.verdict == "supported"
+    assert found.mean == pytest.approx(100 * ((3 / 2 * 4.4 / 3 * 6.2 / 4) ** (1 / 3) - 1))
+    with pytest.raises(UserError, match=r"^simpler_supervision .* are measured under different settings"):
+        small(sheet, paper, spaced, taught("0", {0: 3.0, 1: 4.4, 2: 6.2}, 3.0), claim="simpler_supervision")
+
+
 def test_flops_are_counted_and_decide_with_one_seed(sheet, paper):
     cost = {"evaluation": "cost", "metric": "training_flops_with_teacher", "selection": ""}
     same = [runs("online_kd", interval, {0: 1e12}, **cost) for interval in ("0", "1.5")]
