@@ -43,7 +43,7 @@ GOOD = {
         ("claims.c.measure", "z", "claim c: measure 'z' does not exist: there is m"),
         ("claims.c.rows", {"cifar100": ["resnet19"]}, "claim c: rows: network 'resnet19' does not exist: .* resnet18"),
         ("claims.c.rows", {"cifar10": ["resnet18"]}, "claim c: rows: tab01 has no row of cifar10 with resnet18"),
-        ("arms.a.method", "online", "arm a: 'online' is none of the methods: ban, baseline"),
+        ("arms.a.method", "online", "arm a: 'online' is none of the methods: adaptive_interval, ban, baseline"),
         ("arms.a.method", {"online_kd": {"gamma": 1}}, "arm a: online_kd has no setting 'gamma'"),
         ("arms.a.interval", -1, "arm a: interval is -1, but must not be negative"),
         ("arms.a.epochs", 20, "arm a: epochs is 20, but must be a multiple of the setting's: x2 is twice as many"),

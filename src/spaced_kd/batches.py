@@ -96,6 +96,10 @@ class Batches:
         order = [index for index, _ in groupby(indices)]
         self._coming = zip(order, in_order(self._inputs, order, workers), strict=True)
 
+    def close(self) -> None:
+        """End the processes that make batches ahead; left to the garbage collector, they are waited for."""
+        self._coming = self._last = None
+
     def __getitem__(self, index: int) -> Batch:
         ids = self._ids(index)
         labels = self.data.labels["train"][ids]

@@ -1,5 +1,6 @@
 """Train one run: take the turns of its schedule one by one, each a step of that learner on the method's loss terms."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def train(
         if of_first(finished(spec, places)):
             return places.run(spec)
         job, part = assemble(spec, places, device, workers), part or Slice()
-        with by_first(alone(places.lock(spec), part)):
+        with by_first(alone(places.lock(spec), part)), closing(job.batches):
             if of_first(finished(spec, places)):  # by the process that this one has waited for
                 return places.run(spec)
             keeper = Keeper(job, places, leave, checkpoint_every, part)

@@ -1,9 +1,10 @@
-"""An interval that finds itself, against fixed ones: adaptive less fixed in percentage points, and the interval found.
+"""An interval that finds itself, against fixed ones.
 
-Top-1 test accuracy at the last epoch, adaptive less the other, seed by seed: mean ± standard deviation over seeds
-(number of seeds), and in brackets the paired interval. Intervals and p are adjusted after Holm over the arms of one
-setting. All spaced arms take as many steps, of teacher and of student; FLOPs are those of training, teachers included,
-as a ratio. The interval found is the mean of a run's blocks in epochs, mean ± standard deviation over seeds.
+Top-1 test accuracy at the last epoch in percentage points, adaptive less the other, seed by seed: mean ± standard
+deviation over seeds (number of seeds), and in brackets the paired interval. Intervals and p are adjusted after Holm
+over the arms of one setting. All spaced arms take as many steps, of teacher and of student; FLOPs are those of
+training, teachers included, as a ratio. The interval found is the mean of a run's blocks in epochs, mean ± standard
+deviation over seeds.
 """
 
 from pandas import DataFrame
