@@ -7,6 +7,7 @@ from spaced_kd import catalog, results
 from spaced_kd.errors import UserError
 from spaced_kd.render import caption, render, table_files
 from spaced_kd.statistics import paired_interval
+from spaced_kd.tables import tab04
 
 NETWORK = {"dataset": "digits", "network": "resnet_mini", "teacher": "resnet_mini"}
 LAST = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last", "epoch": 20}
@@ -289,6 +290,10 @@ def test_tab04_takes_the_network_that_dlb_trains_for_its_student_without_kd(pape
     table = draw("tab04", study(BASELINE, *runs), paper).set_index("kd")
     assert list(table.index) == ["dlb", "dml"]
     assert list(table["w/o KD"]) == ["89.00 ± 1.41 (2)", "91.00 ± 1.00 (3)"]
+    table = draw("tab04", study(BASELINE, runs[0], runs[2]), paper)
+    assert list(table["w/o KD"]) == ["not run", "91.00 ± 1.00 (3)"]
+    methods = catalog.names("methods")
+    assert set(tab04.ALONE) == {name for name in methods if "student" in catalog.defaults("methods", name)}
 
 
 def test_tab10_sets_constant_leads_beside_the_papers(paper):

@@ -29,7 +29,7 @@ KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
 SPACED_KD = Arm("spaced KD")
 FROM = " from "
-ALONE = "[student=alone]"  # of DLB and PS-KD: the network that they train, without a student that follows it
+ALONE = {name: f"{name}[student=alone]" for name in ("dlb", "ps_kd")}  # the network that they train, with no student
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -38,12 +38,12 @@ def table(rows: DataFrame) -> DataFrame:
     rows = _named(rows[(rows["source"] == "ours") | (rows["table"] == "tab04")])
     require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], keep)
     frames = []
-    for name in sorted(name for name in set(rows["kd"]) - {WITHOUT.method} if not name.endswith(ALONE)):
+    for name in sorted(name for name in set(rows["kd"]) - {WITHOUT.method} if name not in ALONE.values()):
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
         places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
-        alone = Arm(name + ALONE, "0")
-        arms = {alone if alone.method in set(rows["kd"]) else WITHOUT: WITHOUT}
+        alone = ALONE.get(label(name)[0])
+        arms = {Arm(alone, "0") if alone else WITHOUT: WITHOUT}
         arms |= {Arm(name, interval): column for interval, column in intervals.items()}
         for arm, column in arms.items():
             found = where(rows, kd=arm.method, interval=arm.interval)
