@@ -111,14 +111,14 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
     _check_paired(runs.values())
-    _check_precision(runs.values(), [*(config.get("tables") or ()), *(config.get("figures") or ())])
+    drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
+    _check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
     return Study(
         name=name,
         runs=tuple(runs.values()),
         evaluations=evaluations,
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
-        tables=_names("tables", config.get("tables")),
-        figures=_names("figures", config.get("figures")),
+        **drawn,
         data=catalog.check_type("data", config.get("data", "data"), "str"),
         store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
     )
@@ -153,18 +153,18 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         for run in part.runs:
             runs.setdefault(run.id, run)
             evaluated.setdefault(run.id, set()).update(part.evaluated[run.id])
-    _check_precision(runs.values(), [*(config.get("tables") or ()), *(config.get("figures") or ())])
-    for kind in ("tables", "figures"):
-        drawn = [name for part in parts for name in getattr(part, kind)]
-        if twice := {name for name in drawn if drawn.count(name) > 1}:
+    drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
+    _check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
+    for kind in drawn:
+        listed = [name for part in parts for name in getattr(part, kind)]
+        if twice := {name for name in listed if listed.count(name) > 1}:
             raise UserError(f"several experiments list {min(twice)} among their {kind}: leave it to one of them")
     return Study(
         name=name,
         runs=tuple(runs.values()),
         evaluations=evaluations,
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
-        tables=_names("tables", config.get("tables")),
-        figures=_names("figures", config.get("figures")),
+        **drawn,
         data=parts[0].data,
         store_teachers=parts[0].store_teachers,
         experiments=tuple(parts),
