@@ -1,5 +1,8 @@
 """The notebooks are kept without what running them leaves, and say what they lack."""
 
+import ast
+import importlib
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -33,6 +36,22 @@ def test_nothing_is_left_of_a_run(path):
             assert cell.outputs == []
             assert cell.execution_count is None
     assert path.read_text() == nbformat.writes(notebook) + "\n"  # sorted keys, so that a change shows as one
+
+
+def test_what_they_use_of_the_package_exists(path):
+    """Running them takes a study; a name that has moved is found without one."""
+    lines = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    nodes = list(ast.walk(ast.parse(re.sub(r"^%.*$", "", lines, flags=re.MULTILINE))))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("spaced_kd")]
+    found = {}
+    for node in imports:
+        module = importlib.import_module(node.module)
+        for name in (alias.name for alias in node.names):
+            found[name] = getattr(module, name, None) or importlib.import_module(f"{node.module}.{name}")
+    assert found
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    used = {(node.value.id, node.attr) for node in attributes if inspect.ismodule(found.get(node.value.id))}
+    assert not [f"{name}.{attribute}" for name, attribute in used if not hasattr(found[name], attribute)]
 
 
 def test_no_absolute_path(path):
