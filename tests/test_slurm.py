@@ -222,7 +222,7 @@ def test_a_run_of_ten_slices(tmp_path):
     (done,) = alone.glob("results/runs/*/run.json")
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import spaced_kd.train"], check=True)
-    seconds = time.monotonic() - began + read_json(done, dict)["wall_seconds"] / 14  # of a slice, on such a machine
+    seconds = time.monotonic() - began + read_json(done, dict)["wall_seconds"] / 20  # of a slice, on such a machine
     short = ("--set-resources", "train:mem_mb=2500", "train:runtime=1", f"train:margin={60 - min(round(seconds), 45)}")
     with impatient() as restarts:
         driver = snakemake(here, "--profile", "slurm", *TOY[:4], *short, study=study)
