@@ -215,6 +215,7 @@ BAD = [
     ({"grid": {"recipe": {"nesterov": True, "momentum": 0}}}, "nesterov is true, but only sgd with momentum has it"),
     ({"grid": {"recipe": {"optimizer": "lion"}}}, "optimizer is 'lion', but must be sgd or adamw"),
     ({"grid": {"seed": [0, 0]}}, "seed lists a value twice"),
+    ({"grid": {"arms": [{"": ["", ""]}]}}, "an arm has the key '', but keys must be words"),
     ({"grid": {"seed": -1}}, "seed is -1, but must not be negative"),
     ({"grid": {"seed": True}}, "seed is True, but must be int"),
     ({"grid": {"arms": [{"method": "kd"}]}}, "'kd' is none of the methods: adaptive_interval, ban, baseline"),

@@ -290,7 +290,7 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value or {}, dict):
         raise UserError(f"{key} is {value!r:.200}, but must be a mapping")
     for name in value or {}:
-        if not isinstance(name, str) or not name.isprintable():
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
             raise UserError(f"{key} has the key {name!r:.200}, but keys must be words")
     return value or {}
 
