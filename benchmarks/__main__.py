@@ -57,6 +57,7 @@ def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Gro
     source, places, pairs = arguments.source, Places(arguments.results), arguments.pairs
     found: dict[str, Group] = {
         "steps": partial(steps.measure, device, arguments.threads, pairs, source, places),
+        "deterministic": partial(steps.deterministic, device, arguments.threads, pairs, source, places),
         "sweep": costs.sweep,
         "memory": partial(costs.memory, device, pairs, source, places),
         "states": partial(costs.states, device, pairs, source, places),

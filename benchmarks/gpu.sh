@@ -33,7 +33,7 @@ data)
     tar -xf "$2" -C data
     ;;
 bench)
-    $python -m benchmarks --device "$device" --only steps memory states start
+    $python -m benchmarks --device "$device" --only steps deterministic memory states start
     ;;
 train)
     deadline=$(($(date +%s) + seconds))

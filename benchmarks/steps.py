@@ -58,6 +58,27 @@ def measure(
     return values, arithmetic
 
 
+def deterministic(
+    device: torch.device, threads: int, pairs: int, source: Path, places: Places, *, size: int = 32
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Percent that a teacher's and a student's step take longer where every kernel gives the same bits each time."""
+    spec = _spec(size, "bf16", device, threads)
+    prepare(spec, source, places)
+    loop = ours(assemble(spec, places, str(device)), places)
+    usual = torch.are_deterministic_algorithms_enabled()
+    times: dict[bool, list[float]] = {True: [], False: []}
+    try:
+        for _ in range(1 + pairs):  # the first warms up
+            for wanted, taken in times.items():
+                torch.use_deterministic_algorithms(wanted)
+                taken.append(sum(_block(loop, device, "bf16").values()))
+    finally:
+        torch.use_deterministic_algorithms(usual)
+    kept = {wanted: taken[1:] for wanted, taken in times.items()}
+    more = [100 * (one / other - 1) for one, other in zip(kept[True], kept[False], strict=True)]
+    return {"deterministic": more}, {"seconds with": kept[True], "seconds without": kept[False]}
+
+
 def _spec(size: int, precision: str, device: torch.device, threads: int) -> RunSpec:
     # the second half batch keeps the interval, which is rounded down, clear of the next whole number
     interval = 0 if block(device) == 1 else (block(device) + 0.5) / -(-5000 // BATCH)

@@ -65,6 +65,25 @@ def test_plain_and_ours_are_timed_block_by_block(results, monkeypatch, capsys):
     assert "pair 2 of 2" in capsys.readouterr().out
 
 
+def test_deterministic_kernels_are_on_for_every_other_block_and_off_afterwards(results, monkeypatch):
+    seen = []
+    spec = tiny(method="online_kd", interval=0.5, epochs=9, precision="bf16")
+    monkeypatch.setattr(steps, "_spec", lambda *_: spec)
+    monkeypatch.setattr(steps, "prepare", lambda *_: None)  # the digits are there
+    timed = steps._block
+    monkeypatch.setattr(
+        steps,
+        "_block",
+        lambda *given: (seen.append(torch.are_deterministic_algorithms_enabled()), timed(*given))[1],
+    )
+    monkeypatch.setattr(steps, "block", lambda device: 2)
+    values, detail = steps.deterministic(torch.device("cpu"), 1, 2, Path(), Places(results))
+    assert seen == [True, False] * 3
+    assert not torch.are_deterministic_algorithms_enabled()
+    (more, _) = values["deterministic"]
+    assert more == pytest.approx(100 * (detail["seconds with"][0] / detail["seconds without"][0] - 1))
+
+
 def test_a_block_of_the_wrong_learner_is_noticed(monkeypatch):
     monkeypatch.setattr(steps, "block", lambda device: 2)
     with pytest.raises(RuntimeError, match="have learnt, not teacher"):
@@ -112,6 +131,11 @@ def test_the_table_says_what_is_met_and_what_was_not_measured():
     assert said["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
     assert said["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
     assert {line["measured"] for line in table if line["on"] == "GPU"} == {"not measured"}
+
+
+def test_a_number_without_a_goal_is_stated_and_not_judged():
+    (line,) = (line for line in goals.goals(recorded(deterministic=[1.0])) if line["goal"] == "none" and line["n"])
+    assert (line["measured"], line["met"]) == ("1 %", "")
 
 
 def test_the_arithmetic_sets_a_step_beside_the_ceilings():

@@ -257,8 +257,8 @@ def test_tab03_has_a_line_for_each_loss_in_each_place():
 
 def test_tab04_has_a_line_for_each_method(paper):
     own = [("self_kd", "0", {0: 90.0, 1: 91.0}), ("self_kd", "4", {0: 93.0, 1: 95.0})]
-    frame = study(BASELINE, ONLINE, SPACED, *own, ("online_kd[alpha=0.5]", "0", {0: 60.0}))
-    table = draw("tab04", frame, paper).set_index("kd")
+    others = [(name, "0", {0: 60.0}) for name in ("online_kd[alpha=0.5]", "adaptive_interval")]
+    table = draw("tab04", study(BASELINE, ONLINE, SPACED, *own, *others), paper).set_index("kd")
     assert list(table.index) == ["online_kd", "self_kd"]
     assert set(table["w/o KD"]) == {"91.00 ± 1.00 (3)"}
     assert list(table["KD"]) == ["92.83 ± 1.04 (3)", "90.50 ± 0.71 (2)"]

@@ -29,6 +29,7 @@ KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
 SPACED_KD = Arm("spaced KD")
 FROM = " from "
+ELSEWHERE = "adaptive_interval"  # has no interval to be with or without; the table `adaptive` has it
 ALONE = {name: f"{name}[student=alone]" for name in ("dlb", "ps_kd")}  # the network that they train, with no student
 
 
@@ -63,7 +64,7 @@ def _named(rows: DataFrame) -> DataFrame:
     names = rows["method"].map(lambda method: label(method)[0])
     others = (rows["teacher"] != rows["network"]) & (rows["source"] == "ours")
     rows = rows.assign(kd=rows["method"].where(~others, rows["method"] + FROM + rows["teacher"]))
-    rows = rows[(rows["kd"] == names) | ~names.isin([ONLINE.method, SELF.method])]
+    rows = rows[((rows["kd"] == names) | ~names.isin([ONLINE.method, SELF.method])) & (names != ELSEWHERE)]
     return rows.assign(teacher=rows["network"])
 
 
