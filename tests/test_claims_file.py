@@ -42,6 +42,11 @@ GOOD = {
         ("claims.c.after", "z", "claim c: arm 'z' does not exist: there is a, b"),
         ("claims.c.measure", "z", "claim c: measure 'z' does not exist: there is m"),
         ("claims.c.rows", {"cifar100": ["resnet19"]}, "claim c: rows: network 'resnet19' does not exist: .* resnet18"),
+        (
+            "claims.c.rows",
+            {"cifar100": ["resnet18 from resnet18 > vgg"]},
+            "claim c: rows: network 'vgg' does not exist",
+        ),
         ("claims.c.rows", {"cifar10": ["resnet18"]}, "claim c: rows: tab01 has no row of cifar10 with resnet18"),
         ("arms.a.method", "online", "arm a: 'online' is none of the methods: adaptive_interval, ban, baseline"),
         ("arms.a.method", {"online_kd": {"gamma": 1}}, "arm a: online_kd has no setting 'gamma'"),

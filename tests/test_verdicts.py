@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from spaced_kd import catalog, claims, claims_file, results, statistics, verdicts
+from spaced_kd.cells import Arm
 from spaced_kd.errors import UserError
 from spaced_kd.tables import scorecard
 
@@ -163,6 +164,27 @@ def test_other_teachers_are_a_claim_of_their_own(sheet, paper):
     (found,) = [v for v in judged(sheet, paper, rows, claim="other_teachers") if v.seeds]
     assert (found.own, found.paper, found.verdict) == (True, 1.31, "supported")
     assert not any(verdict.seeds for verdict in judged(sheet, paper, rows))
+
+
+def test_a_chain_of_teachers_is_a_row_and_other_chains_are_not(sheet, paper):
+    rows = [
+        pair([1.0, 1.2, 0.9], method="takd", place=OWN | {"teacher": teachers})
+        for teachers in ("resnet101 > resnet50", "resnet50 > resnet18")
+    ]
+    found = [v for v in judged(sheet, paper, *rows, claim="spaced_takd") if v.seeds]
+    assert [(v.own, v.setting.teacher) for v in found] == [
+        (True, "resnet101 > resnet50"),
+        (False, "resnet50 > resnet18"),
+    ]
+    assert not any(v.seeds for v in judged(sheet, paper, *rows, claim="spaced_takd_published"))
+
+
+def test_each_method_of_tab04_is_judged_with_spacing_against_without(sheet):
+    compared = {claim.arms for claim in sheet.claims if claim.place == "Tab. 4"}
+    methods = ("ban", "takd", "dml", "shake", "dlb", "ps_kd")
+    beside = {(Arm(method, "1.5"), Arm(method, "0")) for method in methods}
+    published = {(Arm(method, "1.5"), Arm(method, "max")) for method in ("ban", "takd")}
+    assert compared == beside | published
 
 
 def test_one_seed_has_no_verdict_but_a_remark(sheet, paper):

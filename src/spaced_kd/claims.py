@@ -13,6 +13,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.cells import Arm, where
+from spaced_kd.spec import CHAIN
 
 KINDS = ("greater", "equivalent")
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
@@ -25,7 +26,12 @@ class Row(NamedTuple):
 
     dataset: str
     network: str
-    teacher: str
+    teacher: str  # of TAKD the chain, "resnet101 > resnet50"
+
+    @property
+    def teachers(self) -> list[str]:
+        """The networks before the student, the first one first."""
+        return self.teacher.split(CHAIN)
 
 
 class Setting(NamedTuple):

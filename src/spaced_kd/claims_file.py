@@ -129,7 +129,7 @@ class _Reader:
             for network in _list(networks):
                 student, _, teacher = network.partition(" from ")
                 row = Row(dataset, student, teacher or student)
-                for name in (student, row.teacher):
+                for name in (student, *row.teachers):
                     _one_of("rows: network", name, self.recipes)
                 if claim.paper and where(self.paper, table=claim.paper, **row._asdict()).empty:
                     raise UserError(f"rows: {claim.paper} has no row of {dataset} with {network}")

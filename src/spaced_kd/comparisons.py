@@ -96,9 +96,10 @@ def _values(measure: Measure, rows: DataFrame, setting: Setting) -> tuple[Series
 def in_own_setting(comparison: Comparison, recipes: dict[str, dict[str, Any]]) -> bool:
     """Whether a comparison is made in the paper's own setting."""
     setting = comparison.setting
-    if setting.shared or Row(*setting[:3]) not in comparison.claim.rows:
+    row = Row(*setting[:3])
+    if setting.shared or row not in comparison.claim.rows:
         return False
-    return {key: read_value(text) for key, text in recipe_words(setting.recipe).items()} == recipes[setting.teacher]
+    return {key: read_value(text) for key, text in recipe_words(setting.recipe).items()} == recipes[row.teachers[0]]
 
 
 def _shared(method: str, wanted: str) -> str | None:

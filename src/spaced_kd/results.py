@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
-from spaced_kd.spec import TEACHING, RunSpec, compare, from_words, protocol_of
+from spaced_kd.spec import CHAIN, TEACHING, RunSpec, compare, from_words, protocol_of
 from spaced_kd.study import Study
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ def _identity(study: str, run: RunSpec) -> dict[str, Any]:
         "run": run.id,
         "dataset": run.label("dataset"),
         "network": run.label("network"),
-        "teacher": " > ".join(run.label(role) for role in TEACHING if role == "teacher" or run.assistant),
+        "teacher": CHAIN.join(run.label(role) for role in TEACHING if role == "teacher" or run.assistant),
         "method": run.label("method"),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
         "seed": run.seed,

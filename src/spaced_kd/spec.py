@@ -26,6 +26,7 @@ PLUGINS = {
     "method": "methods",
 }
 TEACHING = ("teacher", "assistant")  # who may have a network of its own; the student's where none is named
+CHAIN = " > "  # stands between them where both are named
 
 
 @dataclass(frozen=True)
