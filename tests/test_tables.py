@@ -1,3 +1,4 @@
+import re
 import statistics
 
 import pandas as pd
@@ -417,6 +418,15 @@ def test_formats_escape_what_they_must():
     assert r"50\% of" in files["tex"]
     assert "&lt;b&gt; &amp; -0.5" in files["html"]
     assert "50% of &lt;i&gt;" in files["html"]
+
+
+def test_a_page_dims_what_repeats_breaks_long_texts_and_colours_verdicts():
+    lines = [("a", "x", "supported"), ("a", "x", "supported"), ("b", "x", "y" * 50)]
+    page = table_files("t", "c", pd.DataFrame(lines, columns=["one", "two", "three"]))["html"].decode()
+    cells = re.findall(r"<td.*?</td>", page)
+    assert cells[:3] == ["<td>a</td>", "<td>x</td>", '<td class="supported">supported</td>']
+    assert cells[3:5] == ['<td class="again">a</td>', '<td class="again">x</td>']
+    assert cells[6:] == ["<td>b</td>", "<td>x</td>", f'<td class="long">{"y" * 50}</td>']
 
 
 def test_wrong_name_is_answered_with_the_right_ones(tmp_path):

@@ -376,6 +376,25 @@ def test_scorecard(paper, monkeypatch):
     assert table.map(lambda text: isinstance(text, str) and bool(text)).all(axis=None)
 
 
+def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = results.join(pair([1.0, 1.2, 0.9, 1.1]), pair([1.0, 1.3, 0.9], place=OWN), paper)
+    judged = verdicts.judge(sheet, rows)
+    text = scorecard.listing(judged, rows)
+    assert max(map(len, text.splitlines())) <= 60
+    first = " ".join(text.partition("\n\n")[0].split())
+    assert first.startswith(
+        "Tab. 1: Spaced KD beats online KD (greater, margin 0.5 pp); the paper: +1.38 supported +1.07"
+    )
+    assert "cifar100, resnet18; resolution 0.68" in first
+    told = " ".join(text.rpartition("\n\n")[2].split())
+    absent = sum(verdict.verdict == "not run" for verdict in judged)
+    own = [verdict.verdict for verdict in judged if verdict.own and verdict.verdict != "not run"]
+    assert own == ["supported"]
+    assert "in the paper's own settings 1 supported; in small settings " in told
+    assert told.endswith(f"; {absent} not run.")
+
+
 def test_cost_table(paper):
     def cost(metric, values, interval="0", method="online_kd"):
         return runs(method, interval, values, evaluation="cost", metric=metric, selection="")

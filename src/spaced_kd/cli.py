@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
     judge.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims")
     judge.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
+    judge.add_argument("--table", action="store_true", help="print one wide table in Markdown")
     judge.add_argument(
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
     )
@@ -303,7 +304,10 @@ def _claims(arguments: argparse.Namespace) -> None:
     sheet = claims_file.load(arguments.claims, rows)
     correct = results.correct_images(arguments.results) if arguments.images else None
     judged = verdicts.judge(sheet, rows, correct=correct)
-    print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+    if arguments.table:
+        print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+    else:
+        print(scorecard.listing(judged, rows))
 
 
 def _theory(arguments: argparse.Namespace) -> None:

@@ -27,6 +27,8 @@ LATEX = {
     **{mark: f"$^{{{letter}}}$" for mark, letter in zip(MARKS, "abcdefghijklmnoprstuvwxyz", strict=True)},
     **{"±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "−": "$-$", "–": "--", "×": r"$\times$"},
 }
+LONG = 40  # characters of a cell that may be broken into several lines
+VERDICTS = {"supported", "contradicted"}  # cells that have a colour
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -38,6 +40,10 @@ table {{ border-collapse: collapse; border-top: 2px solid; border-bottom: 2px so
 th, td {{ padding: 0.25em 0.8em; text-align: left; white-space: nowrap; }}
 thead th {{ border-bottom: 1px solid; }}
 tbody tr:nth-child(even) {{ background: #f4f4f4; }}
+td.again {{ color: #999; }}
+td.long {{ white-space: normal; min-width: 16em; }}
+td.supported {{ color: #00664a; font-weight: bold; }}
+td.contradicted {{ color: #a03a00; font-weight: bold; }}
 caption {{ text-align: left; max-width: 60em; padding-bottom: 0.8em; }}
 p {{ max-width: 60em; margin: 0.3em 0; font-size: 90%; }}
 </style>
@@ -154,6 +160,18 @@ def _escaped(table: DataFrame, escape: Callable[[str], str]) -> DataFrame:
 
 
 def _html(caption: str, table: DataFrame) -> str:
-    body = table.to_html(index=False, border=0, justify="left")
-    head, tag, rest = body.partition(">")
-    return f"{head}{tag}\n  <caption>{html.escape(caption)}</caption>{rest}"
+    """A table in HTML, in which what begins a line as it began the one above is grey."""
+    above: tuple[str, ...] = ("",) * table.shape[1]
+    lines = ["".join(f"<th>{html.escape(column)}</th>" for column in table)]
+    for line in table.itertuples(index=False, name=None):
+        same = [*(one == other for one, other in zip(line, above, strict=True)), False].index(False)
+        lines.append("".join(_html_cell(text, again=place < same) for place, text in enumerate(line)))
+        above = line
+    head, *body = (f"<tr>{line}</tr>\n" for line in lines)
+    caption = html.escape(caption)
+    return f"<table>\n<caption>{caption}</caption>\n<thead>{head}</thead>\n<tbody>{''.join(body)}</tbody>\n</table>"
+
+
+def _html_cell(text: str, *, again: bool) -> str:
+    kinds = [*(["again"] if again else []), *(["long"] if len(text) > LONG else []), *(VERDICTS & {text})]
+    return f'<td class="{" ".join(kinds)}">{html.escape(text)}</td>' if kinds else f"<td>{html.escape(text)}</td>"

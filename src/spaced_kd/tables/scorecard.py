@@ -5,11 +5,14 @@ interval of the mean; of a ratio it is the change in percent. Intervals are pair
 after Holm over the claims of one place in the paper: their 5 % is the error of all of them together. A claim "greater"
 is supported if the interval lies above 0, and contradicted if it lies below 0, or contains 0 and lies below the margin.
 A claim "equivalent" is supported if two one-sided tests place the difference within the margin; its interval has the
-level of both. Resolution is the smallest difference that so many seeds would have shown with a power of 80 %, and the
-number of seeds that would settle an inconclusive claim if mean and deviation stay. A small setting decides no row of
-the paper; it stands beside it.
+level of both. Resolution is the smallest difference that so many seeds would have shown with a power of 80 %. So many
+seeds would settle an inconclusive claim if mean and deviation stay. A small setting decides no row of the paper; it
+stands beside it.
 """
 
+import shutil
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pandas import DataFrame
@@ -19,12 +22,42 @@ from spaced_kd.claims import Claim, paper_range, paper_statistic
 from spaced_kd.claims_file import PATH, load
 from spaced_kd.verdicts import Verdict, judge
 
-COLUMNS = ("claim", "place", "paper", "ours", "setting", "verdict", "resolution")
+COLUMNS = ("place", "claim", "paper", "setting", "verdict", "ours", "resolution", "remark")
+DECIDED = ("supported", "contradicted", "inconclusive", "no verdict")
 
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each claim and setting with runs; the rows of the paper without any share a line."""
-    return lines(judge(load(PATH, rows), rows), rows)
+    judged = judge(load(PATH, rows), rows)
+    found = lines(judged, rows)
+    found.attrs["notes"] = [("", tally(judged))]
+    return found
+
+
+def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
+    """Verdicts as a terminal shows them: a paragraph for each claim, then how many of each there are."""
+    wide = min(shutil.get_terminal_size().columns, 160)
+    paragraphs = []
+    for (place, claim, paper), group in lines(verdicts, rows).groupby(["place", "claim", "paper"], sort=False):
+        told = [textwrap.fill(f"{place}: {claim}; the paper: {paper}", wide)]
+        for line in group.to_dict("records"):
+            if line["resolution"] != NOTHING:
+                line["resolution"] = f"resolution {line['resolution']}"
+            parts = [line[key] for key in ("ours", "setting", "resolution", "remark") if line[key] != NOTHING]
+            head = f"  {line['verdict']:14}"
+            told.append(textwrap.fill("; ".join(parts), wide, initial_indent=head, subsequent_indent=" " * len(head)))
+        paragraphs.append("\n".join(told))
+    return "\n\n".join([*paragraphs, textwrap.fill(tally(verdicts), wide)])
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """How many comparisons have which verdict, in the paper's own settings and in small ones."""
+    told = []
+    for own, settings in ((True, "the paper's own settings"), (False, "small settings")):
+        counts = Counter(each.verdict for each in verdicts if each.own == own)
+        told.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none is there'}")
+    absent = sum(each.verdict == "not run" for each in verdicts)
+    return f"Of {len(verdicts)} comparisons: {'; '.join(told)}; {absent} not run."
 
 
 def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
@@ -46,13 +79,14 @@ def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:
     paper = _paper(claim, rows) if verdict.paper is None or claim.of else _number(verdict.paper, claim.unit)
     where = "" if verdict.own or claim.of else "small setting: "
     return {
-        "claim": _sentence(claim),
         "place": claim.place,
+        "claim": _sentence(claim),
         "paper": paper,
-        "ours": _ours(verdict),
         "setting": where + verdict.setting.name if verdict.setting else "all rows",
-        "verdict": ": ".join(filter(None, [verdict.verdict, verdict.reason])),
-        "resolution": _resolution(verdict),
+        "verdict": verdict.verdict,
+        "ours": _ours(verdict),
+        "resolution": NOTHING if verdict.detectable is None else _number(verdict.detectable, claim.unit)[1:],
+        "remark": _remark(verdict),
     }
 
 
@@ -63,13 +97,14 @@ def _absent(verdicts: Sequence[Verdict], rows: DataFrame) -> dict[str, str]:
     several = f"{len(verdicts)} rows of {claim.place}"
     setting = NOTHING if not first.setting else several if len(verdicts) > 1 else first.setting.name
     return {
-        "claim": _sentence(claim),
         "place": claim.place,
+        "claim": _sentence(claim),
         "paper": _paper(claim, rows, verdicts),
-        "ours": NOTHING,
         "setting": setting,
-        "verdict": f"not run: {'needs ' if claim.needs else ''}{first.reason}{', and so on' * (len(verdicts) > 1)}",
+        "verdict": "not run",
+        "ours": NOTHING,
         "resolution": NOTHING,
+        "remark": f"{'needs ' if claim.needs else ''}{first.reason}{', and so on' * (len(verdicts) > 1)}",
     }
 
 
@@ -105,13 +140,10 @@ def _ours(verdict: Verdict) -> str:
     return ", ".join(parts)
 
 
-def _resolution(verdict: Verdict) -> str:
-    if verdict.detectable is None:
-        return NOTHING
-    parts = [_number(verdict.detectable, verdict.claim.unit).lstrip("+")]
-    if verdict.verdict == "inconclusive":
-        parts.append(f"{verdict.needed} seeds would settle it" if verdict.needed else "no number of seeds up to 10,000")
-    return "; ".join(parts)
+def _remark(verdict: Verdict) -> str:
+    if verdict.verdict == "inconclusive" and verdict.detectable is not None:
+        return f"{verdict.needed} seeds would settle it" if verdict.needed else "10,000 seeds would not settle it"
+    return verdict.reason or NOTHING
 
 
 def _number(value: float, unit: str) -> str:
