@@ -83,8 +83,9 @@ bench: env ## ours beside a plain loop on this machine's processors: twelve minu
 bench-gpu: env ## the same on a GPU: four minutes
 	$(BIN)/python -m benchmarks --device cuda
 
-readme: env ## write the tables of the README anew from what is recorded
-	$(BIN)/spaced-kd render overview --rows results/recorded/*/rows.csv --output results/readme
+readme: env ## draw the tables of the README, and its figure, anew from what is recorded
+	$(BIN)/spaced-kd render overview fig_overview --rows results/recorded/*/rows.csv --output results/readme
+	cp results/readme/figures/fig_overview.png results/recorded/overview.png
 	sed -i -e '/^<!-- overview -->/,/^<!-- .overview -->/{//!d}' \
 	  -e '/^<!-- overview -->/r results/readme/tables/overview.md' README.md
 	$(BIN)/python -m benchmarks --table > results/readme/benchmarks.md

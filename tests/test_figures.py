@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from conftest import ROOT
 from matplotlib.figure import Figure
 from test_tables import BASELINE, ONLINE, SPACED, complexities, study
 
@@ -7,6 +8,7 @@ from spaced_kd import catalog, results
 from spaced_kd.errors import UserError
 from spaced_kd.figures import fig07
 from spaced_kd.render import render
+from spaced_kd.statistics import paired_interval
 
 INTERVALS = [ONLINE, ("online_kd", "0.5", {0: 95.0, 1: 97.0}), SPACED, ("online_kd", "2", {0: 91.0})]
 OFFLINE = ("online_kd", "max", {0: 90.0, 1: 90.5, 2: 91.0})
@@ -194,8 +196,34 @@ def test_fig07_names_missing_images(tmp_path):
         render("fig07", study(ONLINE), tmp_path)
 
 
+def test_fig_overview_sets_our_intervals_beside_the_papers_range():
+    paper = results.reference(ROOT / "config" / "reference.csv")
+    wide = study(BASELINE, ("online_kd", "0", {0: 50.0, 1: 90.0, 2: 92.0})).assign(network="vit_mini", teacher="vit_mini")
+    first, second = draw("fig_overview", study(BASELINE, ONLINE, SPACED), wide, paper).axes
+    assert first.get_title(loc="left") == "Online KD beats training without KD"
+    assert [label.get_text() for label in first.get_yticklabels()] == [
+        "digits\nresnet_mini, epochs=80, n = 3",
+        "digits\nvit_mini, epochs=80, n = 3",
+    ]
+    low, high = paired_interval(np.array([1.0, 1.5, 0.5]))
+    lines = [line for line in second.get_lines() if list(line.get_ydata()) == [0, 0]]
+    (interval,) = (line.get_xdata() for line in lines)
+    assert interval == pytest.approx((low, high))
+    (bar,) = second.patches
+    assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((1.19, 2.65))
+    # -40, -1 and 0: an interval beyond both ends, and a mean within
+    assert [(line.get_marker(), line.get_xdata()[0]) for line in first.get_lines() if line.get_marker() in "<>"] == [
+        ("<", -15),
+        (">", 15),
+    ]
+
+
 @pytest.mark.parametrize(
-    "name", ["fig02", "fig03", "fig04", "fig05", "fig06", "fig_hessian_trace", "fig_supervision_complexity"]
+    "name",
+    [
+        *("fig02", "fig03", "fig04", "fig05", "fig06"),
+        *("fig_hessian_trace", "fig_overview", "fig_supervision_complexity"),
+    ],
 )
 def test_study_without_the_runs_is_told_which(name):
     with pytest.raises(UserError, match=rf"^{name} needs runs of online_kd with interval (0 and )?1\.5"):

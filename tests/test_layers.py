@@ -78,7 +78,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "cells": {"statistics"},
     "style": {"cells"},
     "tables": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "verdicts"},
-    "figures": {"cells", "spec", "statistics", "style"},
+    "figures": {"cells", "changes", "spec", "statistics", "style"},
     "render": {"catalog", "cells", "files", "study", "style"},
     "verify": {
         *("arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec", "study"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spaced_kd import catalog, results
-from spaced_kd.render import caption, table_files
+from spaced_kd.render import caption, figure_files, table_files
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,6 +20,14 @@ def test_the_table_is_made_from_the_recorded_rows():
     shown = re.search(r"<!-- overview -->\n(.*)<!-- /overview -->", README, re.DOTALL)
     assert shown
     assert shown[1] == made, "make readme"
+
+
+@pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
+def test_the_figure_is_made_from_the_recorded_rows():
+    rows = results.join(results.read(*RECORDED), results.reference(ROOT / "config" / "reference.csv"))
+    made = figure_files(catalog.find("figures", "fig_overview")(rows))["png"]
+    assert re.search(r"!\[[^]]+\]\(results/recorded/overview\.png\)", README)
+    assert (ROOT / "results" / "recorded" / "overview.png").read_bytes() == made, "make readme"
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|config|workflow|results)/[\w./]*)`", README))))

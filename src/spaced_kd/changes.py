@@ -5,13 +5,36 @@ from typing import Any, NamedTuple
 from pandas import DataFrame, Series
 
 from spaced_kd import statistics
-from spaced_kd.cells import NOTHING, Arm, by_seed, ours, plain, present, summary, where
+from spaced_kd.cells import (
+    NOTHING,
+    OFFLINE,
+    ONLINE,
+    SELF,
+    SPACED,
+    SPACED_SELF,
+    WITHOUT,
+    Arm,
+    by_seed,
+    ours,
+    plain,
+    present,
+    summary,
+    where,
+)
 from spaced_kd.errors import UserError
 from spaced_kd.results import interval_name
 from spaced_kd.spec import RunSpec, from_flat
 
 ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
 NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
+
+
+MAIN_CLAIMS = (  # sentence, after, before, table of the paper's numbers
+    ("Online KD beats training without KD", ONLINE, WITHOUT, "tab01"),
+    ("Spaced KD (s = 1.5) beats online KD", SPACED, ONLINE, "tab01"),
+    ("Spaced KD (s = 1.5) beats offline KD on the same batches", SPACED, OFFLINE, "tab06"),
+    ("Spaced self KD (s = 4) beats self KD", SPACED_SELF, SELF, "tab02"),
+)
 
 
 def arm(given: dict[str, Any]) -> Arm:
@@ -63,6 +86,12 @@ class Place(NamedTuple):
     dataset: str
     network: str
     recipe: str
+
+    @property
+    def name(self) -> str:
+        """Display name without all of the recipe but its epochs: "digits, resnet_mini, epochs=12"."""
+        epochs = _words(self.recipe).get("epochs", RunSpec.epochs)
+        return f"{self.dataset}, {self.network}, epochs={epochs}"
 
 
 class Sample(NamedTuple):

@@ -5,51 +5,23 @@ ratio. Ours are taken seed by seed: mean ± standard deviation over seeds (numbe
 over its rows, which have no deviations. A small setting never decides a row of the paper; it stands beside it.
 """
 
-import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import (
-    OFFLINE,
-    ONLINE,
-    SELF,
-    SPACED,
-    SPACED_SELF,
-    WITHOUT,
-    Arm,
-    by_seed,
-    ours,
-    paper_changes,
-    plain,
-    summary,
-    where,
-)
+from spaced_kd.cells import ONLINE, SPACED, Arm, by_seed, ours, paper_changes, plain, summary, where
+from spaced_kd.changes import MAIN_CLAIMS, Place, accuracies, difference, places
 from spaced_kd.errors import UserError
-
-ACCURACY = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-CLAIMS = (  # sentence, after, before, table of the paper's numbers
-    ("Online KD beats training without KD", ONLINE, WITHOUT, "tab01"),
-    ("Spaced KD (s = 1.5) beats online KD", SPACED, ONLINE, "tab01"),
-    ("Spaced KD (s = 1.5) beats offline KD on the same batches", SPACED, OFFLINE, "tab06"),
-    ("Spaced self KD (s = 4) beats self KD", SPACED_SELF, SELF, "tab02"),
-)
 
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each claim and each of our settings that has the runs for it."""
-    lines = []
-    for sentence, after, before, place in CLAIMS:
+    lines, found = [], accuracies(rows)
+    for sentence, after, before, place in MAIN_CLAIMS:
         paper = _paper(rows, after, before, place)
-        for setting, changes in _changes(rows, after, before, ACCURACY, np.subtract).items():
-            lines.append(
-                {
-                    "claim": sentence,
-                    "paper": paper,
-                    "ours": summary(changes, len(changes), sign="+"),
-                    "our setting": setting,
-                }
-            )
-    trace = {"evaluation": "hessian_trace", "metric": "trace"}
-    for setting, ratios in _changes(rows, SPACED, ONLINE, trace, np.divide).items():
+        for setting in places(found):
+            if len(changes := difference(found, setting, after, before).values):
+                ours_is = summary(changes, len(changes), sign="+")
+                lines.append({"claim": sentence, "paper": paper, "ours": ours_is, "our setting": setting.name})
+    for setting, ratios in _traces(rows).items():
         sentence = (
             "Spaced KD ends in a flatter minimum: ratio of the Hessian's traces to online KD below 1 (Theorem 4.4)"
         )
@@ -61,16 +33,15 @@ def table(rows: DataFrame) -> DataFrame:
     return DataFrame(lines)
 
 
-def _changes(rows: DataFrame, after: Arm, before: Arm, keep: dict[str, str], change: np.ufunc) -> dict[str, Series]:
-    """Our settings -> change from `before` to `after`, seed by seed."""
-    found = where(plain(ours(rows, (after, before), keep["evaluation"])), **keep)
-    changes = {}
-    for (dataset, network, recipe), group in found.groupby(["dataset", "network", "recipe"], sort=False):
-        values = change(by_seed(group, after), by_seed(group, before)).dropna()
+def _traces(rows: DataFrame) -> dict[str, Series]:
+    """Our settings -> trace of Spaced KD as a multiple of online KD's, seed by seed."""
+    found = where(plain(ours(rows, (SPACED, ONLINE), "hessian_trace")), metric="trace")
+    ratios = {}
+    for place, group in found.groupby(["dataset", "network", "recipe"], sort=False):
+        values = (by_seed(group, SPACED) / by_seed(group, ONLINE)).dropna()
         if len(values):
-            epochs = next((word for word in recipe.split() if word.startswith("epochs=")), "epochs=80")
-            changes[f"{dataset}, {network}, {epochs}"] = values
-    return changes
+            ratios[Place(*place).name] = values
+    return ratios
 
 
 def _paper(rows: DataFrame, after: Arm, before: Arm, place: str) -> str:

@@ -1,0 +1,63 @@
+"""The paper's main claims beside ours: differences in top-1 test accuracy at the last epoch.
+
+In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
+deviations. Points are our means over seeds, differences taken seed by seed, with their 95 % interval (paired t); an
+arrow stands where an interval goes on beyond the axis. The settings are ours: none of them is the paper's own, so each
+stands beside its rows and decides none.
+"""
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame, Series
+
+from spaced_kd import style
+from spaced_kd.cells import paper_changes
+from spaced_kd.changes import MAIN_CLAIMS, accuracies, difference, places
+from spaced_kd.errors import UserError
+from spaced_kd.statistics import paired_interval
+
+ENDS = (-15, 15)  # of the axis: the intervals of three seeds may reach far beyond
+
+
+@matplotlib.rc_context(style.RC)
+def figure(rows: DataFrame) -> Figure:
+    """A part for each claim, a line in it for each of our settings."""
+    found = accuracies(rows)
+    parts = []
+    for sentence, after, before, table in MAIN_CLAIMS:
+        changes = {place.name: difference(found, place, after, before).values for place in places(found)}
+        if changes := {name: values for name, values in changes.items() if len(values)}:
+            parts.append((sentence, style.LOOKS[after], paper_changes(rows, after, before, table), changes))
+    if not parts:
+        raise UserError("fig_overview needs runs of online_kd with interval 0 and 1.5: add them to the study")
+    heights = [len(changes) for *_, changes in parts]
+    drawing = Figure(figsize=(7.5, 0.4 + 0.35 * len(parts) + 0.32 * sum(heights)))
+    grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=[1 + h for h in heights])
+    for axes, part in zip(grid.flat, parts, strict=True):
+        _claim(axes, *part)
+    grid[0, 0].patches[0].set_label("the paper's rows")
+    style.legend(drawing)
+    grid[-1, 0].set_xlabel("difference in accuracy (percentage points)")
+    return drawing
+
+
+def _claim(axes: Axes, sentence: str, look: dict[str, str], paper: Series, changes: dict[str, Series]) -> None:
+    """The paper's range behind our settings, one below the other."""
+    axes.set_title(sentence, loc="left", fontweight="bold")
+    axes.axvspan(paper.min(), paper.max(), color="0.8", linewidth=0)
+    axes.axvline(0, color=style.INK, linewidth=0.8)
+    for place, values in enumerate(changes.values()):
+        mark = {"color": look["color"], "clip_on": False}
+        axes.plot(np.clip(values.mean(), *ENDS), place, marker=look["marker"], **mark)
+        if len(values) > 1:
+            interval = paired_interval(values.to_numpy())
+            axes.plot(np.clip(interval, *ENDS), [place, place], **mark)
+            for limit, end, arrow in zip(interval, ENDS, "<>", strict=True):
+                if abs(limit) > abs(end) and limit * end > 0:
+                    axes.plot(end, place, marker=arrow, **mark)
+    names = [f"{name.replace(', ', chr(10), 1)}, n = {len(values)}" for name, values in changes.items()]
+    axes.set_yticks(range(len(changes)), names, fontsize="small")
+    axes.set(xlim=ENDS, ylim=(len(changes) - 0.5, -0.5))
+    axes.grid(visible=False, axis="y")
