@@ -198,7 +198,8 @@ def test_fig07_names_missing_images(tmp_path):
 
 def test_fig_overview_sets_our_intervals_beside_the_papers_range():
     paper = results.reference(ROOT / "config" / "reference.csv")
-    wide = study(BASELINE, ("online_kd", "0", {0: 50.0, 1: 90.0, 2: 92.0})).assign(network="vit_mini", teacher="vit_mini")
+    wide = study(BASELINE, ("online_kd", "0", {0: 50.0, 1: 90.0, 2: 92.0}))
+    wide = wide.assign(network="vit_mini", teacher="vit_mini")
     first, second = draw("fig_overview", study(BASELINE, ONLINE, SPACED), wide, paper).axes
     assert first.get_title(loc="left") == "Online KD beats training without KD"
     assert [label.get_text() for label in first.get_yticklabels()] == [

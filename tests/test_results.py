@@ -255,7 +255,7 @@ def test_paper_rows_have_the_same_columns(pytestconfig):
     assert set(rows["source"]) == {"paper"}
     assert set(rows["evaluation"]) == {"accuracy", "corruptions", "bim"}
     assert set(rows["interval"]) == {"", "0", "0.5", "1", "1.5", "2", "2.5", "4", "max"}
-    assert set(rows["method"]) == {"", "baseline", "online_kd", "self_kd", "constant_lead"}
+    assert set(rows["method"]) == {"", "baseline", "online_kd", "self_kd", "online_kd[lead=constant]"}
     assert {"", "snow"} < set(rows["corruption"]) < {"", *CORRUPTIONS, "more"}
     assert rows["value"].notna().all()
 

@@ -219,11 +219,13 @@ def test_more_seeds_of_one_arm_are_no_harm(sheet, paper):
     assert small(sheet, paper, rows).seeds == 3
 
 
-def test_unpaired_seeds_are_refused_by_name(sheet, paper):
-    rows = [runs("online_kd", "0", {0: 70.0, 1: 71.0}), runs("online_kd", "1.5", {1: 72.0, 2: 73.0})]
-    message = "spaced_beats_online in digits, resnet_mini.*Spaced KD, s = 1.5 has seed 2, which online KD lacks"
-    with pytest.raises(UserError, match=message):
-        judged(sheet, paper, *rows)
+def test_of_unpaired_seeds_those_that_both_arms_have_are_compared_and_it_is_said(sheet, paper):
+    rows = [runs("online_kd", "0", {0: 70.0, 1: 71.0, 3: 70.0}), runs("online_kd", "1.5", {1: 72.0, 2: 73.0, 3: 70.5})]
+    found = small(sheet, paper, *rows)
+    assert (found.seeds, found.expected, found.mean) == (2, 4, 0.75)
+    none = small(sheet, paper, runs("online_kd", "0", {0: 70.0}), runs("online_kd", "1.5", {1: 72.0}))
+    assert (none.verdict, none.expected) == ("not run", 2)
+    assert "no finished pair of runs" in none.reason
 
 
 def test_two_values_for_one_seed_are_refused(sheet, paper):
@@ -369,7 +371,7 @@ def test_scorecard(paper, monkeypatch):
     own, beside, absent = (line for _, line in table[table["place"] == "Tab. 1"].iterrows())
     assert (own["paper"], own["setting"], own["verdict"]) == ("+1.38", "cifar100, resnet18", "supported")
     assert own["ours"].startswith("+1.07 ± 0.21 (3), [+0.55, +1.58]")
-    assert beside["setting"] == "small setting: digits, resnet_mini, epochs=12 lr=0.02"
+    assert beside["setting"] == "other setting: digits, resnet_mini, epochs=12 lr=0.02"
     assert (absent["setting"], absent["ours"]) == ("13 rows of Tab. 1", "–")
     average = table[table["claim"].str.contains("on average")].iloc[0]
     assert average["paper"] == "+2.14; from its tables +2.32"
@@ -391,7 +393,7 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
     absent = sum(verdict.verdict == "not run" for verdict in judged)
     own = [verdict.verdict for verdict in judged if verdict.own and verdict.verdict != "not run"]
     assert own == ["supported"]
-    assert "in the paper's own settings 1 supported; in small settings " in told
+    assert "in the paper's own settings 1 supported; in other settings " in told
     assert told.endswith(f"; {absent} not run.")
 
 

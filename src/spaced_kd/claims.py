@@ -99,6 +99,11 @@ class Sheet(NamedTuple):
     claims: list[Claim]
     recipes: dict[str, dict[str, Any]]  # the paper's, by network: what differs from the defaults
 
+    @property
+    def rows(self) -> set[Row]:
+        """Rows of any of the paper's tables."""
+        return {row for claim in self.claims for row in claim.rows}
+
 
 def paper_range(claim: Claim, rows: DataFrame) -> list[float]:
     """The paper's own numbers for a claim, of all its rows; empty where they are not to be had."""

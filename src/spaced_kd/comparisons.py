@@ -1,7 +1,7 @@
 """Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pandas import DataFrame, Series
@@ -9,7 +9,7 @@ from pandas import DataFrame, Series
 from spaced_kd import statistics
 from spaced_kd.cells import Arm, label, where
 from spaced_kd.changes import changed
-from spaced_kd.claims import Claim, Measure, Row, Setting, kept, recipe_words
+from spaced_kd.claims import Claim, Measure, Row, Setting, Sheet, kept, recipe_words
 from spaced_kd.errors import UserError
 from spaced_kd.spec import read_value
 
@@ -56,14 +56,10 @@ def _in(setting: Setting, arm: Arm, found: dict[Setting, DataFrame]) -> DataFram
 
 def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame) -> Comparison:
     names = claim.after.name, claim.before.name
-    expected = set(after["seed"]), set(before["seed"])
-    # one arm may have been repeated more often, but seeds that neither shares with the other belong to no comparison
-    if not (expected[0] <= expected[1] or expected[1] <= expected[0]):
-        index = [Series(0.0, index=sorted(seeds)) for seeds in expected]
-        try:
-            statistics.differences(*index, names)
-        except UserError as error:
-            raise UserError(f"{claim.id} in {setting.name}: {error}") from None
+    asked = set(after["seed"]), set(before["seed"])
+    # one arm may have been repeated more often; where each has seeds that the other lacks, a study is on its way
+    nested = asked[0] <= asked[1] or asked[1] <= asked[0]
+    expected = asked[0] & asked[1] if nested else asked[0] | asked[1]
     values, details, runs = zip(*(_values(claim.measure, group, setting) for group in (after, before)), strict=True)
     common = sorted(set(values[0].index) & set(values[1].index))
     if len({frozenset(parts[seed]) for parts in details for seed in common}) > 1:
@@ -74,7 +70,7 @@ def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame
             first, second = np.log(first), np.log(second)
     d = statistics.differences(first, second, names)
     return Comparison(
-        claim, setting, d, len(expected[0] & expected[1]), tuple([each[s] for s in common] for each in runs)
+        claim, setting, d, len(expected), tuple([each[s] for s in common] for each in runs)
     )
 
 
@@ -93,13 +89,14 @@ def _values(measure: Measure, rows: DataFrame, setting: Setting) -> tuple[Series
     return values, details, seeds["run"].first().to_dict()
 
 
-def in_own_setting(comparison: Comparison, recipes: dict[str, dict[str, Any]]) -> bool:
-    """Whether a comparison is made in the paper's own setting."""
+def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
+    """Whether a comparison is made in the paper's own setting: of the claim, or of any where it has none."""
     setting = comparison.setting
     row = Row(*setting[:3])
-    if setting.shared or row not in comparison.claim.rows:
+    if setting.shared or row not in (comparison.claim.rows or sheet.rows):
         return False
-    return {key: read_value(text) for key, text in recipe_words(setting.recipe).items()} == recipes[row.teachers[0]]
+    words = {key: read_value(text) for key, text in recipe_words(setting.recipe).items()}
+    return words == sheet.recipes[row.teachers[0]]
 
 
 def _shared(method: str, wanted: str) -> str | None:

@@ -74,18 +74,17 @@ def judge(
     Raises:
         UserError: seeds of two arms that are not paired, or two values for one seed.
     """
-    claims, recipes = sheet
     # a run that two studies share has the same rows in both
     mine = seeded(where(rows, source="ours")).drop(columns="study").drop_duplicates()
     compared = {
-        claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, recipes)]
-        for claim in claims
+        claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, sheet)]
+        for claim in sheet.claims
         if claim.measure
     }
     families = defaultdict(list)
     for comparison in (each for found in compared.values() for each in found):
         if _testable(comparison) is None:
-            own = in_own_setting(comparison, recipes)
+            own = in_own_setting(comparison, sheet)
             families[comparison.claim.place, None if own else comparison.setting].append(comparison)
     levels = {}
     for members in families.values():
@@ -93,12 +92,12 @@ def judge(
         for each, p, level in zip(members, family.p, family.levels, strict=True):
             levels[each.claim.id, each.setting] = float(p), float(level)
     verdicts = []
-    for claim in claims:
+    for claim in sheet.claims:
         found = compared.get(claim.id, [])
         if claim.of:
-            verdicts.append(_summed(claim, compared, rows, recipes))
+            verdicts.append(_summed(claim, compared, rows, sheet))
             continue
-        decided = [_verdict(each, levels, rows, recipes, correct) for each in found]
+        decided = [_verdict(each, levels, rows, sheet, correct) for each in found]
         there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own}
         verdicts += [verdict for verdict in decided if verdict.own]
         verdicts += [_not_run(claim, row, rows) for row in claim.rows if row not in there]
@@ -132,10 +131,10 @@ def _p(comparison: Comparison) -> float:
 
 
 def _verdict(
-    comparison: Comparison, levels: dict, rows: DataFrame, recipes: dict[str, dict], correct: Correct | None
+    comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None
 ) -> Verdict:
     claim, setting, d, expected, runs = comparison
-    own = in_own_setting(comparison, recipes)
+    own = in_own_setting(comparison, sheet)
     result = Verdict(claim, "no verdict", setting=setting, own=own, seeds=len(d), expected=expected)
     result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), rows) if own else None)
     why = _testable(comparison)
@@ -199,12 +198,12 @@ def _remarks(runs: tuple[list[str], list[str]], correct: Correct) -> dict[str, A
     return remarks
 
 
-def _summed(claim: Claim, compared: dict[str, list[Comparison]], rows: DataFrame, recipes: dict) -> Verdict:
+def _summed(claim: Claim, compared: dict[str, list[Comparison]], rows: DataFrame, sheet: Sheet) -> Verdict:
     """A statistic over the rows of other claims; it needs every row in the paper's own setting."""
     result = Verdict(claim, "not run", paper=claim.stated)
     found, asked = [], [(part, row) for part in claim.of for row in part.rows]
     for part, row in asked:
-        own = [each for each in compared[part.id] if Row(*each.setting[:3]) == row and in_own_setting(each, recipes)]
+        own = [each for each in compared[part.id] if Row(*each.setting[:3]) == row and in_own_setting(each, sheet)]
         found += [each.d for each in own if len(each.d)]
     if len(found) < len(asked):
         tables = " and ".join(dict.fromkeys(part.place for part in claim.of))

@@ -6,8 +6,8 @@ after Holm over the claims of one place in the paper: their 5 % is the error of 
 is supported if the interval lies above 0, and contradicted if it lies below 0, or contains 0 and lies below the margin.
 A claim "equivalent" is supported if two one-sided tests place the difference within the margin; its interval has the
 level of both. Resolution is the smallest difference that so many seeds would have shown with a power of 80 %. So many
-seeds would settle an inconclusive claim if mean and deviation stay. A small setting decides no row of the paper; it
-stands beside it.
+seeds would settle an inconclusive claim if mean and deviation stay. Another setting than the paper's decides none of
+its rows; it stands beside them.
 """
 
 import shutil
@@ -51,9 +51,9 @@ def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """How many comparisons have which verdict, in the paper's own settings and in small ones."""
+    """How many comparisons have which verdict, in the paper's own settings and in others."""
     told = []
-    for own, settings in ((True, "the paper's own settings"), (False, "small settings")):
+    for own, settings in ((True, "the paper's own settings"), (False, "other settings")):
         counts = Counter(each.verdict for each in verdicts if each.own == own)
         told.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none is there'}")
     absent = sum(each.verdict == "not run" for each in verdicts)
@@ -77,7 +77,7 @@ def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
 def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:
     claim = verdict.claim
     paper = _paper(claim, rows) if verdict.paper is None or claim.of else _number(verdict.paper, claim.unit)
-    where = "" if verdict.own or claim.of else "small setting: "
+    where = "" if verdict.own or claim.of else "other setting: "
     return {
         "place": claim.place,
         "claim": _sentence(claim),

@@ -9,7 +9,7 @@ from pandas import DataFrame
 from spaced_kd.cells import ONLINE, Arm, layout, present, where
 
 LEADS = ("0.5", "1", "1.5", "2", "2.5")  # the paper's
-METHOD = "constant_lead"  # as the paper's numbers have it; ours are a setting of online KD
+METHOD = "constant_lead"  # shorter than the setting of online KD that it is
 
 
 def table(rows: DataFrame) -> DataFrame:
