@@ -11,7 +11,7 @@ import yaml
 
 from spaced_kd import catalog, results, statistics
 from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
-from spaced_kd.changes import changed
+from spaced_kd.changes import Sample, changed, family
 from spaced_kd.errors import UserError
 from spaced_kd.results import interval_name
 from spaced_kd.spec import RunSpec
@@ -243,6 +243,23 @@ def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
     other = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} initial_weights=different") for arm in (ONLINE, SPACED)]
     assert draw("tab01", *frames, paper).equals(draw("tab01", *frames, *anew, paper))
     assert draw("overview", *frames, paper).equals(draw("overview", *frames, *anew, *other, paper))
+
+
+def test_the_overview_tells_recipes_apart_and_seeds_that_are_missing(paper):
+    frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2)]
+    other = {"recipe": "epochs=9 lr=0.1"}
+    table = draw("overview", *frames, shifted(WITHOUT, 1, 5, 9, **other), shifted(ONLINE, 1, 5, None, **other), paper)
+    assert [(line["our setting"].rpartition(", ")[2], line["ours"]) for line in table.to_dict("records")] == [
+        ("epochs=10", "+1.00 ± 1.00 (3)"),
+        ("epochs=9 lr=0.1", "+0.00 ± 0.00 (2 of 3 seeds)"),
+    ]
+
+
+def test_equal_differences_have_no_p_and_no_part_in_the_family():
+    changes = {name: Sample(pd.Series(values), {0, 1, 2}) for name, values in (("a", [1.0] * 3), ("b", [1, 2, 4.0]))}
+    told = family(changes)
+    assert told["a"][1] == "–"
+    assert told["b"] == family({"b": changes["b"]})["b"]
 
 
 PAPER = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["experiments"]

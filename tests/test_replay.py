@@ -52,6 +52,15 @@ def test_what_is_seen_is_what_was_there(interval, results):
     assert any((seen["teacher", 7][name] != seen["teacher", 5][name]).any() for name in start)
 
 
+def test_where_the_method_decides_who_taught_what_is_read_from_the_run(results):
+    run = tiny(method="adaptive_interval", epochs=4, method__least=3, method__errors=-9.0)  # each block ends at once
+    train(run, results)
+    found = history(run, Places(results))
+    ends = [min(first + 3, 20) for first in range(0, 20, 3) for _ in range(min(3, 20 - first))]
+    assert found.taught == ends
+    assert set(found.look({("student", 3), ("teacher", 20)}, weights)) == {("student", 3), ("teacher", 20)}
+
+
 def test_each_update_draws_what_it_drew(results, monkeypatch):
     learn, seeds = Learner.learn, []
 

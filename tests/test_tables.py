@@ -243,6 +243,14 @@ def test_tab09_compares_to_offline_kd(paper):
     assert theirs["offline KD"].startswith("73.04")
 
 
+def test_below_a_table_stands_by_which_recipe_ours_were_trained(paper):
+    table = draw("tab01", study(ONLINE, SPACED, recipe="epochs=5"), paper)
+    assert ("", "Ours with epochs=5: digits, resnet_mini.") in table.attrs["notes"]
+    both = draw("tab01", study(ONLINE, SPACED, recipe="epochs=5"), study(ONLINE, SPACED, recipe="epochs=6"), paper)
+    assert "recipe" in both
+    assert not any("Ours with" in text for _, text in both.attrs["notes"])
+
+
 def test_tab03_has_a_line_for_each_loss_in_each_place():
     l1 = [("online_kd[soft_loss=l1]", "0", {0: 80.0}), ("online_kd[soft_loss=l1]", "1.5", {0: 81.0})]
     other = [("online_kd[feature_loss=l1]", "0", {0: 70.0}), ("online_kd[alpha=0.5]", "0", {0: 60.0})]
@@ -294,7 +302,12 @@ def test_tab04_takes_the_network_that_dlb_trains_for_its_student_without_kd(pape
     table = draw("tab04", study(BASELINE, runs[0], runs[2]), paper)
     assert list(table["w/o KD"]) == ["not run", "91.00 ± 1.00 (3)"]
     methods = catalog.names("methods")
-    assert set(tab04.ALONE) == {name for name in methods if "student" in catalog.defaults("methods", name)}
+    other = [("dlb[alpha=2.0,student_beta=0.0]", "1.5", {0: 92.0}), ("dlb[alpha=2.0,student=alone]", "0", {0: 89.0})]
+    table = draw("tab04", study(BASELINE, *runs, *other), paper).set_index("kd")
+    assert list(table.index) == ["dlb", "dlb[alpha=2.0,student_beta=0.0]", "dml"]
+    assert list(table["w/o KD"]) == ["89.00 ± 1.41 (2)", "89.00 (1)", "91.00 ± 1.00 (3)"]
+    assert list(table["KD"])[1] == "not run"  # that of alpha 1 is another method
+    assert {name for name in methods if "student" in catalog.defaults("methods", name)} == tab04.ALONE
 
 
 def test_tab10_sets_constant_leads_beside_the_papers(paper):

@@ -415,6 +415,17 @@ def test_cost_table(paper):
         *("3", "3", "11.0 ± 1.4 (2)", "not measured")
     ]
     assert table.set_index("method").loc["Spaced KD, s = 1.5", "ratio"] == "–"
+    assert "teacher" not in table
+    taught = [
+        runs(method, interval, {0: 95.0}, SMALL | {"teacher": "resnet_big"}, **more)
+        for method, interval, more in (
+            ("online_kd", "0", {}),
+            ("online_kd", "0", {"evaluation": "cost", "metric": flops, "selection": ""}),
+        )
+    ]
+    taught[1] = taught[1].assign(value=7e12)
+    table = catalog.find("tables", "cost")(results.join(*rows, *taught, paper))
+    assert list(table.loc[table["teacher"] == "resnet_big", "ratio"]) == ["7"]
     with pytest.raises(UserError, match="collect the study again"):
         catalog.find("tables", "cost")(results.join(baseline, paper))
 

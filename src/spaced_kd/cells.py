@@ -133,8 +133,19 @@ def layout(
         elif paper.empty and _is_the_papers(rows, head):
             lines.append(head | {"source": "paper"} | {c.name: NOT_AVAILABLE for c in columns})
     drawn = DataFrame(lines, columns=[*keys, "source", *(c.name for c in columns)]).fillna(NOTHING)
-    drawn.attrs["notes"] = [("", LEGEND), *((mark, text) for text, mark in notes.items())]
+    told = [] if "recipe" in keys else [("", text) for text in _recipes(asked)]
+    drawn.attrs["notes"] = [("", LEGEND), *told, *((mark, text) for text, mark in notes.items())]
     return drawn
+
+
+def _recipes(rows: DataFrame) -> list[str]:
+    """What one reads below a table that has no column for it: by which recipe ours were trained."""
+    found = rows[["recipe", "dataset", "network"]].drop_duplicates()
+    return [
+        f"Ours with {recipe}: {'; '.join(f'{row.dataset}, {row.network}' for row in group.itertuples())}."
+        for recipe, group in found.groupby("recipe", sort=False)
+        if recipe
+    ]
 
 
 def several_recipes(rows: DataFrame) -> bool:

@@ -1,5 +1,6 @@
 """What a change brings: arms from the words of a run, and the paired differences between two of them in a setting."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from pandas import DataFrame, Series
@@ -87,12 +88,6 @@ class Place(NamedTuple):
     network: str
     recipe: str
 
-    @property
-    def name(self) -> str:
-        """Display name without all of the recipe but its epochs: "digits, resnet_mini, epochs=12"."""
-        epochs = _words(self.recipe).get("epochs", RunSpec.epochs)
-        return f"{self.dataset}, {self.network}, epochs={epochs}"
-
 
 class Sample(NamedTuple):
     """Accuracies at the last epoch in percent, or differences of them, by seed."""
@@ -122,6 +117,17 @@ def places(rows: DataFrame) -> list[Place]:
     return list(dict.fromkeys(map(Place, found["dataset"], found["network"], found["recipe"])))
 
 
+def names(found: Collection[Place]) -> dict[Place, str]:
+    """Display names: "digits, resnet_mini, epochs=12", and what else of the recipe tells it from others there."""
+    told = {}
+    for place in found:
+        shared = set.intersection(*(set(_words(other.recipe).items()) for other in found if other[:2] == place[:2]))
+        own = {"epochs": RunSpec.epochs}
+        own |= {key: text for key, text in _words(place.recipe).items() if key == "epochs" or (key, text) not in shared}
+        told[place] = f"{place.dataset}, {place.network}, {' '.join(f'{key}={own[key]}' for key in sorted(own))}"
+    return told
+
+
 def reached(rows: DataFrame, place: Place, arm: Arm) -> Sample:
     """What an arm reaches in a setting; `rows` of `accuracies`."""
     runs = in_place(rows, place, arm)
@@ -136,7 +142,8 @@ def difference(rows: DataFrame, place: Place, after: Arm, before: Arm) -> Sample
 
 def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:
     """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
-    tested = [key for key, change in changes.items() if len(change.values) > 1]
+    # equal differences tell nothing of their spread
+    tested = [key for key, change in changes.items() if len(change.values) > 1 and change.values.std() > 0]
     found = statistics.holm([statistics.paired_test(changes[key].values) for key in tested])
     adjusted = {key: (f"{p:.2g}", level) for key, p, level in zip(tested, *found, strict=True)}
     told = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}

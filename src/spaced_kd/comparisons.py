@@ -69,9 +69,7 @@ def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame
         with np.errstate(divide="ignore", invalid="ignore"):
             first, second = np.log(first), np.log(second)
     d = statistics.differences(first, second, names)
-    return Comparison(
-        claim, setting, d, len(expected), tuple([each[s] for s in common] for each in runs)
-    )
+    return Comparison(claim, setting, d, len(expected), tuple([each[s] for s in common] for each in runs))
 
 
 def _values(measure: Measure, rows: DataFrame, setting: Setting) -> tuple[Series, dict, dict]:

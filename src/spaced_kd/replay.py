@@ -8,6 +8,7 @@ The weights at the end must be the recorded ones, or nothing that was seen count
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from spaced_kd import arrays
 from spaced_kd.assemble import Job, assemble, make_learners, reported
 from spaced_kd.checkpoint import REMEDY, to_arrays
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.files import Places, read_json
 from spaced_kd.history import History, Moment
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import RunSpec
@@ -39,6 +40,9 @@ def history(spec: RunSpec, places: Places, device: str = "auto") -> History:
         if roles[who] == result != "teacher" in roles.values():
             taught.append(taken["teacher"])
         taken[roles[who]] += 1
+    if job.decides:  # its turns came otherwise than its schedule has them
+        ends = read_json(places.run(spec) / "run.json", dict)["block_ends"]
+        taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
     return History(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, places, device))
 
 

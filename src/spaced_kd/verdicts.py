@@ -130,9 +130,7 @@ def _p(comparison: Comparison) -> float:
     return float(statistics.equivalence_test(d, claim.scaled_margin))
 
 
-def _verdict(
-    comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None
-) -> Verdict:
+def _verdict(comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None) -> Verdict:
     claim, setting, d, expected, runs = comparison
     own = in_own_setting(comparison, sheet)
     result = Verdict(claim, "no verdict", setting=setting, own=own, seeds=len(d), expected=expected)

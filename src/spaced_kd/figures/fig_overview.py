@@ -2,9 +2,11 @@
 
 In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
 deviations. Points are our means over seeds, differences taken seed by seed, with their 95 % interval (paired t); an
-arrow stands where an interval goes on beyond the axis. The settings are ours: none of them is the paper's own, so each
-stands beside its rows and decides none.
+arrow stands where an interval goes on beyond the axis; n is the number of seeds. A setting that is none of the paper's
+own decides none of its rows; it stands beside them.
 """
+
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -14,10 +16,11 @@ from pandas import DataFrame, Series
 
 from spaced_kd import style
 from spaced_kd.cells import paper_changes
-from spaced_kd.changes import MAIN_CLAIMS, accuracies, difference, places
+from spaced_kd.changes import MAIN_CLAIMS, Sample, accuracies, difference, names, places
 from spaced_kd.errors import UserError
 from spaced_kd.statistics import paired_interval
 
+WIDEST = 55  # characters of a setting's line
 ENDS = (-15, 15)  # of the axis: the intervals of three seeds may reach far beyond
 
 
@@ -27,8 +30,8 @@ def figure(rows: DataFrame) -> Figure:
     found = accuracies(rows)
     parts = []
     for sentence, after, before, table in MAIN_CLAIMS:
-        changes = {place.name: difference(found, place, after, before).values for place in places(found)}
-        if changes := {name: values for name, values in changes.items() if len(values)}:
+        changes = {name: difference(found, place, after, before) for place, name in names(places(found)).items()}
+        if changes := {name: change for name, change in changes.items() if len(change.values)}:
             parts.append((sentence, style.LOOKS[after], paper_changes(rows, after, before, table), changes))
     if not parts:
         raise UserError("fig_overview needs runs of online_kd with interval 0 and 1.5: add them to the study")
@@ -43,12 +46,12 @@ def figure(rows: DataFrame) -> Figure:
     return drawing
 
 
-def _claim(axes: Axes, sentence: str, look: dict[str, str], paper: Series, changes: dict[str, Series]) -> None:
+def _claim(axes: Axes, sentence: str, look: dict[str, str], paper: Series, changes: dict[str, Sample]) -> None:
     """The paper's range behind our settings, one below the other."""
     axes.set_title(sentence, loc="left", fontweight="bold")
     axes.axvspan(paper.min(), paper.max(), color="0.8", linewidth=0)
     axes.axvline(0, color=style.INK, linewidth=0.8)
-    for place, values in enumerate(changes.values()):
+    for place, (values, _) in enumerate(changes.values()):
         mark = {"color": look["color"], "clip_on": False}
         axes.plot(np.clip(values.mean(), *ENDS), place, marker=look["marker"], **mark)
         if len(values) > 1:
@@ -57,7 +60,12 @@ def _claim(axes: Axes, sentence: str, look: dict[str, str], paper: Series, chang
             for limit, end, arrow in zip(interval, ENDS, "<>", strict=True):
                 if abs(limit) > abs(end) and limit * end > 0:
                     axes.plot(end, place, marker=arrow, **mark)
-    names = [f"{name.replace(', ', chr(10), 1)}, n = {len(values)}" for name, values in changes.items()]
-    axes.set_yticks(range(len(changes)), names, fontsize="small")
+    axes.set_yticks(range(len(changes)), [_label(name, *change) for name, change in changes.items()], fontsize="small")
     axes.set(xlim=ENDS, ylim=(len(changes) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
+
+
+def _label(name: str, values: Series, seeds: set[float]) -> str:
+    dataset, _, rest = name.partition(", ")
+    n = f"{len(values)}" if len(values) == len(seeds) else f"{len(values)} of {len(seeds)}"
+    return "\n".join([dataset, *textwrap.wrap(f"{rest}, n = {n}", WIDEST)])

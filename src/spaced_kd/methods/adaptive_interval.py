@@ -1,9 +1,11 @@
-"""Spaced KD that finds its interval: a block ends as soon as the teacher is measurably better than where it began.
+"""Spaced KD that finds its interval: a block ends as soon as the teacher looks better than where it began.
 
 The signal is the teacher's loss on the block's own batches, which training yields anyway: a least-squares line is drawn
 through it, and the block ends where the line falls by more than `errors` standard errors of its slope, at the earliest
 after `least` batches. So blocks are short while the teacher learns fast and its loss is smooth, and long where there is
-little to tell. Then the student learns the block as in Alg. 2 of the paper, which leaves an adaptive interval open.
+little to tell. It is a rule to stop by, and no test: looked at after each batch, the line of a loss that does not fall
+passes two errors by chance in every third block of 100 batches. Then the student learns the block as in Alg. 2 of the
+paper, which leaves an adaptive interval open.
 
 The teacher learns as without KD, but in the student's own run, since nobody knows beforehand where blocks end.
 """
@@ -58,7 +60,7 @@ class AdaptiveInterval:
     alpha: float = 0.3  # weight of the soft loss; the hard loss has 1 - alpha
     temperature: float = 3.0  # T of both softmaxes
     beta: float = 0.03  # weight of the feature loss
-    errors: float = 2.0  # standard errors by which the teacher's loss falls in a block: the usual mark of a difference
+    errors: float = 2.0  # standard errors by which the teacher's loss falls in a block
     least: int = 10  # batches of a block: a line through fewer points falls by chance too easily
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}

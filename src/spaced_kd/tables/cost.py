@@ -7,11 +7,12 @@ without KD. Seconds and energy are a run's own, and depend on the machine: the e
 processors together, with whatever else ran on them. What no run has measured is not measured, and not 0.
 """
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
-from spaced_kd.cells import NOTHING, WITHOUT, by_seed, ours, present, seeds, several_recipes, summary, where
+from spaced_kd.cells import NOTHING, WITHOUT, Arm, by_seed, ours, present, seeds, several_recipes, summary, where
 from spaced_kd.errors import UserError
 
+PLACE = ["dataset", "network", "recipe"]
 FLOPS = "training_flops_with_teacher"
 MEASURED = {
     "wall seconds": ("wall_seconds", 1),
@@ -22,29 +23,38 @@ MEASURED = {
 
 
 def table(rows: DataFrame) -> DataFrame:
-    """A line for each dataset, network and method, and for each recipe where there are several."""
-    arms = present(where(rows, source="ours"))
-    costs, accuracies = ours(rows, arms, "cost"), ours(rows, arms, "accuracy")
+    """A line for each dataset, network and method, and for each teacher and recipe where there are several."""
+    rows, arms = where(rows, source="ours"), present(where(rows, source="ours"))
+    costs, accuracies = (
+        concat([ours(rows, arms, name), ours(rows, arms, name, other_teachers=True)]) for name in ("cost", "accuracy")
+    )
     if costs.empty:
         raise UserError("cost needs rows of what runs cost: collect the study again with `spaced-kd collect`")
-    place = ["dataset", "network", "recipe"]
     lines = []
-    for key, asked in accuracies.groupby(place, sort=False):
-        cell = dict(zip(place, key, strict=True))
-        cost, accuracy = where(costs, **cell), where(asked, metric="accuracy", selection="last")
-        plain = by_seed(where(cost, metric=FLOPS), WITHOUT).mean()
-        for arm in sorted(present(asked), key=lambda arm: (arm != WITHOUT, arm.method, arm.epochs)):
-            expected = len(seeds(asked, arm))
-            flops = by_seed(where(cost, metric=FLOPS), arm).mean()
-            line = cell | {"method": arm.name, "accuracy": summary(by_seed(accuracy, arm), expected)}
-            line["training FLOPs (10¹²)"] = _counted(flops / 1e12)
-            line["ratio"] = _counted(flops / plain)
-            for name, (metric, unit) in MEASURED.items():
-                values = by_seed(where(cost, metric=metric), arm) / unit
-                line[name] = summary(values, expected, ".1f") if len(values) else "not measured"
-            lines.append(line)
+    for key, group in accuracies.groupby(PLACE, sort=False):
+        cell = dict(zip(PLACE, key, strict=True))
+        cost = where(costs, **cell)
+        without = by_seed(where(cost, metric=FLOPS, teacher=cell["network"]), WITHOUT).mean()
+        for teacher, asked in group.groupby("teacher", sort=False):
+            taught = where(cost, teacher=teacher)
+            for arm in sorted(present(asked), key=lambda arm: (arm != WITHOUT, arm.method, arm.epochs)):
+                lines.append(cell | {"teacher": teacher} | _line(arm, asked, taught, without))
     table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
-    return table if several_recipes(accuracies) else table.drop(columns="recipe")
+    same = [] if several_recipes(accuracies) else ["recipe"]
+    return table.drop(columns=[*same, *(["teacher"] if (table["teacher"] == table["network"]).all() else [])])
+
+
+def _line(arm: Arm, asked: DataFrame, cost: DataFrame, without: float) -> dict[str, str]:
+    """What an arm reaches and takes; `without`: FLOPs of the training without KD."""
+    expected = len(seeds(asked, arm))
+    flops = by_seed(where(cost, metric=FLOPS), arm).mean()
+    accuracy = by_seed(where(asked, metric="accuracy", selection="last"), arm)
+    line = {"method": arm.name, "accuracy": summary(accuracy, expected)}
+    line |= {"training FLOPs (10¹²)": _counted(flops / 1e12), "ratio": _counted(flops / without)}
+    for name, (metric, unit) in MEASURED.items():
+        values = by_seed(where(cost, metric=metric), arm) / unit
+        line[name] = summary(values, expected, ".1f") if len(values) else "not measured"
+    return line
 
 
 def _counted(value: float) -> str:
