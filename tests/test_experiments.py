@@ -247,11 +247,11 @@ def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
 
 def test_the_overview_tells_recipes_apart_and_seeds_that_are_missing(paper):
     frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2)]
-    other = {"recipe": "epochs=9 lr=0.1"}
+    other = {"recipe": "epochs=9 lr=0.2"}
     table = draw("overview", *frames, shifted(WITHOUT, 1, 5, 9, **other), shifted(ONLINE, 1, 5, None, **other), paper)
     assert [(line["our setting"].rpartition(", ")[2], line["ours"]) for line in table.to_dict("records")] == [
-        ("epochs=10", "+1.00 ± 1.00 (3)"),
-        ("epochs=9 lr=0.1", "+0.00 ± 0.00 (2 of 3 seeds)"),
+        ("epochs=10 lr=0.1", "+1.00 ± 1.00 (3)"),
+        ("epochs=9 lr=0.2", "+0.00 ± 0.00 (2 of 3 seeds)"),
     ]
 
 
