@@ -15,7 +15,7 @@ min_version("9.0")
 # the commands of the environment that Snakemake itself runs in, whether it is activated or not
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
-if "study" not in config:
+if not config:
 
     configfile: "config/demo.yaml"
 

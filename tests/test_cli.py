@@ -55,7 +55,7 @@ MISTAKES = [
     (["train", "dataset=digts", "network=resnet_mini", "method=baseline", "seed=0"], "'digts' is none of the datasets"),
     (["train", *WORDS, "method=baseline", "epoch=3"], "unknown key 'epoch'"),
     (["train", *WORDS, "method=online_kd", "method.alfa=0.5"], "online_kd has no setting 'alfa'"),
-    (["train", *WORDS, "method=online_kd", "method.alpha=half"], "online_kd.alpha is 'half', but must be float"),
+    (["train", *WORDS, "method=online_kd", "method.alpha=half"], "online_kd.alpha is 'half', but must be a number"),
     (["train", *WORDS, "method=baseline", "seed"], "'seed' is not of the form key=value"),
     (["train", *WORDS, "method=online_kd", "interval=0.2"], "interval=0.2 epochs is 1.00 batches of 5 an epoch"),
     (["train", *WORDS, "method=baseline", "augmentation=weak"], "augmentation is 'weak', but must be standard or auto"),

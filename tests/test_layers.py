@@ -58,7 +58,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
         *("slices", "spec", "trajectory"),
     },
     "counts": {"assemble", "batches", "catalog", "data", "spec"},
-    "throughput": {"spec"},
+    "throughput": {"provenance", "spec"},
     "plan": {"counts", "spec", "study", "throughput"},
     "train": {"assemble", "distributed", "files", "keeper", "lock", "slices", "spec"},
     "replay": {"arrays", "assemble", "checkpoint", "files", "history", "seeding", "spec"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, tiny
 
-from spaced_kd import arrays, catalog, cli, counts, keeper, plan, spec, throughput
+from spaced_kd import arrays, catalog, cli, counts, keeper, plan, provenance, spec, throughput
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
@@ -147,7 +147,7 @@ def run(*, accelerator=None, network="resnet_mini", method="baseline", flops=3e1
     return {
         "spec": {"method": method, "precision": precision, "threads": 1},
         "labels": {"network": network},
-        "provenance": {"accelerator": accelerator} if accelerator else {},
+        "provenance": {"accelerator": accelerator} if accelerator else {"processor": provenance.processor()},
         "training_flops": {"teacher": flops / 3, "student": flops * 2 / 3},
         "wall_seconds": seconds,
     }
@@ -161,6 +161,8 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
         run(accelerator="NVIDIA A100-SXM4-80GB", flops=7e12),
         run(flops=1e9),
         run(flops=1e9) | {"training_flops": {}},
+        run(flops=9e9) | {"provenance": {"processor": "another"}},
+        run(flops=4e9, network="vit_mini", seconds=9.0) | {"cpu_seconds": 2.0},  # beside others on its core
     ]
     mini = {"network": "resnet_mini", "dataset": "digits", "seed": 0}
     plain, selves, online, vit = (
@@ -180,6 +182,7 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
     assert h200.of(vit).source == "assumed: 30% of 67 TFLOP/s"
     assert throughput.Rates("A100", finished).of(plain).flops == 7e12
     assert throughput.Rates("cpu", finished).of(plain) == (1e9, "measured in 1 runs of baseline")
+    assert throughput.Rates("cpu", finished).of(vit) == (2e9, "measured in 1 runs of baseline")
     with pytest.raises(UserError, match=r"vit_mini in fp32 was not measured on 'sxm4'"):
         throughput.Rates("sxm4", finished).of(vit)
     rounded = spec.from_flat(mini | {"method": "baseline", "precision": "tf32"})

@@ -323,7 +323,7 @@ def test_average_gain_needs_all_rows(sheet, paper):
     assert (found.verdict, found.reason) == ("not run", "1 of the 24 rows of Tab. 1 and Tab. 2 are there")
     assert found.paper == 2.14
     rows, rng = [], np.random.default_rng(0)
-    for claim in sheet.claims[:2]:
+    for claim in (each for each in sheet.claims if each.id in ("spaced_beats_online", "spaced_self_beats_self")):
         for row in claim.rows:
             words = " ".join(f"{key}={value}" for key, value in sheet.recipes[row.teacher].items())
             gains = 2.14 + 0.1 * rng.standard_normal(3)

@@ -147,7 +147,7 @@ def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
         ({"grid": 1}, "no key 'grid'"),
         ({"experiments": ["tab10"]}, "a study with experiments has no grids of its own"),
         ({"study": "theory"}, "results/theory is taken: choose another name"),
-        ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be float"),
+        ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be a number"),
     ],
 )
 def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint):

@@ -31,9 +31,9 @@ REQUIRED = object()  # default of a setting that has none
 class Plugin:
     """One plug-in as its source describes it.
 
-    `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what the file
-    of a network says in capitals, such as BATCH_NORM. `package` is the other package that it comes from, and its
-    version.
+    `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what a file
+    says in capitals: BATCH_NORM of networks, SOURCES of an evaluation. `package` is the other package that it comes
+    from, and its version.
     """
 
     kind: str
@@ -50,6 +50,11 @@ class Plugin:
     def summary(self) -> str:
         """First line of the docstring."""
         return self.docstring.partition("\n")[0]
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files that what it computes comes from: its own, and those that SOURCES names from its folder."""
+        return [self.path, *((self.path.parent / name).resolve() for name in self.constants.get("SOURCES", ()))]
 
 
 @cache
@@ -141,7 +146,24 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
             return None
         elif type(value).__name__ == option:
             return value
-    raise UserError(f"{key} is {value!r:.200}, but must be {annotation}")
+    raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
+
+
+def _in_words(annotation: str) -> str:
+    """E.g. "float | None" is "a number or none"."""
+    words = {
+        "float": "a number",
+        "int": "a whole number",
+        "bool": "true or false",
+        "str": "a word",
+        "list": "a list",
+        "None": "none",
+    }
+    told = []
+    for option in annotation.split(" | "):
+        inner = option.removeprefix("tuple[").split(",")[0]
+        told.append(f"a list, each {words.get(inner, inner)}" if option != inner else words.get(option, option))
+    return " or ".join(told)
 
 
 def _read(kind: str, path: Path) -> list[Plugin]:
@@ -157,8 +179,7 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
     described = ast.get_docstring(tree) or ""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     if kind == "networks":
-        given = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()]
-        constants = {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in given}
+        constants = _constants(tree)
         return [
             Plugin(kind, node.name, path, node.name, ast.get_docstring(node) or "", _keywords(node), constants)
             for node in functions
@@ -174,11 +195,20 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
         face = "one dataclass" if kind == "methods" else f"one function {FACES[kind]}"
         raise UserError(f"{path}: a file in {kind} holds {face}, this one has {len(nodes)}")
     constants = (
-        {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()} if kind == "methods" else {}
+        {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()}
+        if kind == "methods"
+        else _constants(tree, "SOURCES")
     )
     if kind == "methods" and "roles" not in constants:
         raise UserError(f"{path}: {nodes[0].name} has no roles: say who learns, and as which network")
     return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0], constants)]
+
+
+def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:
+    """Names in capitals that a file gives a plain value; only those in `names`, if there are any."""
+    given = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()]
+    found = {ast.unparse(node.targets[0]): node.value for node in given}
+    return {name: ast.literal_eval(value) for name, value in found.items() if not names or name in names}
 
 
 def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:

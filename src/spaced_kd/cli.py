@@ -5,8 +5,9 @@ import json
 import os
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--download", action="store_true", help="first fetch the published files into that folder, where allowed"
     )
-    prepare.add_argument("--corrupt", type=int, metavar="N", help="make the corrupted copies of N test images instead")
+    prepare.add_argument(
+        "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
+    )
 
     train = _command(commands, "train", _train, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave states for students to come, each in quotes: 'method=online_kd interval=1.5'",
     )
     train.add_argument(
-        "--checkpoint-every", type=float, default=300, metavar="SECONDS", help="between resume states (300)"
+        "--checkpoint-every", type=_at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"
     )
     train.add_argument(
         "--time-limit",
@@ -108,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
     )
     train.add_argument(
-        "--workers", type=int, help="processes that decode and augment images one by one (all processors but one)"
+        "--workers",
+        type=_at_least(0),
+        help="processes that decode and augment images one by one (all processors but one)",
     )
     _device(train)
 
@@ -139,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
     judge.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims")
     judge.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
-    judge.add_argument("--table", action="store_true", help="print one wide table in Markdown")
+    judge.add_argument("--table", action="store_true", help="one wide table in Markdown, with what is not run")
     judge.add_argument(
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
     )
@@ -172,6 +177,19 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
+
+
+def _at_least(least: float) -> Callable[[str], float]:
+    """Reads a number of the kind of `least` that is no smaller."""
+
+    def read(text: str) -> float:
+        value = type(least)(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    read.__name__ = "whole number" if isinstance(least, int) else "number"  # in argparse's own messages
+    return read
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -211,7 +229,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    part = Slice(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
+    part = Slice(_time_left(arguments.time_limit), arguments.margin)  # first, since the job's time runs already
     described = spec.from_words(arguments.words)
     words = [[spec.parse_word(word) for word in shlex.split(student)] for student in arguments.leave]
     leave = tuple(spec.from_flat(described.changed() | dict(student)) for student in words)
@@ -230,6 +248,12 @@ def _train(arguments: argparse.Namespace) -> None:
     rows = json.loads((folder / "rows.json").read_text())
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")
+
+
+def _time_left(limit: float | None) -> float | None:
+    """Seconds of the time limit; in a Slurm job no more than the job has left, which began before this process did."""
+    end = os.environ.get("SLURM_JOB_END_TIME")
+    return min(limit, float(end) - time.time()) if limit and end else limit
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -282,8 +306,9 @@ def _record(arguments: argparse.Namespace) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     from spaced_kd import arrays, render, results
 
-    if not (folder := arguments.output or (arguments.rows and arguments.rows[0].parent)):
-        raise UserError("neither --rows nor --output is given: name rows.csv of a study")
+    if not arguments.rows and not arguments.images:
+        raise UserError("--rows is not given: name rows.csv of a study")
+    folder = arguments.output or (arguments.rows[0].parent if arguments.rows else arguments.images.parent)
     for path in arguments.rows:
         if not path.exists():
             raise UserError(f"{path} does not exist: {render.remedy(arguments.names[0])}")
@@ -334,12 +359,16 @@ def _verify(arguments: argparse.Namespace) -> None:
     from spaced_kd import results, verify
 
     folder = arguments.folder or arguments.results
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: name a folder of results")
     reference = results.reference(arguments.reference)
     checker = verify.Checker(folder, reference, reevaluate=arguments.reevaluate, device=arguments.device)
     found = 0
     for line in checker.findings():
         found += 1
         print(line, flush=True)
+    if not any(checker.counts.values()):
+        raise UserError(f"{folder} has nothing to check: neither runs nor rows.csv of a study")
     told = f"{folder}: {found} findings in {checker.summary()}"
     if found:
         raise UserError(told)

@@ -84,6 +84,8 @@ class Data:
 
     def subset(self, split: str, count: int) -> Tensor:
         """Indices (count,) of a fixed random choice of images, the same for every run; all if there are fewer."""
+        if count < 1:
+            raise UserError(f"images is {count}, but must be at least 1")
         total = len(self.labels[split])
         order = generator(0, f"subset of {split}").permutation(total)[:count]
         return torch.from_numpy(np.sort(order))
@@ -110,7 +112,8 @@ class Data:
 
     def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
         """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
-        stored, _ = read(corrupted_path(self.path, images))
+        path = corrupted_path(self.path, images)
+        stored, _ = arrays.read(path, remedy=f"make it with `spaced-kd prepare dataset=... --corrupt {images}`")
         parts = [(*key.split("/"), array) for key, array in stored.items()]
         return {(name, int(severity)): torch.from_numpy(array) for name, severity, array in parts}
 

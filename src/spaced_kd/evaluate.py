@@ -74,7 +74,7 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
 
 def read_spec(run: str, results: Path) -> RunSpec:
     """The description of a finished run by its id."""
-    path = results / "runs" / run / "run.json"
+    path = results / "runs" / Path(run).name / "run.json"  # its folder will do
     if not path.exists():
         raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
     words = read_json(path, dict).get("words")
@@ -92,8 +92,8 @@ def _checked(name: str, row: Any) -> dict[str, Any]:
 
 def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:
     """File of an evaluation's rows; all that can change them is in its name."""
-    source = sha256(Path(inspect.getfile(catalog.find("evaluations", name))))
-    key = json.dumps([weights, source, settings], sort_keys=True)
+    sources = [sha256(path) for path in catalog.plugin("evaluations", name).sources]
+    key = json.dumps([weights, *sources, settings], sort_keys=True)
     return folder / "evaluations" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
 

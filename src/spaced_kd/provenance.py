@@ -41,7 +41,7 @@ def describe(device: Any = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: number for name in PACKAGES if (number := _version(name))} | _plugins(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
@@ -70,7 +70,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its model, as the operating system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -73,7 +73,10 @@ def render(name: str, rows: DataFrame, folder: Path, images: dict[str, np.ndarra
     given = [rows]
     if "images" in inspect.signature(draw).parameters:
         if images is None:
-            raise UserError(f"{name} shows images, but none are given: make them with the evaluation corruptions")
+            raise UserError(
+                f"{name} shows images, but none are given: name with --images the file that `spaced-kd prepare"
+                " dataset=... --corrupt N` makes"
+            )
         given.append(images)
     try:
         drawn = draw(*given)

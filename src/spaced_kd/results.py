@@ -36,6 +36,7 @@ TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
 CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 CONSTANT_LEAD = "constant_lead"  # a method in the file of the paper's numbers; here a setting of online KD
+MOST_SHOWN = 5  # of what is missing
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
 COSTS = (*SECONDS, *JOULES, "training_flops", "training_flops_with_teacher")
@@ -56,7 +57,8 @@ def collect(study: Study, results: Path) -> DataFrame:
         same = _identity(study.name, run) | {"commit": found[0]["commit"] if found else ""}
         rows += [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
     if missing:
-        log.warning("missing in study %s: %s", study.name, ", ".join(missing))
+        shown = ", ".join(missing[:MOST_SHOWN]) + (", ..." if len(missing) > MOST_SHOWN else "")
+        log.warning("missing in study %s: %d results: %s", study.name, len(missing), shown)
     return join(DataFrame(rows))
 
 
@@ -190,6 +192,8 @@ def record(study: Path, into: Path) -> int:
     """
     rows, runs = read(study / "rows.csv"), read_json(study / "runs.json", list)
     rows = rows[rows["metric"] != "missing"]
+    if rows.empty:
+        raise UserError(f"{study / 'rows.csv'} has no finished run to record: train some, and collect them")
     for run, commit in rows[["run", "commit"]].itertuples(index=False):
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")

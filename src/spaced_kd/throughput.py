@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spaced_kd.errors import UserError
+from spaced_kd.provenance import processor
 from spaced_kd.spec import RunSpec
 
 
@@ -51,11 +52,15 @@ class Rates:
         self.device = device
         self.measured: dict[tuple, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])  # runs, FLOPs, seconds
         for run in finished:
-            name = run["provenance"].get("accelerator")
-            here = name is None if device == "cpu" else device.lower() in (name or "").lower()
+            about, spec = run["provenance"], run["spec"]
+            name = about.get("accelerator") or ""
+            on_this = not name and about.get("processor") == processor()
+            here = on_this if device == "cpu" else device.lower() in name.lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
-                spec, network = run["spec"], run["labels"]["network"]
+                network = run["labels"]["network"]
                 seconds = run["wall_seconds"] * spec.get("processes", 1)  # of a device
+                if device == "cpu" and run.get("cpu_seconds"):  # whatever else its cores had to do
+                    seconds = min(seconds, run["cpu_seconds"] / spec["threads"])
                 for method in (spec["method"], None):
                     sums = self.measured[network, spec["precision"], spec["threads"], method]
                     for place, value in enumerate((1, sum(run["training_flops"].values()), seconds)):

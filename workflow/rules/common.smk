@@ -13,7 +13,8 @@ from spaced_kd.files import read_json
 
 try:
     STUDY = study.expand(config)
-    for run in STUDY.runs:  # a default that changed since is refused here, and never silently means something else
+    # a default that changed since is refused here, and never silently means something else; jobs look at their own run
+    for run in STUDY.runs if workflow.is_main_process else ():
         if (made := Path("results/runs", run.id, "run.json")).exists():
             spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)
     if "scorecard" in STUDY.tables and workflow.is_main_process:  # a wrong claim is refused now, and not after training
@@ -64,7 +65,7 @@ def corrupted(study, run):
 
 def sources(kind, names):
     """Files of plug-ins, as inputs: editing one makes again what it makes, and nothing else."""
-    return [os.path.relpath(catalog.plugin(kind, name).path) for name in names]
+    return [os.path.relpath(path) for name in names for path in catalog.plugin(kind, name).sources]
 
 
 def collected(study):

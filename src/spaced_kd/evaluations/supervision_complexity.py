@@ -39,6 +39,8 @@ from spaced_kd.history import History, Moment
 from spaced_kd.schedule import interval_in_batches
 from spaced_kd.seeding import generator
 
+SOURCES = ["../ntk.py"]  # what is measured anew when it changes, beside this file
+
 
 class Spectrum(NamedTuple):
     """A kernel's eigenvalues (n,), ascending and not below 0, its eigenvectors (n, n) as columns, and ε; float64."""

@@ -26,7 +26,9 @@ def figure(rows: DataFrame, images: dict[str, np.ndarray]) -> Figure:
     """
     names = {f"{corruption}/{severity}" for corruption in CORRUPTIONS for severity in SEVERITIES}
     if missing := sorted({"clean/0", *names} - set(images)):
-        raise UserError(f"fig07 has no images {', '.join(missing)}: make them with the evaluation corruptions")
+        raise UserError(
+            f"fig07 has no images {', '.join(missing)}: make them with `spaced-kd prepare dataset=... --corrupt N`"
+        )
     drawing = Figure(figsize=(6.6, 2.9))
     grid = drawing.add_gridspec(len(SEVERITIES), len(CORRUPTIONS) + 1)
     clean = drawing.add_subplot(grid[0, 0])

@@ -35,10 +35,11 @@ def table(rows: DataFrame) -> DataFrame:
 
 
 def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
-    """Verdicts as a terminal shows them: a paragraph for each claim, then how many of each there are."""
+    """Verdicts as a terminal shows them: a paragraph for each claim that runs tell of, then how many of each."""
     wide = min(shutil.get_terminal_size().columns, 160)
     paragraphs = []
-    for (place, claim, paper), group in lines(verdicts, rows).groupby(["place", "claim", "paper"], sort=False):
+    found = lines([verdict for verdict in verdicts if verdict.verdict != "not run"], rows)
+    for (place, claim, paper), group in found.groupby(["place", "claim", "paper"], sort=False):
         told = [textwrap.fill(f"{place}: {claim}; the paper: {paper}", wide)]
         for line in group.to_dict("records"):
             if line["resolution"] != NOTHING:
