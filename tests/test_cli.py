@@ -67,6 +67,9 @@ MISTAKES = [
     (["prepare", "dataset=tiny_imagenet", "--source", "nowhere"], "nowhere"),
     (["prepare", "dataset=cifar100", "--source", "nowhere"], "nowhere"),
     (["collect", "nowhere.yaml"], "nowhere.yaml: No such file"),
+    (["verify", "nowhere"], "nowhere does not exist: name a folder of results"),
+    (["verify"], "has nothing to check: neither runs nor rows.csv of a study"),
+    (["render", "overview", "--output", "somewhere"], "--rows is not given: name rows.csv of a study"),
     (
         ["render", "tab01", "--rows", "nowhere.csv"],
         "nowhere.csv does not exist: `snakemake tab01 --configfile config/experiments/tab01.yaml` makes it",
@@ -83,6 +86,30 @@ def test_a_mistake_is_one_line_and_leaves_nothing(command, complaint, results, c
     assert told.startswith("spaced-kd: ")
     assert told.count("\n") == 1
     assert sorted(results.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prepare", "dataset=digits", "--corrupt", "-5"],
+        ["prepare", "dataset=digits", "--corrupt", "0"],
+        ["train", *WORDS, "method=baseline", "--workers", "-2"],
+        ["train", *WORDS, "method=baseline", "--checkpoint-every", "-0.5"],
+        ["train", *WORDS, "method=baseline", "--checkpoint-every", "nan"],
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(words, results, capsys):
+    before = sorted(results.rglob("*"))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words, "--results", str(results)])
+    assert f"argument {words[-2]}: {words[-1]} is less than" in capsys.readouterr().err
+    assert sorted(results.rglob("*")) == before
+
+
+def test_a_finished_run_may_be_named_by_its_folder(results):
+    assert cli.main(["train", *WORDS, "method=baseline", "--results", str(results)]) == 0
+    folder = str(Places(results).run(tiny(method="baseline")))
+    assert cli.main(["evaluate", "--results", str(results), folder, "bim", "bim.images=2", "bim.steps=1"]) == 0
 
 
 def test_damaged_data_are_refused(results, tmp_path, capsys):

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spaced_kd import arrays, catalog, corrupt
 from spaced_kd import data as prepared
+from spaced_kd import evaluate as evaluating
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
 from spaced_kd.evaluations import bim, corruptions, hessian_trace, weight_noise
@@ -32,6 +33,27 @@ QUICK = {
     "supervision_complexity": {"images": 4, "compared": 2, "epochs": (0,)},
     "weight_noise": {"images": 12, "draws": 2, "sigmas": (0.01, 0.1)},
 }
+
+
+def test_a_change_of_any_source_is_another_measurement(tmp_path, monkeypatch):
+    plugin = catalog.plugin("evaluations", "supervision_complexity")
+    assert [path.name for path in plugin.sources] == ["supervision_complexity.py", "ntk.py"]
+    assert plugin.sources[1].exists()
+    (tmp_path / "inner").mkdir()
+    for name in ("inner/one.py", "two.py"):
+        (tmp_path / name).write_text(name)
+    own = dataclasses.replace(plugin, path=tmp_path / "inner/one.py", constants={"SOURCES": ["../two.py"]})
+    monkeypatch.setattr(catalog, "plugin", lambda *_: own)
+    names = [evaluating._cache(tmp_path, "one", {}, "weights").name]
+    for name in ("inner/one.py", "two.py"):
+        (tmp_path / name).write_text("changed")
+        names.append(evaluating._cache(tmp_path, "one", {}, "weights").name)
+    assert len(set(names)) == 3
+
+
+def test_no_images_are_none_to_choose(data):
+    with pytest.raises(UserError, match="images is 0, but must be at least 1"):
+        data.subset("test", 0)
 
 
 @pytest.fixture(scope="module")

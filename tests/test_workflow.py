@@ -158,6 +158,13 @@ def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint)
     assert "Traceback" not in told
 
 
+def test_a_study_without_its_name_is_not_taken_for_the_demo(checkout):
+    shutil.copy(ROOT / "config" / "demo.yaml", checkout / "config")
+    refused = snakemake(checkout, {key: value for key, value in STUDY.items() if key != "study"}, "-n")
+    assert refused.returncode == 1
+    assert "the configuration has no key 'study'" in refused.stdout + refused.stderr
+
+
 def test_a_wrong_claim_is_refused_before_anything_runs(checkout):
     content = yaml.safe_load((ROOT / "config" / "claims.yaml").read_text())
     content["claims"]["spaced_beats_online"]["before"] = "onlin"
@@ -165,7 +172,7 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout):
     refused = snakemake(checkout, STUDY | {"tables": ["scorecard"]}, "-n")
     assert refused.returncode == 1
     told = refused.stdout + refused.stderr
-    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is online, spaced" in told
+    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in told
     assert "Traceback" not in told
 
 
