@@ -32,7 +32,7 @@ paper: env ## what the whole paper takes, and how to start it: make paper DEVICE
 	$(BIN)/spaced-kd plan config/paper.yaml --device $(DEVICE) --count $(COUNT)
 	@echo
 	@echo "To start it on a cluster:   snakemake --cores 8 --profile slurm --configfile config/paper.yaml"
-	@echo "To start it on a machine:   snakemake --configfile config/paper.yaml"
+	@echo "To start it on a machine:   snakemake --cores 8 --configfile config/paper.yaml    # 8 trainings at a time"
 
 notebooks: STUDY ?= demo
 notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=demo
@@ -71,7 +71,7 @@ format: env ## let the formatters write
 	$(BIN)/snakefmt Snakefile workflow
 
 lock: env ## lock the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
 
 record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
