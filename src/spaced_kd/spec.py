@@ -146,6 +146,17 @@ POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
 def check(spec: RunSpec) -> RunSpec:
     """The spec with names, types and ranges checked and empty settings dropped; UserError names the culprit."""
+    typed = _typed(spec)
+    for part in (
+        *(_check_ranges, _check_interval, _check_networks, _check_initial_weights, _check_clock, _check_learning_rate),
+        *(_check_processes, _check_batch_norm, _check_needs, _check_window),
+    ):
+        part(typed)
+    return typed
+
+
+def _typed(spec: RunSpec) -> RunSpec:
+    """Every value of the type of its field, every setting of its plug-in's."""
     values = dict(vars(spec))
     for f in fields(RunSpec):
         if f.name != "settings":
@@ -162,81 +173,105 @@ def check(spec: RunSpec) -> RunSpec:
         catalog.plugin(kind, values[role])
         if given := catalog.check_settings(kind, values[role], given):
             settings[role] = given
+    return RunSpec(**(values | {"settings": settings}))
+
+
+def _check_ranges(spec: RunSpec) -> None:
     for key in POSITIVE:
-        if values[key] <= 0:
-            raise UserError(f"{key} is {values[key]}, but must be positive")
+        if getattr(spec, key) <= 0:
+            raise UserError(f"{key} is {getattr(spec, key)}, but must be positive")
+    if spec.seed < 0:
+        raise UserError(f"seed is {spec.seed}, but must not be negative")
     for key in ("order_seed", "augmentation_seed"):
-        if values[key] == spec.seed:
+        if getattr(spec, key) == spec.seed:
             raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
-    if not 0 <= values["held_out"] < 1:
-        raise UserError(f"held_out is {values['held_out']:g}, but must be a share of the training images, below 1")
-    interval = values["interval"]
+    if not 0 <= spec.held_out < 1:
+        raise UserError(f"held_out is {spec.held_out:g}, but must be a share of the training images, below 1")
+    if spec.input_size < 0:
+        raise UserError(f"input_size is {spec.input_size}, but must not be negative: 0 is the dataset's own")
+
+
+def _check_interval(spec: RunSpec) -> None:
+    interval, method = spec.interval, spec.method
     if interval != "max":
         if isinstance(interval, str):
             raise UserError(f"interval is {interval!r}, but must be a number of epochs, or max for offline KD")
         if interval < 0:
             raise UserError(f"interval is {interval:g}, but must not be negative: 0 is online KD")
-        if interval > values["epochs"]:
+        if interval > spec.epochs:
             raise UserError(
-                f"interval is {interval:g} epochs, longer than training's {values['epochs']}: use max for offline KD"
+                f"interval is {interval:g} epochs, longer than training's {spec.epochs}: use max for offline KD"
             )
-    if interval != 0 and len(_roles(spec.method)) == 1:
-        raise UserError(f"interval is {interval}, but {spec.method} has no student that could lag: leave it out")
-    if interval != 0 and catalog.plugin("methods", spec.method).constants.get("finds_interval"):
-        raise UserError(f"interval is {interval}, but {spec.method} finds its own: leave it out")
-    if interval == "max" and _networks(spec.method) == 1:
-        raise UserError(f"interval is max, but in {spec.method} teacher and student are one network: give epochs")
+    if interval != 0 and len(_roles(method)) == 1:
+        raise UserError(f"interval is {interval}, but {method} has no student that could lag: leave it out")
+    if interval != 0 and catalog.plugin("methods", method).constants.get("finds_interval"):
+        raise UserError(f"interval is {interval}, but {method} finds its own: leave it out")
+    if interval == "max" and _networks(method) == 1:
+        raise UserError(f"interval is max, but in {method} teacher and student are one network: give epochs")
+
+
+def _check_networks(spec: RunSpec) -> None:
+    """Who has a network of its own, and which of them may have a distillation token."""
     if spec.teacher and _networks(spec.method) == 1:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
     if spec.assistant and "assistant" not in _roles(spec.method).values():
         raise UserError(f"assistant is {spec.assistant}, but {spec.method} has none: leave it out")
-    if values["initial_weights"] == "different" and "initial_weights" in catalog.defaults("methods", spec.method):
-        raise UserError(
-            f"initial_weights is different, but {spec.method} has a setting of its own: use method.initial_weights"
-        )
-    if values["initial_weights"] == "different" and _networks(spec.method) == 1:
-        raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
-    for role, given in settings.items():
+    for role, given in spec.settings.items():
         if given.get("distillation_token") and (role in TEACHING or _networks(spec.method) == 1):
             raise UserError(
                 f"{role}.distillation_token is true, but only a student with a teacher has one: leave it out"
             )
-    if values["clock"] == "teacher" and protocol.kind(interval) != "spaced":
-        raise UserError(f"clock is teacher, but interval is {interval}, where it makes no difference: leave it out")
-    if values["clock"] == "teacher" and catalog.plugin("methods", spec.method).constants.get("finished_teacher"):
+
+
+def _check_initial_weights(spec: RunSpec) -> None:
+    if spec.initial_weights == "different" and "initial_weights" in catalog.defaults("methods", spec.method):
+        raise UserError(
+            f"initial_weights is different, but {spec.method} has a setting of its own: use method.initial_weights"
+        )
+    if spec.initial_weights == "different" and _networks(spec.method) == 1:
+        raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
+
+
+def _check_clock(spec: RunSpec) -> None:
+    if spec.clock == "teacher" and protocol.kind(spec.interval) != "spaced":
+        raise UserError(
+            f"clock is teacher, but interval is {spec.interval}, where it makes no difference: leave it out"
+        )
+    if spec.clock == "teacher" and catalog.plugin("methods", spec.method).constants.get("finished_teacher"):
         raise UserError(f"clock is teacher, but that of {spec.method} has finished before all others: leave it out")
-    if values["nesterov"] and not (values["optimizer"] == "sgd" and values["momentum"]):
+
+
+def _check_learning_rate(spec: RunSpec) -> None:
+    if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
         raise UserError("nesterov is true, but only sgd with momentum has it: leave it out")
-    drops = values["lr_drops"]
-    if bool(drops) != (values["lr_schedule"] == "steps"):
-        raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {values['lr_schedule']}: steps needs drops")
-    if list(drops) != sorted(set(drops)) or not all(0 < drop < values["epochs"] for drop in drops):
-        raise UserError(f"lr_drops is {list(drops)}, but must rise, within the {values['epochs']} epochs")
-    if values["input_size"] < 0:
-        raise UserError(f"input_size is {values['input_size']}, but must not be negative: 0 is the dataset's own")
-    if values["seed"] < 0:
-        raise UserError(f"seed is {values['seed']}, but must not be negative")
-    for network in filter(None, (spec.network, spec.teacher, spec.assistant)):
-        if values["batch_norm"] != "whole" and not catalog.plugin("networks", network).constants.get(
-            "BATCH_NORM", True
-        ):
-            raise UserError(f"batch_norm is {values['batch_norm']}, but {network} has no batch norm: leave it out")
+    drops = spec.lr_drops
+    if bool(drops) != (spec.lr_schedule == "steps"):
+        raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {spec.lr_schedule}: steps needs drops")
+    if list(drops) != sorted(set(drops)) or not all(0 < drop < spec.epochs for drop in drops):
+        raise UserError(f"lr_drops is {list(drops)}, but must rise, within the {spec.epochs} epochs")
+
+
+def _check_processes(spec: RunSpec) -> None:
     inside = [key for key in ("parts", "looks_back") if key in catalog.plugin("methods", spec.method).constants]
-    if inside and values["processes"] > 1:  # which need more of a network than what it says of a share of this batch
-        raise UserError(f"processes is {values['processes']}, but {spec.method} trains in one: leave it out")
-    if values["batch_norm"] == "shares" and values["processes"] == 1:
+    if inside and spec.processes > 1:  # which need more of a network than what it says of a share of this batch
+        raise UserError(f"processes is {spec.processes}, but {spec.method} trains in one: leave it out")
+
+
+def _check_batch_norm(spec: RunSpec) -> None:
+    for network in filter(None, (spec.network, spec.teacher, spec.assistant)):
+        if spec.batch_norm != "whole" and not catalog.plugin("networks", network).constants.get("BATCH_NORM", True):
+            raise UserError(f"batch_norm is {spec.batch_norm}, but {network} has no batch norm: leave it out")
+    if spec.batch_norm == "shares" and spec.processes == 1:
         raise UserError("batch_norm is shares, but processes is 1, whose share is the whole batch: leave it out")
-    if values["batch_norm"] == "halves" and values["processes"] > 1:
-        raise UserError(f"batch_norm is halves, but processes is {values['processes']}: use shares, or leave it out")
-    _check_needs(spec.method, interval, settings.get("method", {}))
-    _check_window(spec.method, values["epochs"], settings.get("method", {}))
-    return RunSpec(**(values | {"settings": settings}))
+    if spec.batch_norm == "halves" and spec.processes > 1:
+        raise UserError(f"batch_norm is halves, but processes is {spec.processes}: use shares, or leave it out")
 
 
-def _check_needs(method: str, interval: float | str, given: dict[str, Any]) -> None:
+def _check_needs(spec: RunSpec) -> None:
     """UserError for a setting that makes no sense at this interval, or beside another setting."""
+    method, interval = spec.method, spec.interval
     plain = catalog.defaults("methods", method)
-    found = plain | given | {"interval": protocol.kind(interval)}
+    found = plain | spec.settings.get("method", {}) | {"interval": protocol.kind(interval)}
     for key, needs in catalog.plugin("methods", method).constants.get("needs", {}).items():
         for other, options in needs.items():
             if found[key] != plain[key] and found[other] not in options:
@@ -247,13 +282,15 @@ def _check_needs(method: str, interval: float | str, given: dict[str, Any]) -> N
                 )
 
 
-def _check_window(method: str, epochs: int, given: dict[str, Any]) -> None:
+def _check_window(spec: RunSpec) -> None:
     """UserError for a window of spaced epochs that is empty, or not inside the training."""
+    given = spec.settings.get("method", {})
     first, last = given.get("spaced_from", 0.0), given.get("spaced_until")
-    if not 0 <= first < (epochs if last is None else last) <= epochs:
+    if not 0 <= first < (spec.epochs if last is None else last) <= spec.epochs:
         until = "the end" if last is None else f"{last:g}"
         raise UserError(
-            f"{method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the {epochs} epochs"
+            f"{spec.method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the"
+            f" {spec.epochs} epochs"
         )
 
 
