@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "outputs": set(),
     "augmentation": {"devices", "seeding"},
     "streaming": set(),
-    "download": set(),
+    "download": {"files"},
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "devices", "seeding", "streaming"},
     "image_folder": {"augmentation", "data"},

@@ -3,7 +3,6 @@
 Only where the licence allows it, and only when it is asked for (`spaced-kd prepare --download`).
 """
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -13,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from spaced_kd import files
 from spaced_kd.errors import UserError
 
 CHUNK = 1 << 20  # bytes
@@ -30,7 +30,7 @@ def fetch(mirrors: Sequence[str], target: Path, *, sha256: str) -> None:
         target: where it goes.
         sha256: its checksum.
     """
-    if target.exists() and _sha256(target) == sha256:
+    if target.exists() and files.sha256(target) == sha256:
         return
     part = target.with_name(f"{target.name}.part")
     reasons = []
@@ -42,7 +42,7 @@ def fetch(mirrors: Sequence[str], target: Path, *, sha256: str) -> None:
             except FAILURES as error:
                 reasons.append(f"{address}: {error or type(error).__name__}")
                 break
-            if _sha256(part) == sha256:
+            if files.sha256(part) == sha256:
                 os.replace(part, target)
                 return
             part.unlink()
@@ -92,8 +92,3 @@ def _append(address: str, part: Path) -> None:
             left -= len(chunk)
     if left > 0:
         raise ConnectionError(f"broke off {left} bytes before the end")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
