@@ -115,8 +115,10 @@ def reference(path: Path) -> DataFrame:
     and 7 are images there, and have no rows.
 
     Raises:
-        UserError: a row whose cell does not exist, or a second one for a cell.
+        UserError: there is no such file; a row whose cell does not exist, or a second one for a cell.
     """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: start in the repository's folder, or name it with --reference")
     rows = join(_read_csv(path))
     _check_reference(rows, path)
     evaluation = rows["corruption"].map(lambda name: {"": "accuracy", "bim": "bim"}.get(name, "corruptions"))
