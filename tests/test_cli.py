@@ -69,7 +69,10 @@ MISTAKES = [
     (["collect", "nowhere.yaml"], "nowhere.yaml: No such file"),
     (["verify", "nowhere"], "nowhere does not exist: name a folder of results"),
     (["verify"], "has nothing to check: neither runs nor rows.csv of a study"),
-    (["verify", "src", "--reference", "here.csv"], "here.csv does not exist: start in the repository's folder, or name"),
+    (
+        ["verify", "src", "--reference", "here.csv"],
+        "here.csv does not exist: start in the repository's folder, or name",
+    ),
     (["render", "overview", "--output", "somewhere"], "--rows is not given: name rows.csv of a study"),
     (
         ["render", "tab01", "--rows", "nowhere.csv"],

@@ -1,5 +1,6 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,14 @@ def test_a_table_of_the_union_needs_the_runs_of_its_experiment_alone(checkout):
 def test_the_figure_of_the_corruptions_needs_no_training(checkout):
     study = {"study": "both", "experiments": ["tab05"]}
     assert scheduled(checkout, study, "fig07") == {"prepare": 1, "corrupt": 1, "figure": 1, "fig07": 1, "total": 4}
+
+
+def test_trainings_side_by_side_share_the_processors_of_a_machine_and_a_slurm_job_has_its_own(checkout, monkeypatch):
+    dry = ("-n", "-p", "--cores", "1", "--workflow-profile", "none")
+    told = snakemake(checkout, STUDY, *dry).stdout
+    assert told.count(f"--workers {os.cpu_count()} ") == 3
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert "--workers" not in snakemake(checkout, STUDY, *dry).stdout
 
 
 @pytest.mark.slow

@@ -88,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
     )
 
+    _workers(prepare, "share the work on corrupted copies (all processors)")
+
     train = _command(commands, "train", _train, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
@@ -110,11 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
     )
-    train.add_argument(
-        "--workers",
-        type=_at_least(0),
-        help="processes that decode and augment images one by one (all processors but one)",
-    )
+    _workers(train, "decode and augment images one by one (all processors but one)")
     _device(train)
 
     evaluate = _command(commands, "evaluate", _evaluate, "measure a finished run")
@@ -175,6 +173,10 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     return parser
 
 
+def _workers(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--workers", type=_at_least(0), metavar="N", help=f"processes that {what}")
+
+
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
 
@@ -211,7 +213,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     if arguments.corrupt:
         from spaced_kd import corrupt
 
-        print(f"wrote {corrupt.make(path, arguments.corrupt)}")
+        print(f"wrote {corrupt.make(path, arguments.corrupt, workers=arguments.workers)}")
         return
     module = catalog.find("datasets", described.dataset)
     if arguments.download:

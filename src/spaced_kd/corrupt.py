@@ -32,12 +32,24 @@ PART = 250  # images that a process makes at a time
 PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
 
 
-def make(path: Path, images: int, *, names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES) -> Path:
-    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path."""
+def make(
+    path: Path,
+    images: int,
+    *,
+    names: Sequence[str] = NAMES,
+    severities: Sequence[int] = SEVERITIES,
+    workers: int | None = None,
+) -> Path:
+    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path.
+
+    `workers` is the number of processes that share the work; all processors where it is not given.
+    """
     prepared = data.load(path)
     chosen = prepared.subset("test", images)
     clean = prepared.images["test"][chosen].numpy()
-    corrupted = corrupt_images(clean, chosen.numpy(), names, severities, workers=processors())
+    corrupted = corrupt_images(
+        clean, chosen.numpy(), names, severities, workers=processors() if workers is None else workers
+    )
     content = {"clean/0": clean, **corrupted}
     target = data.corrupted_path(path, images)
     versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}

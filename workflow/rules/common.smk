@@ -134,6 +134,16 @@ def time_limit(wildcards, resources):
     return f"--time-limit {60 * minutes} --margin {resources.get('margin', 120)}"
 
 
+def workers(wildcards, resources):
+    """How many processes may decode and augment images for a training: trainings side by side share this machine.
+
+    A Slurm job has its own processors, and takes what it finds.
+    """
+    if "SLURM_JOB_ID" in os.environ or not workflow.cores:
+        return ""
+    return f"--workers {max(1, (os.cpu_count() or 1) // workflow.cores)}"
+
+
 def shown(wildcards):
     """Corrupted images, for the figure that shows them and needs no rows."""
     part = PARTS.get(wildcards.study, STUDY)

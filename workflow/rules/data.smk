@@ -26,10 +26,11 @@ rule corrupt:
         "results/logs/prepare/{data}.corrupted-{images}.log",
     conda:
         "../../environment.yml"
+    threads: 8
     params:
         words=lambda wildcards: [word for word in words(DATA[wildcards.data].id) if word.startswith("dataset")],
     message:
         "corrupting {wildcards.images} test images of {wildcards.data}"
     shell:
-        "spaced-kd prepare {params.words:q} --corrupt {wildcards.images} > {log} 2>&1"
+        "spaced-kd prepare {params.words:q} --corrupt {wildcards.images} --workers {threads} > {log} 2>&1"
         " || (tail -n 1 {log} >&2; exit 1)"

@@ -23,10 +23,11 @@ rule train:
         words=lambda wildcards: words(wildcards.run),
         leave=follow,
         limit=time_limit,
+        workers=workers,
     message:
         "training {wildcards.run}"
     shell:
         "ln -sf .{wildcards.run}.log {log}; echo job $(date) on $(hostname) >> {log};"
-        " {params.start} train {params.words:q} --leave {params.leave:q} {params.limit} >> {log} 2>&1"
+        " {params.start} train {params.words:q} --leave {params.leave:q} {params.limit} {params.workers} >> {log} 2>&1"
         ' || (awk \'$1 == "job" {{said = ""}} $1 == "spaced-kd:" {{said = $0}} END {{print said ? said : $0}}\' {log} >&2;'
         " exit 1)"
