@@ -302,7 +302,9 @@ def _record(arguments: argparse.Namespace) -> None:
     from spaced_kd import results
 
     into = arguments.into or arguments.results / "recorded" / arguments.study.name
-    print(f"recorded {results.record(arguments.study, into)} runs in {into}")
+    runs, again, same = results.record(arguments.study, into)
+    told = f"; of {again} that were trained again, {same} came out the same to the bit" if again else ""
+    print(f"recorded: {into} has {runs} runs now{told}")
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -126,7 +126,7 @@ def distillation(
     alpha: float,
     temperature: float,
     beta: float,
-    square_temperature: bool,
+    square_temperature: bool = True,
     soft_loss: str = "kl",
     feature_loss: str = "mse",
 ) -> dict[str, Tensor]:

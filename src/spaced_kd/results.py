@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -186,8 +186,16 @@ def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
     return join(older[~old.isin(set(new[newer.index]))], newer)
 
 
-def record(study: Path, into: Path) -> int:
-    """Keep what is finished of a study beside what is recorded in a folder already; gives the number of runs there.
+class Recorded(NamedTuple):
+    """Numbers of runs: in the folder now; trained again since they were recorded; of these, with the same bits."""
+
+    runs: int
+    again: int
+    same: int
+
+
+def record(study: Path, into: Path) -> Recorded:
+    """Keep what is finished of a study beside what is recorded in a folder already.
 
     Raises:
         UserError: names a run that was not made from a clean commit, and so cannot be made again.
@@ -202,10 +210,12 @@ def record(study: Path, into: Path) -> int:
     known = [into / name for name in ("rows.csv", "runs.json")]
     if known[0].exists():
         rows = merge(read(known[0]), rows)
-    described = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else []) + runs}
+    before = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else [])}
+    described = before | {run["id"]: run for run in runs}
     write(rows, known[0])
     write_safely(known[1], json.dumps(list(described.values()), indent=1).encode())
-    return len(described)
+    pairs = [(before[run["id"]], run) for run in runs if run != before.get(run["id"], run)]
+    return Recorded(len(described), len(pairs), sum(old.get("outputs") == new.get("outputs") for old, new in pairs))
 
 
 def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:

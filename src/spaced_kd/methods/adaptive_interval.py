@@ -102,5 +102,4 @@ class AdaptiveInterval:
             alpha=self.alpha,
             temperature=self.temperature,
             beta=self.beta,
-            square_temperature=True,
         )

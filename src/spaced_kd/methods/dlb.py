@@ -72,7 +72,6 @@ class DLB:
             alpha=self.student_alpha,
             temperature=self.student_temperature,
             beta=self.student_beta,
-            square_temperature=True,
         )
 
     def _from_the_last_batch(self, network: nn.Module, memory: Memory, batch: Batch) -> dict[str, Tensor]:

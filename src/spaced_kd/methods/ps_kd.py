@@ -68,7 +68,6 @@ class PSKD:
             alpha=self.student_alpha,
             temperature=self.student_temperature,
             beta=self.student_beta,
-            square_temperature=True,
         )
 
     def _from_the_last_epoch(self, network: nn.Module, memory: Memory, batch: Batch) -> dict[str, Tensor]:
