@@ -34,9 +34,11 @@ def main() -> None:
     path = arguments.recorded / f"{device.type}.json"
     about = json.loads(path.read_text()) if path.exists() else {"groups": {}}
     about["machine"] = describe(device, arguments.threads)
-    print("ceilings", flush=True)
-    about["ceilings"] = ceilings(device)
-    for name, measure in groups(arguments, device).items():
+    wanted = groups(arguments, device)
+    if "steps" in wanted or "ceilings" not in about:  # what steps are set beside was measured with them
+        print("ceilings", flush=True)
+        about["ceilings"] = ceilings(device)
+    for name, measure in wanted.items():
         print(f"{name} ...", flush=True)
         begun = time.perf_counter()
         values, detail = measure()
