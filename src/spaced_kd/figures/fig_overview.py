@@ -21,7 +21,7 @@ from spaced_kd.errors import UserError
 from spaced_kd.statistics import paired_interval
 
 WIDEST = 55  # characters of a setting's line
-ENDS = (-15, 15)  # of the axis: the intervals of three seeds may reach far beyond
+END = 15  # of the axis, or beyond the largest mean: the intervals of three seeds may reach far beyond
 
 
 @matplotlib.rc_context(style.RC)
@@ -38,30 +38,38 @@ def figure(rows: DataFrame) -> Figure:
     heights = [len(changes) for *_, changes in parts]
     drawing = Figure(figsize=(7.5, 0.4 + 0.35 * len(parts) + 0.32 * sum(heights)))
     grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=[1 + h for h in heights])
+    end = max(END, *(1.1 * abs(values.mean()) for *_, changes in parts for values, _ in changes.values()))
     for axes, part in zip(grid.flat, parts, strict=True):
-        _claim(axes, *part)
+        _claim(axes, *part, (-end, end))
     grid[0, 0].patches[0].set_label("the paper's rows")
     style.legend(drawing)
     grid[-1, 0].set_xlabel("difference in accuracy (percentage points)")
     return drawing
 
 
-def _claim(axes: Axes, sentence: str, look: dict[str, str], paper: Series, changes: dict[str, Sample]) -> None:
+def _claim(
+    axes: Axes,
+    sentence: str,
+    look: dict[str, str],
+    paper: Series,
+    changes: dict[str, Sample],
+    ends: tuple[float, float],
+) -> None:
     """The paper's range behind our settings, one below the other."""
     axes.set_title(sentence, loc="left", fontweight="bold")
     axes.axvspan(paper.min(), paper.max(), color="0.8", linewidth=0)
     axes.axvline(0, color=style.INK, linewidth=0.8)
     for place, (values, _) in enumerate(changes.values()):
         mark = {"color": look["color"], "clip_on": False}
-        axes.plot(np.clip(values.mean(), *ENDS), place, marker=look["marker"], **mark)
+        axes.plot(values.mean(), place, marker=look["marker"], **mark)
         if len(values) > 1:
             interval = paired_interval(values.to_numpy())
-            axes.plot(np.clip(interval, *ENDS), [place, place], **mark)
-            for limit, end, arrow in zip(interval, ENDS, "<>", strict=True):
+            axes.plot(np.clip(interval, *ends), [place, place], **mark)
+            for limit, end, arrow in zip(interval, ends, "<>", strict=True):
                 if abs(limit) > abs(end) and limit * end > 0:
                     axes.plot(end, place, marker=arrow, **mark)
     axes.set_yticks(range(len(changes)), [_label(name, *change) for name, change in changes.items()], fontsize="small")
-    axes.set(xlim=ENDS, ylim=(len(changes) - 0.5, -0.5))
+    axes.set(xlim=ends, ylim=(len(changes) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
 
 
