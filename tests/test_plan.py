@@ -153,6 +153,12 @@ def run(*, accelerator=None, network="resnet_mini", method="baseline", flops=3e1
     }
 
 
+def test_all_that_is_recorded_can_be_asked_for_throughput():
+    recorded = list(throughput.finished_runs(ROOT / "results"))
+    assert any("spec" not in run for run in recorded)  # of the theory
+    assert throughput.Rates("cpu", recorded).device == "cpu"
+
+
 def test_throughput_is_measured_where_it_can_be_and_else_assumed():
     finished = [
         run(accelerator="NVIDIA H200", flops=2e12),

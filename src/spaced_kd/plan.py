@@ -83,6 +83,7 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
     """
     if count < 1:
         raise UserError(f"count is {count}, but must be at least 1")
+    rates = Rates(device, finished_runs(results))  # an unknown device is refused before the counting
     counts, costs = Counts(), {}
     for run in tqdm(study.runs, desc="counting", unit="run", disable=None):
         try:
@@ -90,7 +91,7 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
         except UserError as error:
             raise UserError(f"{run.id}: {error}") from None
     teachers = {run.id: teacher.id for run in study.runs if (teacher := run.teacher_spec())}
-    return Plan(study, device, count, Rates(device, finished_runs(results)), costs, teachers)
+    return Plan(study, device, count, rates, costs, teachers)
 
 
 def makespan(seconds: dict[str, float], teachers: dict[str, str], count: int) -> float:

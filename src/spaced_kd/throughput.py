@@ -52,12 +52,12 @@ class Rates:
         self.device = device
         self.measured: dict[tuple, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])  # runs, FLOPs, seconds
         for run in finished:
-            about, spec = run["provenance"], run["spec"]
+            about = run["provenance"]
             name = about.get("accelerator") or ""
             on_this = not name and about.get("processor") == processor()
             here = on_this if device == "cpu" else device.lower() in name.lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
-                network = run["labels"]["network"]
+                spec, network = run["spec"], run["labels"]["network"]
                 seconds = run["wall_seconds"] * spec.get("processes", 1)  # of a device
                 if device == "cpu" and run.get("cpu_seconds"):  # whatever else its cores had to do
                     seconds = min(seconds, run["cpu_seconds"] / spec["threads"])
