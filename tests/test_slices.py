@@ -113,15 +113,6 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
     assert list(Places(results).state(tiny(method="baseline")).glob("turn-*"))  # before Slurm ends the process
 
 
-def test_a_slurm_jobs_time_began_before_the_process(results, monkeypatch, capsys):
-    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "1000", "--margin", "0"]
-    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1))
-    assert cli.main(words) == GO_ON
-    assert "the time limit is near: stopped" in capsys.readouterr().err
-    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 2000))
-    assert cli.main(words) == 0
-
-
 def test_only_a_time_limit_asks_slurm(results, tmp_path, monkeypatch, on_turn):
     scontrol(tmp_path, 'touch "$0.asked"', monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")

@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -231,7 +230,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    part = Slice(_time_left(arguments.time_limit), arguments.margin)  # first, since the job's time runs already
+    part = Slice(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
     described = spec.from_words(arguments.words)
     words = [[spec.parse_word(word) for word in shlex.split(student)] for student in arguments.leave]
     leave = tuple(spec.from_flat(described.changed() | dict(student)) for student in words)
@@ -250,12 +249,6 @@ def _train(arguments: argparse.Namespace) -> None:
     rows = json.loads((folder / "rows.json").read_text())
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")
-
-
-def _time_left(limit: float | None) -> float | None:
-    """Seconds of the time limit; in a Slurm job no more than the job has left, which began before this process did."""
-    end = os.environ.get("SLURM_JOB_END_TIME")
-    return min(limit, float(end) - time.time()) if limit and end else limit
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
