@@ -1,9 +1,9 @@
 """The paper's main claims beside ours: differences in top-1 test accuracy at the last epoch.
 
 In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
-deviations. Points are our means over seeds, differences taken seed by seed, with their 95 % interval (paired t); an
-arrow stands where an interval goes on beyond the axis; n is the number of seeds. A setting that is none of the paper's
-own decides none of its rows; it stands beside them.
+deviations; where there is none, the paper does not compare the two. Points are our means over seeds, differences taken
+seed by seed, with their 95 % interval (paired t); an arrow stands where an interval goes on beyond the axis; n is the
+number of seeds. A setting that is none of the paper's own decides none of its rows; it stands beside them.
 """
 
 import textwrap
@@ -32,7 +32,8 @@ def figure(rows: DataFrame) -> Figure:
     for sentence, after, before, table in MAIN_CLAIMS:
         changes = {name: difference(found, place, after, before) for place, name in names(places(found)).items()}
         if changes := {name: change for name, change in changes.items() if len(change.values)}:
-            parts.append((sentence, style.LOOKS[after], paper_changes(rows, after, before, table), changes))
+            look = style.looks({after})[after]
+            parts.append((sentence, look, paper_changes(rows, after, before, table) if table else None, changes))
     if not parts:
         raise UserError("fig_overview needs runs of online_kd with interval 0 and 1.5: add them to the study")
     heights = [len(changes) for *_, changes in parts]
@@ -41,7 +42,8 @@ def figure(rows: DataFrame) -> Figure:
     end = max(END, *(1.1 * abs(values.mean()) for *_, changes in parts for values, _ in changes.values()))
     for axes, part in zip(grid.flat, parts, strict=True):
         _claim(axes, *part, (-end, end))
-    grid[0, 0].patches[0].set_label("the paper's rows")
+    if patches := [bar for axes in grid.flat for bar in axes.patches]:
+        patches[0].set_label("the paper's rows")
     style.legend(drawing)
     grid[-1, 0].set_xlabel("difference in accuracy (percentage points)")
     return drawing
@@ -57,7 +59,8 @@ def _claim(
 ) -> None:
     """The paper's range behind our settings, one below the other."""
     axes.set_title(sentence, loc="left", fontweight="bold")
-    axes.axvspan(paper.min(), paper.max(), color="0.8", linewidth=0)
+    if paper is not None:
+        axes.axvspan(paper.min(), paper.max(), color="0.8", linewidth=0)
     axes.axvline(0, color=style.INK, linewidth=0.8)
     for place, (values, _) in enumerate(changes.values()):
         mark = {"color": look["color"], "clip_on": False}

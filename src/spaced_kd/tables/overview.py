@@ -47,5 +47,7 @@ def _traces(rows: DataFrame) -> Iterator[tuple[str, str]]:
 
 def _paper(rows: DataFrame, after: Arm, before: Arm, place: str) -> str:
     """Range and number of the paper's differences."""
+    if not place:
+        return "not compared"
     changes = paper_changes(rows, after, before, place)
     return f"{changes.min():+.2f} to {changes.max():+.2f} ({len(changes)} rows of {place.replace('tab0', 'Tab. ')})"
