@@ -27,10 +27,10 @@ END = 15  # of the axis, or beyond the largest mean: the intervals of three seed
 @matplotlib.rc_context(style.RC)
 def figure(rows: DataFrame) -> Figure:
     """A part for each claim, a line in it for each of our settings."""
-    found = accuracies(rows)
-    parts = []
+    found, parts = accuracies(rows), []
+    settings = names(places(found))
     for sentence, after, before, table in MAIN_CLAIMS:
-        changes = {name: difference(found, place, after, before) for place, name in names(places(found)).items()}
+        changes = {name: difference(found, place, after, before) for place, name in settings.items()}
         if changes := {name: change for name, change in changes.items() if len(change.values)}:
             look = style.looks({after})[after]
             parts.append((sentence, look, paper_changes(rows, after, before, table) if table else None, changes))
@@ -53,7 +53,7 @@ def _claim(
     axes: Axes,
     sentence: str,
     look: dict[str, str],
-    paper: Series,
+    paper: Series | None,
     changes: dict[str, Sample],
     ends: tuple[float, float],
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SPACED, Arm, by_seed, ours, paper_changes, plain, summary, where
+from spaced_kd.cells import ONLINE, SPACED, Arm, by_seed, ours, paper_changes, summary, where
 from spaced_kd.changes import MAIN_CLAIMS, accuracies, difference, in_place, names, places
 from spaced_kd.errors import UserError
 
@@ -37,7 +37,7 @@ def table(rows: DataFrame) -> DataFrame:
 
 def _traces(rows: DataFrame) -> Iterator[tuple[str, str]]:
     """Our settings, and the trace of Spaced KD as a multiple of online KD's, seed by seed."""
-    asked = plain(ours(rows, (SPACED, ONLINE), "hessian_trace"))
+    asked = ours(rows, (SPACED, ONLINE), "hessian_trace")
     for place, name in names(places(asked)).items():
         first, second = ((arm, in_place(asked, place, arm)) for arm in (SPACED, ONLINE))
         after, before = (by_seed(where(runs, metric="trace"), arm) for arm, runs in (first, second))
