@@ -138,3 +138,11 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "spaced_kd", "list", "datasets"], capture_output=True, text=True, check=True
     )
     assert "digits" in told.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "spaced_kd", "list", "networks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -208,8 +208,11 @@ def test_fig_overview_sets_our_intervals_beside_the_papers_range():
     ]
     low, high = paired_interval(np.array([1.0, 1.5, 0.5]))
     lines = [line for line in second.get_lines() if list(line.get_ydata()) == [0, 0]]
+    assert {line.get_fillstyle() for line in second.get_lines() if line.get_marker() == "o"} == {"none"}  # undecided
     (interval,) = (line.get_xdata() for line in lines)
     assert interval == pytest.approx((low, high))
+    with pytest.raises(UserError, match=r"fig_overview needs runs of online_kd with interval 0 and 1\.5, of two seeds"):
+        draw("fig_overview", study(BASELINE), paper)
     (bar,) = second.patches
     assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((1.19, 2.65))
     # -35, -1 and 0: an interval beyond both ends, and a mean within
@@ -223,7 +226,7 @@ def test_fig_overview_sets_our_intervals_beside_the_papers_range():
     "name",
     [
         *("fig02", "fig03", "fig04", "fig05", "fig06"),
-        *("fig_hessian_trace", "fig_overview", "fig_supervision_complexity"),
+        *("fig_hessian_trace", "fig_supervision_complexity"),
     ],
 )
 def test_study_without_the_runs_is_told_which(name):

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaced_kd import catalog, claims, claims_file, results, statistics, verdicts
+from spaced_kd import catalog, claims, claims_file, results, statistics, verdict_text, verdicts
 from spaced_kd.cells import Arm
 from spaced_kd.errors import UserError
+from spaced_kd.spec import from_flat
 from spaced_kd.tables import scorecard
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +123,58 @@ def test_a_study_joined_later_leaves_other_verdicts_alone(sheet, paper):
     assert first == alone
 
 
+@pytest.fixture(scope="module")
+def both_protocols():
+    """Rows of w/o KD, online and Spaced KD: by the paper's text, spacing brings 1, and by the released code -3."""
+    rows = []
+    for protocol, gain in (("paper", 1), ("released", -3)):
+        for method, interval, level in (("baseline", 0, 70), ("online_kd", 0, 60), ("online_kd", 1.5, 60 + gain)):
+            words = {"dataset": "digits", "network": "resnet_mini", "method": method, "interval": interval, "epochs": 4}
+            for seed in range(3):
+                run = from_flat(words | {"seed": seed, "protocol": protocol})
+                row = LAST | {"source": "ours", "run": run.id, "seed": seed} | results.labels(run)
+                rows.append(row | {"value": level + 0.1 * seed**2 * interval})
+    return results.join(pd.DataFrame(rows).drop_duplicates("run"))
+
+
+def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
+    rows = results.beside(both_protocols, paper)
+    for claim, means in (("spaced_beats_online", [1.25, -2.75]), ("online_beats_without", [-10, -10])):
+        found = [verdict for verdict in judged(sheet, rows, claim=claim) if not verdict.own]
+        told = {verdict.setting.name: verdict.mean for verdict in found}
+        names = [f"digits, resnet_mini, epochs=4, protocol {name}" for name in ("paper", "released")]
+        assert told == dict(zip(names, map(pytest.approx, means), strict=True))
+
+
+def test_tables_have_a_line_for_each_protocol(paper, both_protocols):
+    table = catalog.find("tables", "tab01")(results.beside(both_protocols, paper))
+    ours = table[table["source"] == "ours"].set_index("recipe")
+    assert list(ours.index) == ["epochs=4", "epochs=4 protocol=released"]
+    assert list(ours["w/o KD"]) == ["70.00 ± 0.00 (3)"] * 2  # the same runs, which both protocols share
+    assert [text[:5] for text in ours["Δ to online KD"]] == ["+1.25", "-2.75"]
+
+
+def test_switches_and_controls_are_no_evidence_for_a_claim(sheet, paper):
+    of_controls = [
+        pair([9.0, 9.2, 9.1], method=f"online_kd[{words}]")
+        for words in ("alpha=0.0,beta=0.0", "target=before", "soft_loss=mse")
+    ]
+    switched = [
+        pair([9.0, 9.2, 9.1], place=SMALL | {"recipe": word}) for word in ("batch_norm=halves", "clock=teacher")
+    ]
+    assert all(each.own for each in judged(sheet, paper, *of_controls, *switched))
+    mild = small(sheet, paper, pair([9.0, 9.2, 9.1], method="online_kd[alpha=0.5]"))
+    assert mild.setting.name.endswith("protocol paper, alpha=0.5")
+
+
+def test_it_takes_the_two_sided_interval_to_contradict_equivalence(sheet, paper):
+    d = [1.0, 1.5, 1.3]
+    found = small(sheet, paper, pair(d, "1.5", "0.5"), claim="insensitive.spaced_0.5.spaced")
+    twice, wide = (statistics.paired_interval(d, level) for level in (0.05, 0.025))  # in a family of two
+    assert twice.low > 0.5 > wide.low
+    assert (found.verdict, found.interval) == ("inconclusive", pytest.approx(twice))
+
+
 def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
     rows = [pair([1.0, 1.2, 0.9], place=place) for place in (OWN, OWN | {"recipe": "epochs=10"}, SMALL)]
     decided = judged(sheet, paper, *rows)
@@ -132,8 +185,8 @@ def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
     assert "run online_kd 1.5 and online_kd 0 on cifar100 with resnet50" in own[1].reason
     beside = [verdict for verdict in decided if not verdict.own]
     assert [verdict.setting.name for verdict in beside] == [
-        "cifar100, resnet18, epochs=10",
-        "digits, resnet_mini, epochs=12 lr=0.02",
+        "cifar100, resnet18, epochs=10, protocol paper",
+        "digits, resnet_mini, epochs=12 lr=0.02, protocol paper",
     ]
     assert all(verdict.paper is None for verdict in beside)
 
@@ -208,7 +261,7 @@ def test_bootstrap_over_images_stands_beside_the_interval(sheet, paper):
 def test_missing_seeds_are_left_out_and_said(sheet, paper):
     found = small(sheet, paper, pair([1.0, None, 1.1]))
     assert (found.seeds, found.expected) == (2, 3)
-    assert "(2 of 3 seeds)" in scorecard.lines([found], paper)["ours"].item()
+    assert "(2 of 3 seeds)" in verdict_text.lines([found], paper)["ours"].item()
     nothing = small(sheet, paper, pair([None, None]))
     assert nothing.verdict == "not run"
     assert "no finished pair" in nothing.reason
@@ -225,7 +278,8 @@ def test_of_unpaired_seeds_those_that_both_arms_have_are_compared_and_it_is_said
     assert (found.seeds, found.expected, found.mean) == (2, 4, 0.75)
     none = small(sheet, paper, runs("online_kd", "0", {0: 70.0}), runs("online_kd", "1.5", {1: 72.0}))
     assert (none.verdict, none.expected) == ("not run", 2)
-    assert "no finished pair of runs" in none.reason
+    told = "seeds are not paired: Spaced KD, s = 1.5 has seed 1 and online KD has seed 0: run both with the same"
+    assert none.reason == told
 
 
 def test_two_values_for_one_seed_are_refused(sheet, paper):
@@ -367,11 +421,15 @@ def test_scorecard(paper, monkeypatch):
     monkeypatch.chdir(ROOT)
     rows = results.join(pair([1.0, 1.2, 0.9, 1.1]), pair([1.0, 1.3, 0.9], place=OWN), paper)
     table = scorecard.table(rows)
-    assert tuple(table) == scorecard.COLUMNS
+    assert tuple(table) == verdict_text.COLUMNS
     own, beside, absent = (line for _, line in table[table["place"] == "Tab. 1"].iterrows())
-    assert (own["paper"], own["setting"], own["verdict"]) == ("+1.38", "cifar100, resnet18", "supported")
+    assert (own["paper"], own["setting"], own["verdict"]) == (
+        "+1.38",
+        "cifar100, resnet18, protocol paper",
+        "supported",
+    )
     assert own["ours"].startswith("+1.07 ± 0.21 (3), [+0.55, +1.58]")
-    assert beside["setting"] == "other setting: digits, resnet_mini, epochs=12 lr=0.02"
+    assert beside["setting"] == "other setting: digits, resnet_mini, epochs=12 lr=0.02, protocol paper"
     assert (absent["setting"], absent["ours"]) == ("13 rows of Tab. 1", "–")
     average = table[table["claim"].str.contains("on average")].iloc[0]
     assert average["paper"] == "+2.14; from its tables +2.32"
@@ -382,13 +440,13 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
     monkeypatch.setenv("COLUMNS", "60")
     rows = results.join(pair([1.0, 1.2, 0.9, 1.1]), pair([1.0, 1.3, 0.9], place=OWN), paper)
     judged = verdicts.judge(sheet, rows)
-    text = scorecard.listing(judged, rows)
+    text = verdict_text.listing(judged, rows)
     assert max(map(len, text.splitlines())) <= 60
     first = " ".join(text.partition("\n\n")[0].split())
     assert first.startswith(
         "Tab. 1: Spaced KD beats online KD (greater, margin 0.5 pp); the paper: +1.38 supported +1.07"
     )
-    assert "cifar100, resnet18; resolution 0.68" in first
+    assert "cifar100, resnet18, protocol paper; resolution 0.68" in first
     told = " ".join(text.rpartition("\n\n")[2].split())
     absent = sum(verdict.verdict == "not run" for verdict in judged)
     own = [verdict.verdict for verdict in judged if verdict.own and verdict.verdict != "not run"]

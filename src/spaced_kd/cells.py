@@ -7,13 +7,14 @@ are below each other here: so networks that the paper does not have fit in as we
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.errors import UserError
-from spaced_kd.statistics import paired_interval
+from spaced_kd.statistics import paired_interval, shared_seeds
 
 NOTHING = "–"
 NOT_RUN = "not run"
@@ -257,7 +258,7 @@ def _arms(column: Arm | Change) -> tuple[Arm, ...]:
 
 def _cell(column: Arm | Change, values: DataFrame, runs: DataFrame, style: str) -> str:
     """`values` hold what was found, `runs` tell which seeds there should be."""
-    expected = set.intersection(*(seeds(runs, arm) for arm in _arms(column)))
+    expected = reduce(shared_seeds, (seeds(runs, arm) for arm in _arms(column)))
     if not expected:
         return NOT_RUN
     if isinstance(column, Arm):

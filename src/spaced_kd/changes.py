@@ -8,12 +8,6 @@ from pandas import DataFrame, Series
 from spaced_kd import statistics
 from spaced_kd.cells import (
     NOTHING,
-    OFFLINE,
-    ONLINE,
-    SELF,
-    SPACED,
-    SPACED_SELF,
-    WITHOUT,
     Arm,
     by_seed,
     ours,
@@ -23,22 +17,11 @@ from spaced_kd.cells import (
     where,
 )
 from spaced_kd.errors import UserError
-from spaced_kd.results import interval_name
+from spaced_kd.results import labels
 from spaced_kd.spec import RunSpec, from_flat
 
 ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
 NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
-
-
-MAIN_CLAIMS = (  # sentence, after, before, table of the paper's numbers; none for what the paper leaves out
-    ("Online KD beats training without KD", ONLINE, WITHOUT, "tab01"),
-    ("Spaced KD (s = 1.5) beats online KD", SPACED, ONLINE, "tab01"),
-    ("Spaced KD (s = 1.5) beats offline KD on the same batches", SPACED, OFFLINE, "tab06"),
-    ("Spaced self KD (s = 4) beats self KD", SPACED_SELF, SELF, "tab02"),
-    ("Spaced self KD (s = 4) beats self KD of as many steps", SPACED_SELF, SELF._replace(recipe="epochs=x2"), ""),
-    ("Spaced KD beats training of as many FLOPs without KD", SPACED, WITHOUT._replace(recipe="epochs=x2.33"), ""),
-    ("An interval that finds itself beats s = 1.5", Arm("adaptive_interval", "0"), SPACED, ""),
-)
 
 
 def arm(given: dict[str, Any]) -> Arm:
@@ -48,12 +31,11 @@ def arm(given: dict[str, Any]) -> Arm:
     """
     own = dict(given)
     times = own.pop("epochs", "x1")
-    spec = from_flat(ANY | own)
-    words = {key: value for key, value in spec.changed().items() if key not in NAMED and "." not in key}
+    told = labels(from_flat(ANY | own))
+    words = _words(told["recipe"])
     if factor(times) != 1:
         words["epochs"] = times
-    interval = "" if spec.method == "baseline" else interval_name(spec.interval)
-    return Arm(spec.label("method"), interval, " ".join(f"{key}={words[key]}" for key in sorted(words)))
+    return Arm(told["method"], told["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
 
 
 def factor(times: Any) -> float:
@@ -140,7 +122,7 @@ def reached(rows: DataFrame, place: Place, arm: Arm) -> Sample:
 def difference(rows: DataFrame, place: Place, after: Arm, before: Arm) -> Sample:
     """What `after` reaches more than `before`, seed by seed."""
     first, second = (reached(rows, place, arm) for arm in (after, before))
-    return Sample((first.values - second.values).dropna(), first.seeds & second.seeds)
+    return Sample((first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds))
 
 
 def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:

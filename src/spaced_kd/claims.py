@@ -13,7 +13,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.cells import Arm, where
-from spaced_kd.spec import CHAIN
+from spaced_kd.spec import CHAIN, PAPER
 
 KINDS = ("greater", "equivalent")
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
@@ -45,10 +45,12 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02"."""
+        """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol paper, alpha=0.5"."""
         teacher = f"teacher {self.teacher}" if self.teacher != self.network else ""
-        recipe = " ".join(f"{key}={value}" for key, value in recipe_words(self.recipe).items())
-        return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, self.shared]))
+        words = recipe_words(self.recipe)
+        protocol = f"protocol {words.pop('protocol', PAPER)}"
+        recipe = " ".join(f"{key}={value}" for key, value in words.items())
+        return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, protocol, self.shared]))
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Claim:
     kind: str
     margin: float
     unit: str
+    main: bool = False  # whether the overview shows it
     after: Arm | None = None
     before: Arm | None = None
     measure: Measure | None = None

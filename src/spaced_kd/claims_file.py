@@ -95,10 +95,11 @@ class _Reader:
         }
         given = _mapping("it", given)
         shape = next((key for key in shapes if key in given), "after")
-        given = _mapping("it", given, always | shapes[shape][0], shapes[shape][1])
+        given = _mapping("it", given, always | shapes[shape][0], {"main"} | shapes[shape][1])
         _one_of("kind", given["kind"], KINDS)
         number, unit = _margin(given["margin"])
-        claim = Claim(name, given["sentence"], given["place"], given["kind"], number, unit)
+        main = catalog.check_type("main", given.get("main", False), "bool")
+        claim = Claim(name, given["sentence"], given["place"], given["kind"], number, unit, main=main)
         if given.get("paper"):
             _one_of("paper", given["paper"], sorted(set(self.paper["table"])))
             claim = replace(claim, paper=given["paper"])

@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a process that SIGPIPE ends
     except UserError as error:
         return _told(str(error), 2)
     except Stopped as stopped:
@@ -309,7 +313,7 @@ def _render(arguments: argparse.Namespace) -> None:
     for path in arguments.rows:
         if not path.exists():
             raise UserError(f"{path} does not exist: {render.remedy(arguments.names[0])}")
-    rows = results.join(results.read(*arguments.rows), results.reference(arguments.reference))
+    rows = results.beside(results.read(*arguments.rows), results.reference(arguments.reference))
     images = None
     if arguments.images:
         images, _ = arrays.read(arguments.images, remedy="make it with `spaced-kd prepare --corrupt`")
@@ -319,17 +323,16 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
-    from spaced_kd import claims_file, results, verdicts
-    from spaced_kd.tables import scorecard
+    from spaced_kd import claims_file, results, verdict_text, verdicts
 
-    rows = results.join(results.read(*arguments.rows), results.reference(arguments.reference))
+    rows = results.beside(results.read(*arguments.rows), results.reference(arguments.reference))
     sheet = claims_file.load(arguments.claims, rows)
     correct = results.correct_images(arguments.results) if arguments.images else None
     judged = verdicts.judge(sheet, rows, correct=correct)
     if arguments.table:
-        print(scorecard.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+        print(verdict_text.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
     else:
-        print(scorecard.listing(judged, rows))
+        print(verdict_text.listing(judged, rows))
 
 
 def _theory(arguments: argparse.Namespace) -> None:

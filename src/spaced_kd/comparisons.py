@@ -1,4 +1,8 @@
-"""Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by."""
+"""Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by.
+
+Both arms follow one protocol, and may share other settings of the method. A single switch is an experiment of its own,
+and a student that only trails its teacher a control: the tables `switches` and `controls` have those.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,17 +10,20 @@ from typing import NamedTuple
 import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd import statistics
+from spaced_kd import protocol, statistics
 from spaced_kd.cells import Arm, label, where
 from spaced_kd.changes import changed
 from spaced_kd.claims import Claim, Measure, Row, Setting, Sheet, kept, recipe_words
 from spaced_kd.errors import UserError
-from spaced_kd.spec import read_value
+from spaced_kd.spec import PAPER, read_value
 
 DETAILS = (  # what seeds must have in common
     *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),
     "teacher_epoch",
 )
+
+
+WEIGHTS = ("alpha", "beta")  # of the losses of KD
 
 
 class Comparison(NamedTuple):
@@ -27,6 +34,7 @@ class Comparison(NamedTuple):
     d: Series  # by seed, on the scale of the test
     expected: int
     runs: tuple[list[str], list[str]]
+    unpaired: str = ""  # which seeds each arm has, where none is common to both
 
 
 def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
@@ -56,10 +64,7 @@ def _in(setting: Setting, arm: Arm, found: dict[Setting, DataFrame]) -> DataFram
 
 def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame) -> Comparison:
     names = claim.after.name, claim.before.name
-    asked = set(after["seed"]), set(before["seed"])
-    # one arm may have been repeated more often; where each has seeds that the other lacks, a study is on its way
-    nested = asked[0] <= asked[1] or asked[1] <= asked[0]
-    expected = asked[0] & asked[1] if nested else asked[0] | asked[1]
+    expected = statistics.shared_seeds(set(after["seed"]), set(before["seed"]))
     values, details, runs = zip(*(_values(claim.measure, group, setting) for group in (after, before)), strict=True)
     common = sorted(set(values[0].index) & set(values[1].index))
     if len({frozenset(parts[seed]) for parts in details for seed in common}) > 1:
@@ -69,7 +74,8 @@ def _compare(claim: Claim, setting: Setting, after: DataFrame, before: DataFrame
         with np.errstate(divide="ignore", invalid="ignore"):
             first, second = np.log(first), np.log(second)
     d = statistics.differences(first, second, names)
-    return Comparison(claim, setting, d, len(expected), tuple([each[s] for s in common] for each in runs))
+    unpaired = "" if common else statistics.unpaired(*values, names)
+    return Comparison(claim, setting, d, len(expected), tuple([each[s] for s in common] for each in runs), unpaired)
 
 
 def _values(measure: Measure, rows: DataFrame, setting: Setting) -> tuple[Series, dict, dict]:
@@ -98,8 +104,15 @@ def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
 
 
 def _shared(method: str, wanted: str) -> str | None:
-    """Settings in a method's label beside those in the wanted one; None where it is another method, or lacks one."""
+    """Settings in a method's label beside those in the wanted one; None where it is not that method.
+
+    It is another where it lacks a setting, has a switch of the protocols, or neither loss of KD.
+    """
     (name, own), (other, needed) = map(label, (method, wanted))
     if name != other or not needed.items() <= own.items():
         return None
-    return ",".join(f"{key}={value}" for key, value in own.items() if key not in needed)
+    further = {key: value for key, value in own.items() if key not in needed}
+    switches = {key.removeprefix("method.") for key in protocol.load(PAPER).get(name, {})}
+    if switches & further.keys() or all(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
+        return None
+    return ",".join(f"{key}={value}" for key, value in further.items())

@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
-from spaced_kd.spec import CHAIN, TEACHING, RunSpec, compare, from_words, protocol_of
+from spaced_kd.spec import CHAIN, PAPER, TEACHING, RunSpec, compare, from_words, protocols_of
 from spaced_kd.study import Study
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 NAMED = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
 CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
 CONSTANT_LEAD = "constant_lead"  # a method in the file of the paper's numbers; here a setting of online KD
+MIXED = "mixed"  # protocol of a run that has some switches of one, and some of another
 MOST_SHOWN = 5  # of what is missing
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
@@ -291,21 +292,50 @@ def _flops(run: RunSpec, results: Path) -> int | None:
     return sum(flops.values()) if flops else None
 
 
-def _identity(study: str, run: RunSpec) -> dict[str, Any]:
-    recipe = {key: value for key, value in run.changed().items() if key.partition(".")[0] not in NAMED}
+def labels(run: RunSpec) -> dict[str, str]:
+    """What a run's rows are found by: plug-ins and recipe by what differs from its protocol, which the recipe names.
+
+    So the released code's online KD is `online_kd` with the recipe `protocol=released`; with some of its switches it is
+    the paper's with those in its labels, and `protocol` says `mixed`.
+    """
+    followed = protocols_of(run)
+    name, bare = next(iter(followed.items()), (MIXED, run))
+    recipe = {key: value for key, value in bare.changed().items() if key.partition(".")[0] not in NAMED}
+    if name not in (PAPER, MIXED):
+        recipe["protocol"] = name
     return {
-        "source": "ours",
-        "study": study,
-        "run": run.id,
-        "dataset": run.label("dataset"),
-        "network": run.label("network"),
-        "teacher": CHAIN.join(run.label(role) for role in TEACHING if role == "teacher" or run.assistant),
-        "method": run.label("method"),
+        "dataset": bare.label("dataset"),
+        "network": bare.label("network"),
+        "teacher": CHAIN.join(bare.label(role) for role in TEACHING if role == "teacher" or run.assistant),
+        "method": bare.label("method"),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
-        "seed": run.seed,
-        "protocol": protocol_of(run),
-        "recipe": " ".join(f"{key}={value}".replace(" ", "") for key, value in recipe.items()),
+        "protocol": " ".join(followed) or MIXED,
+        "recipe": " ".join(f"{key}={recipe[key]}".replace(" ", "") for key in sorted(recipe)),
     }
+
+
+def beside(ours: DataFrame, paper: DataFrame) -> DataFrame:
+    """What tables, figures and claims are made from: our rows and the paper's.
+
+    A run that several protocols leave the same, as those without KD, stands in the settings of each that has runs.
+    """
+    frames, of_place = [ours], ["dataset", "network"]
+    named = ours["recipe"].str.extract(r"(?:^| )protocol=(\S+)", expand=False)
+    for name, theirs in ours[of_place].groupby(named):
+        others = ours[(named != name) & ours["protocol"].str.split().map(lambda names, name=name: name in names)]
+        there = others.merge(theirs.drop_duplicates())
+        frames.append(there.assign(recipe=[_under(name, recipe) for recipe in there["recipe"]]))
+    return join(*frames, paper)
+
+
+def _under(protocol: str, recipe: str) -> str:
+    """A recipe's words, with the name of a protocol among them."""
+    words = [word for word in recipe.split() if not word.startswith("protocol=")]
+    return " ".join(sorted([*words, f"protocol={protocol}"]))
+
+
+def _identity(study: str, run: RunSpec) -> dict[str, Any]:
+    return {"source": "ours", "study": study, "run": run.id, "seed": run.seed} | labels(run)
 
 
 def interval_name(interval: float | str) -> str:

@@ -141,6 +141,7 @@ class RunSpec:
 
 # fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
 STUDENTS = ("clock", "initial_weights", "distillation_token")
+PAPER = "paper"  # the protocol whose switches are the defaults
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
 
@@ -337,20 +338,26 @@ def from_words(words: list[str]) -> RunSpec:
     return from_flat(dict(parse_word(word) for word in words))
 
 
-def protocol_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> str:
-    """Name of the protocol whose switches the run has, the first of several; `mixed` where it has none's.
+def protocols_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> dict[str, RunSpec]:
+    """Protocols whose switches the run has, the paper's first, each with what the run would be without them.
 
-    Of a method of which no protocol says anything, runs have the first one's.
+    None where it has some of one's and some of another's. Of a method of which no protocol says anything, runs have
+    the first one's.
     """
-    names = protocol.names(protocols)
+    names = sorted(protocol.names(protocols), key=lambda name: (name != PAPER, name))
     telling = [name for name in names if spec.method in protocol.load(name, protocols)]
+    if not telling:
+        return dict.fromkeys(names[:1], spec)
+    papers = protocol.load(PAPER, protocols).get(spec.method, {}) if PAPER in names else {}
+    found = {}
     for name in telling:
         switches = protocol.load(name, protocols)[spec.method]
         bare = {key: value for key, value in spec.changed().items() if key not in switches}
-        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol
-            if from_flat(bare | {"protocol": name}, protocols).id == spec.id:
-                return name
-    return "mixed" if telling or not names else names[0]
+        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol, or the paper's
+            # a switch that the protocol does not name is the paper's
+            if not bare.keys() & papers and from_flat(bare | {"protocol": name}, protocols).id == spec.id:
+                found[name] = from_flat(bare)
+    return found
 
 
 def parse_word(word: str) -> tuple[str, Any]:

@@ -31,6 +31,23 @@ class Interval(NamedTuple):
     high: float
 
 
+def shared_seeds(after: set[float], before: set[float]) -> set[float]:
+    """Seeds that a difference of two arms should have.
+
+    One arm may have been repeated more often; where each has seeds that the other lacks, a study is on its way.
+    """
+    nested = after <= before or before <= after
+    return after & before if nested else after | before
+
+
+def unpaired(after: Series, before: Series, names: tuple[str, str]) -> str:
+    """Which seeds each of two arms has, in words, where both have some."""
+    if after.empty or before.empty:
+        return ""
+    told = " and ".join(f"{name} has {_numbers(arm.index)}" for name, arm in zip(names, (after, before), strict=True))
+    return f"seeds are not paired: {told}: run both with the same"
+
+
 def differences(after: Series, before: Series, names: tuple[str, str] = ("after", "before")) -> Series:
     """d_i = after_i − before_i by seed, which is the index; UserError names the seeds that have no partner."""
     for own, other, (name, partner) in ((after, before, names), (before, after, names[::-1])):

@@ -2,13 +2,14 @@
 
 - `greater` is supported if the interval of the difference lies above 0; contradicted if it lies below 0, or contains 0
   and lies below the margin: then there may be a gain, but none of the size that would count.
-- `equivalent` is supported if both one-sided tests say that the difference lies within the margin, contradicted if its
-  interval lies beyond.
+- `equivalent` is supported if both one-sided tests say that the difference lies within the margin, which is where the
+  interval of twice the level does; contradicted if the interval of the level lies beyond.
 - Otherwise the claim is inconclusive, and we say how many seeds would settle it if mean and deviation stay.
 - One seed has no interval, and so no verdict. FLOPs are counted, not sampled: one run decides.
 
-A verdict holds in its setting: dataset, network, teacher, recipe, and method settings that both arms share. The paper's
-own setting is a row of its table under its own recipe; only that decides the row. Any other stands beside it.
+A verdict holds in its setting: dataset, network, teacher, recipe, protocol, and method settings that both arms share.
+The paper's own setting is a row of its table under its own recipe and protocol; only that decides the row. Any other
+stands beside it.
 
 Holm's adjustment is over a family: all comparisons of one table of the paper that are made in the paper's own settings,
 for they are read together; and, of small settings, all comparisons of one table in one setting. So a study joined later
@@ -25,7 +26,7 @@ import numpy as np
 from pandas import DataFrame
 
 from spaced_kd import statistics
-from spaced_kd.cells import seeded, where
+from spaced_kd.cells import plain, where
 from spaced_kd.claims import Claim, Row, Setting, Sheet, paper_difference
 from spaced_kd.comparisons import Comparison, comparisons, in_own_setting
 
@@ -75,7 +76,7 @@ def judge(
         UserError: seeds of two arms that are not paired, or two values for one seed.
     """
     # a run that two studies share has the same rows in both
-    mine = seeded(where(rows, source="ours")).drop(columns="study").drop_duplicates()
+    mine = plain(where(rows, source="ours")).drop(columns="study").drop_duplicates()
     compared = {
         claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, sheet)]
         for claim in sheet.claims
@@ -131,7 +132,7 @@ def _p(comparison: Comparison) -> float:
 
 
 def _verdict(comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None) -> Verdict:
-    claim, setting, d, expected, runs = comparison
+    claim, setting, d, expected, runs, _ = comparison
     own = in_own_setting(comparison, sheet)
     result = Verdict(claim, "no verdict", setting=setting, own=own, seeds=len(d), expected=expected)
     result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), rows) if own else None)
@@ -140,17 +141,18 @@ def _verdict(comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet
         result = replace(result, mean=_shown(d.mean(), claim.unit))
     if why == "counted, not sampled":
         point = statistics.Interval(d.min(), d.max())
-        return replace(result, verdict=_decide(claim, point) or "inconclusive", reason=why)
+        return replace(result, verdict=_decide(claim, point, point) or "inconclusive", reason=why)
     if len(d) == 0:
-        return replace(result, verdict="not run", reason=f"{why}: {_needed(claim, setting)}")
+        return replace(result, verdict="not run", reason=comparison.unpaired or f"{why}: {_needed(claim, setting)}")
     if correct and claim.unit == "pp" and claim.measure.keep.get("selection") == "last":
         result = replace(result, **_remarks(runs, correct))
     if why:
         return replace(result, reason=why)
     p, level = levels[claim.id, setting]
     n, mean, s = len(d), float(d.mean()), float(d.std(ddof=1))
-    interval = statistics.paired_interval(d.to_numpy(), level if claim.kind == "greater" else 2 * level)
-    verdict = _decide(claim, interval) or "inconclusive"
+    wide = statistics.paired_interval(d.to_numpy(), level)
+    interval = wide if claim.kind == "greater" else statistics.paired_interval(d.to_numpy(), 2 * level)
+    verdict = _decide(claim, interval, wide) or "inconclusive"
     return replace(
         result,
         verdict=verdict,
@@ -162,12 +164,15 @@ def _verdict(comparison: Comparison, levels: dict, rows: DataFrame, sheet: Sheet
     )
 
 
-def _decide(claim: Claim, interval: statistics.Interval) -> str | None:
-    """Supported or contradicted, as the interval tells; None if it tells neither."""
+def _decide(claim: Claim, interval: statistics.Interval, wide: statistics.Interval) -> str | None:
+    """Supported or contradicted, as the interval tells; None if it tells neither.
+
+    Of `equivalent`, the interval of both one-sided tests supports; to contradict it takes the wider two-sided one.
+    """
     low, high, margin = *interval, claim.scaled_margin
     if claim.kind == "greater":
         return "supported" if low > 0 else "contradicted" if high < margin else None
-    if low > margin or high < -margin:
+    if wide.low > margin or wide.high < -margin:
         return "contradicted"
     return "supported" if -margin <= low and high <= margin else None
 
@@ -180,7 +185,7 @@ def _settle(claim: Claim, mean: float, s: float, level: float) -> int | None:
     else:
         ways = [
             statistics.needed_equivalent(mean, s, margin, level),
-            statistics.needed(abs(mean) - margin, s, level, sides=1),
+            statistics.needed(abs(mean) - margin, s, level),
         ]
     return min((n for n in ways if n), default=None)
 
@@ -216,9 +221,10 @@ def _summed(claim: Claim, compared: dict[str, list[Comparison]], rows: DataFrame
     if len(together) < 2:
         return replace(result, verdict="no verdict", reason="one seed has no interval")
     # the mean over rows is one number per seed; its family is itself
-    interval = statistics.paired_interval(together.mean(axis=1).to_numpy(), 2 * statistics.ALPHA)
-    off = statistics.Interval(interval.low - claim.stated, interval.high - claim.stated)
-    return replace(result, verdict=_decide(claim, off) or "inconclusive", interval=interval)
+    d = together.mean(axis=1).to_numpy()
+    interval, wide = (statistics.paired_interval(d, level) for level in (2 * statistics.ALPHA, statistics.ALPHA))
+    off = (statistics.Interval(low - claim.stated, high - claim.stated) for low, high in (interval, wide))
+    return replace(result, verdict=_decide(claim, *off) or "inconclusive", interval=interval)
 
 
 def _not_run(claim: Claim, row: Row | None, rows: DataFrame) -> Verdict:

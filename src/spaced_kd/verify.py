@@ -113,7 +113,7 @@ class Checker:
         theory = self.folder / "theory" / "rows.csv"
         for table in sorted(folder.glob("*.csv")):
             shown = results.read(theory) if table.stem == "theory" and theory.exists() else rows
-            yield from _lines(table, self._table(table, results.join(shown, self.reference)))
+            yield from _lines(table, self._table(table, results.beside(shown, self.reference)))
 
     def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
