@@ -319,3 +319,26 @@ def test_no_table_mixes_precisions_but_the_one_that_compares_them():
         expand(study | {"figures": ["fig02"]})
     apart = [grid | {"precision": "fp32"}, grid | {"precision": "bf16", "network": "vit_mini"}]
     expand(study | {"grids": apart, "tables": ["cost"]})
+
+
+def test_selection_shows_what_choosing_an_epoch_on_test_is_worth():
+    def chosen(arm, **values):
+        rows = runs(arm, BASE)
+        return results.join(*(rows.assign(selection=name, value=value) for name, value in values.items()))
+
+    table = draw(
+        "selection",
+        chosen(ONLINE, last=70.0, best=72.5, halves=71.0),
+        *(chosen(ONLINE, curve=value).assign(epoch=epoch) for epoch, value in ((1, 72.5), (2, 70.0))),
+        chosen(SPACED, last=71.0, best=72.0, halves=71.0),
+        chosen(SPACED, curve=71.0).assign(epoch=1),
+    ).set_index("accuracy")
+    online, spacing = table.loc["online KD"], table.loc["Spaced KD, s = 1.5 − online KD"]
+    assert list(online[["evaluated", "last", "best on test", "by halves"]]) == [
+        *("2", "70.00 ± 0.00 (3)", "72.50 ± 0.00 (3)", "71.00 ± 0.00 (3)")
+    ]
+    assert [spacing[name][:5] for name in ("last", "best on test", "by halves")] == ["+1.00", "-0.50", "+0.00"]
+    assert spacing["evaluated"] == "1, 2"
+    assert "held out" not in table  # no run holds images out
+    with pytest.raises(UserError, match=r"selection needs runs of online_kd with interval 0 and 1\.5"):
+        draw("selection", runs(WITHOUT, BASE))

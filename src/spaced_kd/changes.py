@@ -75,7 +75,7 @@ class Place(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Accuracies at the last epoch in percent, or differences of them, by seed."""
+    """Accuracies in percent, or differences of them, by seed."""
 
     values: Series
     seeds: set[float]  # those that there should be
@@ -113,15 +113,15 @@ def names(found: Collection[Place]) -> dict[Place, str]:
     return told
 
 
-def reached(rows: DataFrame, place: Place, arm: Arm) -> Sample:
-    """What an arm reaches in a setting; `rows` of `accuracies`."""
+def reached(rows: DataFrame, place: Place, arm: Arm, selection: str = "last") -> Sample:
+    """What an arm reaches in a setting; `rows` of `accuracies`, `selection` of the epoch."""
     runs = in_place(rows, place, arm)
-    return Sample(by_seed(where(runs, metric="accuracy", selection="last"), arm), set(runs["seed"]))
+    return Sample(by_seed(where(runs, metric="accuracy", selection=selection), arm), set(runs["seed"]))
 
 
-def difference(rows: DataFrame, place: Place, after: Arm, before: Arm) -> Sample:
+def difference(rows: DataFrame, place: Place, after: Arm, before: Arm, selection: str = "last") -> Sample:
     """What `after` reaches more than `before`, seed by seed."""
-    first, second = (reached(rows, place, arm) for arm in (after, before))
+    first, second = (reached(rows, place, arm, selection) for arm in (after, before))
     return Sample((first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds))
 
 

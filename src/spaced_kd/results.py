@@ -40,7 +40,7 @@ MIXED = "mixed"  # protocol of a run that has some switches of one, and some of 
 MOST_SHOWN = 5  # of what is missing
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
-COSTS = (*SECONDS, *JOULES, "training_flops", "training_flops_with_teacher")
+COSTS = tuple(f"{name}{more}" for name in (*SECONDS, *JOULES, "training_flops") for more in ("", "_with_teacher"))
 
 
 def collect(study: Study, results: Path) -> DataFrame:
@@ -263,19 +263,24 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
     """Rows of what a run has cost, as far as it was measured: seconds, joules, floating-point operations of training.
 
     `training_flops` are the run's own, over all who learnt in it. A student that read its teacher's stored states has
-    not trained it; `training_flops_with_teacher` adds the teacher's run: what the student costs on its own.
+    not trained it; what ends in `_with_teacher` adds the teacher's run: what the student costs on its own.
     """
-    costs = {name: description.get(name) for name in (*SECONDS, *JOULES)}
-    if flops := description.get("training_flops"):
-        costs["training_flops"] = own = sum(flops.values())
-        stored = description.get("teacher_states") == "stored"
-        teachers = _flops(run.teacher_spec(), results) if stored else 0
-        costs["training_flops_with_teacher"] = None if teachers is None else own + teachers
-    return [
-        {"evaluation": "cost", "metric": name, "value": float(value)}
-        for name, value in costs.items()
-        if value is not None
-    ]
+    costs, teacher = _measured(description), None
+    if description.get("teacher_states") == "stored":
+        path = Places(results).run(run.teacher_spec()) / "run.json"
+        teacher = _measured(read_json(path, dict)) if path.exists() else {}
+    for name, own in list(costs.items()):
+        if teacher is None or name in teacher:
+            costs[f"{name}_with_teacher"] = own + (teacher[name] if teacher else 0)
+    return [{"evaluation": "cost", "metric": name, "value": float(value)} for name, value in costs.items()]
+
+
+def _measured(description: dict[str, Any]) -> dict[str, float]:
+    """What a run itself has cost, by the names of `COSTS`; what was not measured is left out."""
+    flops = description.get("training_flops")
+    found = {name: description.get(name) for name in (*SECONDS, *JOULES)}
+    found["training_flops"] = sum(flops.values()) if flops else None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _schedule(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]:
@@ -283,13 +288,6 @@ def _schedule(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]
     if not (ends := description.get("block_ends")):
         return []
     return [{"evaluation": "schedule", "metric": "mean_interval", "value": run.epochs / len(ends)}]
-
-
-def _flops(run: RunSpec, results: Path) -> int | None:
-    """Training FLOPs of a finished run; None where they are not known."""
-    path = Places(results).run(run) / "run.json"
-    flops = read_json(path, dict).get("training_flops") if path.exists() else None
-    return sum(flops.values()) if flops else None
 
 
 def labels(run: RunSpec) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Accuracy against cost: what each method takes to train, and what it reaches.
 
 Top-1 test accuracy in percent at the last epoch and seconds: mean ± standard deviation over seeds (number of seeds).
-FLOPs are floating-point operations of training, counted, in units of 10¹²; a student's include its teacher's training,
-also where it read stored states of a teacher that was trained once for several students. Their ratio is to the training
-without KD. Seconds and energy are a run's own, and depend on the machine: the energy of its GPU, and that of all
-processors together, with whatever else ran on them. What no run has measured is not measured, and not 0.
+FLOPs are floating-point operations of training, counted, in units of 10¹²; their ratio is to the cheapest training
+without KD of that network. Seconds and energy depend on the machine: the energy of its GPU, and that of all processors
+together, with whatever else ran on them. What a student takes includes its teacher's training, also where it read
+stored states of a teacher that was trained once for several students; that is why their sum is more than a study took.
+What no run has measured is not measured, and not 0.
 """
 
 from pandas import DataFrame, concat
@@ -15,10 +16,10 @@ from spaced_kd.errors import UserError
 PLACE = ["dataset", "network", "recipe"]
 FLOPS = "training_flops_with_teacher"
 MEASURED = {
-    "wall seconds": ("wall_seconds", 1),
-    "CPU seconds": ("cpu_seconds", 1),
-    "energy (kJ)": ("energy_joules", 1e3),
-    "processors' energy, shared (kJ)": ("package_energy_joules", 1e3),
+    "wall seconds": ("wall_seconds_with_teacher", 1),
+    "CPU seconds": ("cpu_seconds_with_teacher", 1),
+    "energy (kJ)": ("energy_joules_with_teacher", 1e3),
+    "processors' energy, shared (kJ)": ("package_energy_joules_with_teacher", 1e3),
 }
 
 
@@ -34,7 +35,7 @@ def table(rows: DataFrame) -> DataFrame:
     for key, group in accuracies.groupby(PLACE, sort=False):
         cell = dict(zip(PLACE, key, strict=True))
         cost = where(costs, **cell)
-        without = by_seed(where(cost, metric=FLOPS, teacher=cell["network"]), WITHOUT).mean()
+        without = _cheapest(where(costs, dataset=cell["dataset"], network=cell["network"], metric=FLOPS))
         for teacher, asked in group.groupby("teacher", sort=False):
             taught = where(cost, teacher=teacher)
             for arm in sorted(present(asked), key=lambda arm: (arm != WITHOUT, arm.method, arm.epochs)):
@@ -55,6 +56,11 @@ def _line(arm: Arm, asked: DataFrame, cost: DataFrame, without: float) -> dict[s
         values = by_seed(where(cost, metric=metric), arm) / unit
         line[name] = summary(values, expected, ".1f") if len(values) else "not measured"
     return line
+
+
+def _cheapest(costs: DataFrame) -> float:
+    """FLOPs of training a network without KD, by the recipe that takes the fewest; NaN where there is none."""
+    return where(costs, method=WITHOUT.method)["value"].min()
 
 
 def _counted(value: float) -> str:
