@@ -209,13 +209,23 @@ def test_nothing_reaches_for_a_network(tmp_path, monkeypatch):
     assert cli.main(["evaluate", run.name, "bim", "bim.images=20", "bim.steps=1", *where]) == 0
 
 
-@pytest.mark.parametrize("kind", ["the host", "numpy", "a GPU"])
+OTHER_WORDS = (  # in which a GPU, its libraries and DataLoader say the same
+    "CUDA error: out of memory",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "DataLoader worker (pid 7) is killed by signal: Killed.",
+)
+
+
+@pytest.mark.parametrize("kind", ["the host", "numpy", "a GPU", *OTHER_WORDS])
 def test_memory_that_does_not_suffice(results, monkeypatch, capsys, kind):
     def terms(*_):
         if kind == "the host":
             torch.empty(2**60, dtype=torch.uint8)
         if kind == "numpy":
             raise MemoryError("Unable to allocate 8 EiB")
+        if kind in OTHER_WORDS:
+            raise RuntimeError(kind)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore\nlines")
 
     monkeypatch.setattr(Job, "terms", terms)
@@ -250,6 +260,20 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(results, monkeypatch
     assert all(
         torch.from_numpy(value).isfinite().all() for name, value in stored.items() if name.startswith("teacher/")
     )
+
+
+def test_a_weight_that_is_no_number_after_the_last_update_is_no_success(results, monkeypatch):
+    after = keeper.Keeper.after
+
+    def spoil(self, who, index, losses):
+        if self.done == len(self.job.turns) - 1:
+            next(self.job.result.parameters()).data[0] = float("nan")
+        after(self, who, index, losses)
+
+    monkeypatch.setattr(keeper.Keeper, "after", spoil)
+    with pytest.raises(UserError, match=r"a weight of the teacher is no number after turn \d+: lower lr"):
+        train(SPEC, results)
+    assert not Places(results).run(SPEC).joinpath("run.json").exists()
 
 
 OLDER = {  # what descriptions had not from the beginning

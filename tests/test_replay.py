@@ -43,7 +43,7 @@ def test_what_is_seen_is_what_was_there(interval, results):
     moments = {("student", 0), ("student", 15), ("teacher", 5), ("teacher", 7), ("teacher", 15)}
     seen = found.look(moments, weights)
     assert set(seen) == moments
-    trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), 15)
+    trajectory = Trajectory(teacher.id, places.trajectory(teacher), places.weights(teacher), 15)
     assert same(seen["teacher", 5], trajectory.path(5))  # left by the first training
     assert same(seen["teacher", 15], places.weights(teacher))
     assert same(seen["student", 15], places.weights(student))

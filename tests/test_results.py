@@ -21,7 +21,8 @@ def study():
     grid = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": [0, 1.5], "seed": [0, 1]}
     grid |= {"recipe": {"epochs": 20, "lr": 0.05}}
     expanded = expand({"study": "small", "grids": [grid]})
-    return replace(expanded, evaluated={run.id: ("bim",) for run in expanded.runs if run.method == "online_kd"})
+    evaluated = {run.id: ("bim",) for run in expanded.runs if run.method == "online_kd"}
+    return replace(expanded, evaluated=evaluated, evaluations={"bim": {"steps": 10}})
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def folder(study, tmp_path):
         bim = [{"evaluation": "bim", "metric": "accuracy", "epsilon": 0.5, "steps": 10, "value": 0.1 + number}]
         if run.id in study.evaluated:
             evaluated = {"weights": outputs["weights.safetensors"], "sha256": rows_digest(bim), "rows": bim}
+            evaluated |= {"settings": {"bim": {"steps": 10}}}
             save(tmp_path / "small" / "evaluations" / f"{run.id}.json", evaluated)
     return tmp_path
 
@@ -163,6 +165,7 @@ def test_rows_of_a_file_that_was_changed_are_refused(study, folder):
     [
         (lambda found: found["rows"][0].update(value=99), "is damaged .its checksum does not match"),
         (lambda found: found.update(weights="0"), "is of other weights than the run has now"),
+        (lambda found: found.update(settings={"bim": {"images": 7}}), "has other settings of bim than the study"),
         (lambda found: found.pop("sha256"), "is damaged .its checksum does not match"),
         (lambda found: found.pop("rows"), "is damaged .a row has no value"),
     ],

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -208,3 +210,17 @@ def test_a_lock_that_cannot_be_made(tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(UserError, match="cannot be written"), alone(tmp_path / "state" / "lock", Slice()):
         pass
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_leaves_a_state_though_processes_make_images_ahead(results):
+    spec = tiny(method="baseline", augmentation="autoaugment_cutout", epochs=999, network__width=4.0, batch_size=40)
+    words = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", str(results), "--workers", "1"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(words, **options) as process:
+        assert "accuracy" in process.stdout.readline()  # it trains
+        os.killpg(process.pid, signal.SIGTERM)
+        told = process.stderr.read()
+    assert (process.returncode, told.count("\n")) == (143, 1), told
+    assert "SIGTERM: stopped, and the same command goes on" in told
+    assert len(list(Places(results).state(spec).glob("turn-*"))) >= 1

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from spaced_kd.files import Places
 from spaced_kd.losses import distillation, hard, target
 from spaced_kd.record import predict
 from spaced_kd.schedule import turns
-from spaced_kd.slices import Slice
+from spaced_kd.slices import Slice, Stopped
 from spaced_kd.train import train
 
 
@@ -227,6 +229,52 @@ def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn
     assert "damaged" in str(recwarn.pop().message)
 
 
+def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
+    spec, places = tiny(method="baseline"), Places(results)
+
+    def some_turns(number):
+        job = assemble(spec, places)
+        kept = keeper.Keeper(job, places, (), 0, Slice())
+        for who, index in list(kept.turns_to_go())[:number]:
+            kept.after(who, index, job.learners[who].learn(index, partial(job.terms, who, index)))
+        return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
+
+    assert some_turns(8) == ["turn-000000007", "turn-000000008"]
+    for path in places.state(spec).glob("turn-*"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert some_turns(1) == ["turn-000000001"]  # begun anew, below the numbers of the damaged ones
+    assert some_turns(2) == ["turn-000000002", "turn-000000003"]
+
+
+def test_a_state_of_other_data_is_refused(results):
+    spec, places = tiny(method="baseline"), Places(results)
+    with pytest.raises(Stopped):
+        train(spec, results, part=Slice(time_limit=1e-9, margin=0))
+    (state,) = places.state(spec).glob("turn-*")
+    stored, about = arrays.read(state, remedy="")
+    arrays.save(state, stored, **about | {"data_sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"is not what .* was trained on so far: prepare the same data"):
+        train(spec, results)
+
+
+def test_another_state_of_a_teacher_is_refused(results):
+    student, places = tiny(method="online_kd", interval=1.0), Places(results)
+    train(student.teacher_spec(), results, leave=(student,))
+    first, second = sorted(places.trajectory(student.teacher_spec()).glob("*.safetensors"))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match=r"batches-000000005.safetensors is of batches 10, not 5: delete it"):
+        train(student, results)
+
+
+def test_data_of_another_dataset_are_refused(results):
+    spec = tiny(method="baseline")
+    stored, about = arrays.read(Places(results).data(spec), remedy="")
+    own = results.parent / "own"
+    arrays.save(Places(own).data(spec), stored, **about | {"dataset": "cifar100"})
+    with pytest.raises(UserError, match="holds cifar100, not digits: delete it and prepare it again"):
+        train(spec, own)
+
+
 def test_a_foreign_state_is_refused(results):
     places = Places(results)
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
@@ -245,7 +293,7 @@ def test_foreign_weights_are_refused(results):
     wide = tiny(method="baseline", network__width=0.125)
     train(wide, results)
     Places(results).weights(spec.teacher_spec()).write_bytes(Places(results).weights(wide).read_bytes())
-    with pytest.raises(UserError, match="holds the weights of another network"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is of run .*, not .*: delete it"):
         train(spec, results)
 
 
@@ -297,9 +345,35 @@ def test_provenance_says_where_a_result_comes_from(results):
     assert told["versions"]["torch"] == torch.__version__.split("+")[0]
     assert told["data_sha256"] == assemble(tiny(method="baseline"), Places(results)).data.checksum
     assert (told["commit"], told["dirty"]) == provenance.commit()
+    assert "commits" not in told
     assert run["wall_seconds"] > 0
     assert run["training_flops"]["teacher"] > 0
     assert run["spec"]["weight_decay"] == 5e-4
+
+
+def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
+    spec, described = tiny(method="baseline"), provenance.describe()
+    for commit in ("a" * 40, "b" * 40):
+        monkeypatch.setattr(provenance, "describe", lambda *_, commit=commit: described | {"commit": commit})
+        part = Slice(time_limit=1e-9, margin=0) if commit[0] == "a" else Slice()
+        with pytest.raises(Stopped) if commit[0] == "a" else nullcontext():
+            train(spec, results, part=part)
+    told = run_json(Places(results).run(spec))["provenance"]
+    assert (told["commit"], told["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
+    assert f"began with other code, commit {'a' * 40}" in capsys.readouterr().out
+
+
+def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "spaced_kd"
+    package.mkdir(parents=True)
+    (package / "provenance.py").write_text("")
+    who = ["-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.commit()[1] is False
+    (package / "mine.py").write_text("")
+    assert provenance.commit()[1] is True
 
 
 def test_the_schedule_is_the_methods(results):

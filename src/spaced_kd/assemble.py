@@ -132,7 +132,9 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
         rehearse(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
-        trajectory = Trajectory(places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch)
+        trajectory = Trajectory(
+            teacher.id, places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch
+        )
         ends = pauses(turns)
         if trajectory.holds(ends):
             learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
@@ -147,7 +149,13 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
 def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
     """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
     settings = spec.resolved()["settings"]["dataset"]
-    data = load(places.data(spec), settings, input_size=spec.input_size, workers=choose_workers(workers))
+    data = load(
+        places.data(spec),
+        settings,
+        dataset=spec.dataset,
+        input_size=spec.input_size,
+        workers=choose_workers(workers),
+    )
     return data.hold_out(spec.held_out)
 
 

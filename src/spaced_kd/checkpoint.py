@@ -13,7 +13,14 @@ from spaced_kd.errors import UserError
 from spaced_kd.learner import Learner
 
 REMEDY = "delete it, and the same command makes it again"
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)  # what reading the wrong content raises
+MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+)  # what reading the wrong content raises
 
 
 def to_arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -26,9 +33,18 @@ def save_weights(path: Path, network: nn.Module, **about: Any) -> str:
     return arrays.save(path, to_arrays(network.state_dict()), **about)
 
 
-def load_weights(path: Path, network: nn.Module) -> str:
-    """Read a network's parameters and buffers; UserError where the file is damaged or of another network."""
+def load_weights(path: Path, network: nn.Module, **expected: Any) -> str:
+    """Read a network's parameters and buffers; UserError where the file is damaged, or not of what is expected.
+
+    Args:
+        path: the file.
+        network: what it is put into.
+        expected: parts of the file's description, such as `run`; those that the file does not have are let pass.
+    """
     stored, about = arrays.read(path, remedy=REMEDY)
+    for key, value in expected.items():
+        if about.get(key, value) != value:
+            raise UserError(f"{path} is of {key} {about[key]}, not {value}: {REMEDY}")
     try:
         _fill(network, stored)
     except MALFORMED:
@@ -37,9 +53,12 @@ def load_weights(path: Path, network: nn.Module) -> str:
 
 
 def save_state(
-    folder: Path, turn: int, modules: dict[str, nn.Module], learners: dict[str, Learner], **about: Any
+    folder: Path, turn: int, modules: dict[str, nn.Module], learners: dict[str, Learner], *, before: int, **about: Any
 ) -> None:
-    """Write everything that a training needs to go on after `turn` turns, and keep the state before it."""
+    """Write everything that a training needs to go on after `turn` turns; of older states keep that after `before`.
+
+    `before` is the state that this training wrote or went on from: one that it passed over must not outlive this one.
+    """
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, learner in learners.items():
         for parameter, state in learner.optimizer.state_dict()["state"].items():
@@ -47,8 +66,9 @@ def save_state(
     recorded = {f"record/{name}": value for name, value in about.pop("record").items()}
     steps = {name: learner.steps for name, learner in learners.items()}
     arrays.save(state_path(folder, turn), to_arrays(tensors) | recorded, turn=turn, steps=steps, **about)
-    for old in states(folder)[:-2]:
-        old.unlink()
+    for old in states(folder):
+        if old not in (state_path(folder, turn), state_path(folder, before)):
+            old.unlink()
 
 
 def load_state(
@@ -77,7 +97,9 @@ def load_state(
                 _fill(module, _below(f"{name}/", stored))
             for name, learner in learners.items():
                 _fill_optimizer(learner.optimizer, _below(f"optimizer of {name}/", stored))
-                learner.steps = int(about["steps"][name])
+                if (steps := int(about["steps"][name])) < 0:
+                    raise ValueError
+                learner.steps = steps
         except MALFORMED:
             raise no_state(path) from None
         return about["turn"], _below("record/", stored), about

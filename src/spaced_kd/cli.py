@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -18,6 +19,10 @@ from spaced_kd.study import load_study
 RUN_HELP = (
     "the run as key=value: dataset=digits network=resnet_mini method=online_kd interval=1.5 seed=0 method.alpha=0.3"
 )
+
+
+# as torch, cuBLAS and cuDNN say it, and DataLoader of a worker that the kernel has killed
+OUT_OF_MEMORY = re.compile("allocate memory|out of memory|ALLOC_FAILED|killed by signal: (Killed|Bus error)", re.I)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +70,7 @@ def _number() -> int:
 def _out_of_memory(error: Exception) -> bool:
     """Whether memory was the matter; torch says so for a GPU by a class of its own, for the host in words."""
     named = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or named or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or named or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
+    )
+    train.add_argument(
+        "--finished",
+        action="store_true",
+        help="train nothing: exit status 0 if the run is finished, 2 if not",
     )
     _workers(train, "decode and augment images one by one (all processors but one)")
     _device(train)
@@ -242,6 +252,11 @@ def _train(arguments: argparse.Namespace) -> None:
     from spaced_kd.keeper import finished
     from spaced_kd.train import train
 
+    if arguments.finished:
+        if not finished(described, Places(arguments.results)):
+            raise UserError(f"{arguments.results / 'runs' / described.id} is not finished")
+        print(f"{arguments.results / 'runs' / described.id} is finished: the job failed after its last file")
+        return
     if described.processes == 1 and finished(described, Places(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
@@ -269,7 +284,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     rows = evaluate(arguments.run_id, wanted, arguments.results, device=arguments.device)
     if arguments.output:
         weights = sha256(Places(arguments.results).weights(read_spec(arguments.run_id, arguments.results)))
-        content = {"weights": weights, "sha256": rows_digest(rows), "rows": rows}
+        content = {"weights": weights, "settings": wanted, "sha256": rows_digest(rows), "rows": rows}
         write_safely(arguments.output, json.dumps(content, indent=1).encode())
         print(f"wrote {arguments.output}: {len(rows)} rows")
     else:

@@ -151,11 +151,19 @@ def check(content: dict[str, np.ndarray]) -> None:
         raise UserError(f"class {int(counts.argmin())} has no training image, or the test set has a class of its own")
 
 
-def load(path: Path, settings: dict[str, Any] | None = None, *, input_size: int = 0, workers: int = 0) -> Data:
-    """Prepared data from `path`; UserError if it is missing, damaged, or was prepared with other `settings`.
+def load(
+    path: Path,
+    settings: dict[str, Any] | None = None,
+    *,
+    dataset: str | None = None,
+    input_size: int = 0,
+    workers: int = 0,
+) -> Data:
+    """Prepared data from `path`; UserError if it is missing, damaged, of another dataset, or has other `settings`.
 
     Args:
         path: the file.
+        dataset: whose data they must be.
         settings: of the dataset, as the run has them.
         input_size: height and width at which networks see the images; 0 for the dataset's own.
         workers: processes that decode a streamed dataset ahead.
@@ -165,6 +173,8 @@ def load(path: Path, settings: dict[str, Any] | None = None, *, input_size: int 
     for key, value in (settings or {}).items():
         if made.get(key, value) != value:
             raise UserError(f"{path} was prepared with {key}={made[key]}, not {value}: delete it and prepare it again")
+    if about["dataset"] != (dataset or about["dataset"]):
+        raise UserError(f"{path} holds {about['dataset']}, not {dataset}: delete it and prepare it again")
     module = catalog.find("datasets", about["dataset"])
     if is_index(stored):
         paths = {split: stored[f"{split}_files"] for split in SPLITS}

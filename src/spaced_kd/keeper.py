@@ -38,7 +38,9 @@ class Keeper:
 
     def __init__(self, job: Job, places: Places, leave: tuple[RunSpec, ...], every: float, part: Slice) -> None:
         self.job, self.places, self.every, self.part = job, places, every, part
-        self.left = Trajectory(places.trajectory(job.spec), places.weights(job.spec), job.total)
+        self.left = Trajectory(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
+        self.provenance = provenance.describe(job.device)  # now: the code that this process has read
+        self.commits: list[str] = []  # of earlier processes, where it was another
         self.leave_at: set[int] = set()
         for follower in leave:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
@@ -53,6 +55,7 @@ class Keeper:
                 self.left.clear()
             for folder in (places.state(job.spec), places.run(job.spec), self.left.folder):
                 sweep(folder)
+        self.kept = self.done
         self.saved = time.monotonic()
         self.labels = job.data.labels["test"].cpu().numpy()
         terminal = sys.stderr.isatty() and self.first
@@ -62,6 +65,8 @@ class Keeper:
         """The turns that are not done yet."""
         if self.done:
             self._say(f"{self.job.spec.id}: goes on after turn {self.done} of {len(self.job.turns)}")
+        if self.commits:
+            self._say(f"{self.job.spec.id}: began with other code, commit {', '.join(self.commits)}")
         yield from self.job.turns_after(self.done)
 
     @contextlib.contextmanager
@@ -98,6 +103,7 @@ class Keeper:
         folder = self.places.run(spec)
         if not self.first:
             return folder
+        self._check_weights()
         predictions = np.stack(record.predictions)
         checkpoint.save_weights(folder / "weights.safetensors", job.result, run=spec.id)
         arrays.save(folder / "predictions.safetensors", {"epochs": np.array(record.epochs), "predictions": predictions})
@@ -131,12 +137,27 @@ class Keeper:
 
     def _save(self, index: int) -> None:
         self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
+        self._check_weights()
         job, (stored, plain) = self.job, self.record.pack()
-        about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain}
+        about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain, "data_sha256": job.data.checksum}
+        about |= {"commits": self._commits(), "before": self.kept}
         folder = self.places.state(job.spec)
         if self.first:
             checkpoint.save_state(folder, self.done, job.modules, job.own_learners, record=stored, **about)
-        self.saved = time.monotonic()
+        self.kept, self.saved = self.done, time.monotonic()
+
+    def _check_weights(self) -> None:
+        """UserError where a weight is no number any more: the last update has no loss after it that would tell."""
+        for name, module in self.job.modules.items():
+            if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
+                raise UserError(
+                    f"a weight of the {name} is no number after turn {self.done}: lower lr, or see that the data are"
+                    " right"
+                )
+
+    def _commits(self) -> list[str]:
+        """Commits of the code that has trained so far, each once."""
+        return list(dict.fromkeys([*self.commits, self.provenance["commit"]]))
 
     def _resume(self) -> int:
         """Put the newest whole state into the job; gives the number of turns that are done."""
@@ -145,8 +166,14 @@ class Keeper:
         if resumed is None:
             return 0
         done, stored, about = resumed
+        if about.get("data_sha256", job.data.checksum) != job.data.checksum:
+            raise UserError(
+                f"{self.places.data(job.spec)} is not what {folder} was trained on so far: prepare the same data, or"
+                f" delete {folder} to start anew"
+            )
         try:
             compare(job.spec, about["spec"], folder)
+            self.commits = [each for each in about.get("commits", []) if each != self.provenance["commit"]]
             self.record.unpack(stored, about["plain"], job.device)
             if done > len(job.turns):
                 raise ValueError
@@ -168,7 +195,8 @@ class Keeper:
             "spec": spec.resolved(),
             "words": spec.words(),
             "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
-            "provenance": provenance.describe(job.device)
+            "provenance": self.provenance
+            | ({"commits": self._commits()} if self.commits else {})
             | {"data_sha256": job.data.checksum, "teacher_sha256": self._teacher() if followed else None},
             "wall_seconds": seconds["wall"],
             "cpu_seconds": None if several else seconds["cpu"],  # null: not measured

@@ -23,11 +23,11 @@ PACKAGES = (
 
 
 def commit() -> tuple[str, bool | None]:
-    """Commit of the code, and whether tracked files differ from it; ("unknown", None) outside a checkout."""
+    """Commit of the code, and whether files differ from it or are new; ("unknown", None) outside a checkout."""
     folder = Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "HEAD")
-        return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/workflow"))
+        return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=all", "--", ":/src", ":/workflow"))
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("SPACED_KD_COMMIT", "unknown"), None
 

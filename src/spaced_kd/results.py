@@ -51,7 +51,8 @@ def collect(study: Study, results: Path) -> DataFrame:
     """
     rows, missing = [], []
     for run in study.runs:
-        found = of_run(run, study.name, results)
+        asked = {name: study.evaluations[name] for name in study.evaluated.get(run.id, ())}
+        found = of_run(run, study.name, results, asked)
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
         missing += [f"{name} of {run.id}" for name in absent]
@@ -63,12 +64,19 @@ def collect(study: Study, results: Path) -> DataFrame:
     return join(DataFrame(rows))
 
 
-def of_run(run: RunSpec, study: str, results: Path) -> list[dict[str, Any]]:
-    """Rows of one run, with all that tells them from others; none where it is not finished."""
+def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Rows of one run, with all that tells them from others; none where it is not finished.
+
+    Args:
+        run: the run.
+        study: the study whose evaluations of it are meant.
+        results: folder of all results.
+        asked: the settings that the study has for each evaluation; None for whatever they were.
+    """
     stored = _stored(run, Places(results).run(run))
     if not stored:
         return []
-    evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"])
+    evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
     told = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
     found = stored["rows"] + told + evaluated
     return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
@@ -246,8 +254,13 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
     }
 
 
-def evaluation_rows(path: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a run's evaluations as `evaluate` left them; none where there is no file."""
+def evaluation_rows(
+    path: Path, description: dict[str, Any], asked: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a run's evaluations as `evaluate` left them; none where there is no file.
+
+    UserError where they are of other weights, or of other settings than `asked`.
+    """
     if not path.exists():
         return []
     content = read_json(path, dict)
@@ -256,6 +269,9 @@ def evaluation_rows(path: Path, description: dict[str, Any]) -> list[dict[str, A
         raise damaged(path, "its checksum does not match")
     if content.get("weights") != description.get("outputs", {}).get("weights.safetensors"):
         raise UserError(f"{path} is of other weights than the run has now: delete it and evaluate the run again")
+    for name, settings in content.get("settings", {}).items():
+        if name in (asked or {}) and settings != asked[name]:
+            raise UserError(f"{path} has other settings of {name} than the study: delete it and evaluate again")
     return rows
 
 

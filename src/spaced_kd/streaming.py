@@ -4,6 +4,7 @@ What a worker makes depends on its key alone, so the result is the same to the b
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,14 @@ def in_order(make: Callable[[Any], Tensor], keys: Sequence[Any], workers: int) -
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,  # what is in memory is shared with the workers, not copied
         generator=torch.Generator(),  # its own: the global one stays as it is
+        worker_init_fn=_outlive_the_wish_to_stop if workers else None,
     )
     return map(_unless_mistaken, loader)
+
+
+def _outlive_the_wish_to_stop(_: int) -> None:
+    """A worker goes on at SIGTERM, which a whole group of processes gets: whoever asks it for batches ends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Made:

@@ -16,8 +16,8 @@ from spaced_kd.checkpoint import load_weights, save_weights
 class Trajectory:
     """States of one teacher after given numbers of batches, the last of them its final weights."""
 
-    def __init__(self, folder: Path, final: Path, total: int) -> None:
-        self.folder, self.final, self.total = folder, final, total
+    def __init__(self, run: str, folder: Path, final: Path, total: int) -> None:
+        self.run, self.folder, self.final, self.total = run, folder, final, total
 
     def path(self, batches: int) -> Path:
         """The file of the state after `batches` batches."""
@@ -26,7 +26,11 @@ class Trajectory:
     def save(self, batches: int, network: nn.Module) -> None:
         """Leave a state, unless it is there already."""
         if batches != self.total and not self.path(batches).exists():
-            save_weights(self.path(batches), network, batches=batches)
+            save_weights(self.path(batches), network, run=self.run, batches=batches)
+
+    def load(self, batches: int, network: nn.Module) -> None:
+        """Put a state into a network; UserError where its file is damaged, or the state another."""
+        load_weights(self.path(batches), network, run=self.run, batches=batches)
 
     def clear(self) -> None:
         """Forget all states but the final weights: a teacher that starts anew may be another one."""
@@ -47,5 +51,5 @@ class Walker:
     def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Load the state after batch `index` if the student asks for it; in between nothing happens."""
         if index + 1 in self.ends:
-            load_weights(self.trajectory.path(index + 1), self.network)
+            self.trajectory.load(index + 1, self.network)
         return {}

@@ -8,7 +8,7 @@ rule evaluate:
         corrupted=lambda wildcards: [ancient(path) for path in corrupted(PARTS[wildcards.study], wildcards.run)],
         sources=lambda wildcards: sources("evaluations", PARTS[wildcards.study].evaluated[wildcards.run]),
     output:
-        update("results/{study}/evaluations/{run}.json"),  # replaced at once, never missing in between
+        "results/{study}/evaluations/{run}.json",
     log:
         "results/logs/evaluate/{study}/{run}.log",
     conda:
