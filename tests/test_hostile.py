@@ -240,6 +240,35 @@ def called(path: Path) -> set[str]:
     return {ast.unparse(node) for node in nodes}
 
 
+ODD = {  # what YAML has and settings have not, or what is none
+    "a date": b"2025-11-21",
+    "a day that is none": b"2024-13-45",
+    "a set": b"!!set {1, 2}",
+    "bytes": b"!!binary aGVsbG8=",
+    "a number that is none": b"!!int x",
+    "pairs": b"!!pairs [a: 1]",
+    "an object": b"!!python/object/apply:pathlib.Path.touch [payload-was-run]",
+    "nested deep": b"[" * 3000,
+    "no text": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_yaml_is_refused_in_one_line(tmp_path, elsewhere, kind, capsys):
+    path = tmp_path / "study.yaml"
+    start = b"study: odd\ngrids: [{dataset: digits, network: resnet_mini, method: baseline, seed: 0}]\n"
+    path.write_bytes(start + b"data: " + ODD[kind])
+    assert cli.main(["plan", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"spaced-kd: {path}: ")
+    assert told.count("\n") == 1
+    path.write_bytes(start + b"data: data")
+    assert cli.main(["plan", str(path)]) == 0
+    if kind != "no text":
+        assert cli.main(["train", *SPEC.words(), f"lr={ODD[kind].decode()}"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_nothing_is_unpickled_evaluated_or_loaded_unsafely():
     unsafe = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "np.load", "yaml.load", "os.system"}
     for path in SOURCE.rglob("*.py"):

@@ -82,7 +82,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "figures": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "style", "verdicts"},
     "render": {"catalog", "cells", "files", "study", "style"},
     "verify": {
-        *("arrays", "assemble", "catalog", "evaluate", "files", "record", "render", "results", "spec", "study"),
+        *("arrays", "assemble", "catalog", "evaluate", "files", "keeper", "record", "render", "results", "spec"),
+        "study",
     },
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything

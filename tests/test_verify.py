@@ -135,6 +135,22 @@ def change(name: str, old: str, new: str):
     return lambda folder: rewrite((student(folder) if own else folder / "small") / name, old, new)
 
 
+def forget(folder) -> None:
+    """All rows of one run left out."""
+    path = folder / "small" / "rows.csv"
+    path.write_text("".join(line for line in path.open() if STUDENT.id not in line))
+
+
+def unseal(folder) -> None:
+    """A description that no longer has a checksum of the predictions."""
+    for path in (student(folder) / "run.json", folder / "small" / "runs.json"):
+        content = json.loads(path.read_text())
+        for run in content if isinstance(content, list) else [content]:
+            if run["id"] == STUDENT.id:
+                del run["outputs"]["predictions.safetensors"]
+        path.write_text(json.dumps(content))
+
+
 def cut(folder) -> None:
     path = folder / "small" / "rows.csv"
     path.write_text("".join(path.open().readlines()[:-1]))
@@ -158,6 +174,8 @@ ALTERED = {  # what -> (how, a part of the line that names it)
     "a teacher trained anew": (lambda f: flip(teacher(f) / "weights.safetensors"), "followed another teacher than"),
     "a cell of rows.csv": (change("rows.csv", ",bim,accuracy,", ",bim,accuracy,1"), "value of a row of"),
     "a row of rows.csv": (cut, "but its files give"),
+    "all rows of a run": (forget, "there is only its description"),
+    "a checksum left out": (unseal, "predictions.safetensors: run.json has no checksum of it"),
     "a run that is gone": (lambda f: (student(f) / "run.json").unlink(), "run.json does not exist"),
     "runs.json": (change("runs.json", '"wall_seconds": ', '"wall_seconds": 9'), "runs.json: describes digits-"),
     "an evaluation": (change(MEASURED, '"value": ', '"value": 1'), "its checksum does not match"),
@@ -206,6 +224,26 @@ def test_the_collector_refuses_what_a_run_did_not_write(study, name):
     flip(student(study) / name)
     with pytest.raises(UserError, match=f"{name} is not what the run wrote, by its checksum in run.json: move"):
         results.collect(expand(STUDY), study)
+
+
+def test_without_its_data_nothing_can_be_predicted_again(study, capsys):
+    (study / "data").unlink()
+    lines = told(capsys, study, "--reevaluate")
+    assert ["cannot be predicted again without its data" in line for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["an accuracy and its checksum", "the data", "the teacher", "a checksum left out"])
+def test_the_collector_refuses_what_verify_finds(study, tmp_path, capsys, kind):
+    alter, line = ALTERED[kind]
+    alter(study)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    before = (study / "small" / "rows.csv").read_bytes()
+    assert cli.main(["collect", str(tmp_path / "small.yaml"), "--results", str(study)]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert "train it again" in said
+    assert said.count("\n") == 1
+    assert (study / "small" / "rows.csv").read_bytes() == before
 
 
 def test_a_student_says_whom_it_followed(study):

@@ -15,7 +15,7 @@ from spaced_kd.changes import ANY, arm
 from spaced_kd.claims import KINDS, UNITS, Claim, Measure, Row, Sheet
 from spaced_kd.errors import UserError
 from spaced_kd.results import COLUMNS, COSTS
-from spaced_kd.spec import from_flat
+from spaced_kd.spec import NO_YAML, from_flat
 
 PATH = Path("config/claims.yaml")
 
@@ -30,7 +30,7 @@ def load(path: Path, rows: DataFrame) -> Sheet:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: name a file of claims") from None
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         reader = _Reader(content, where(rows, source="paper"))

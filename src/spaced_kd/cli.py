@@ -294,14 +294,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _collect(arguments: argparse.Namespace) -> None:
     study = load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
-    from spaced_kd import results
-    from spaced_kd.files import write_safely
+    from spaced_kd import results, verify
+    from spaced_kd.files import Places, write_safely
 
     if arguments.output and len(study.parts) > 1:
         raise UserError(f"--output names one file, but {study.name} has several experiments: leave it out")
+    checker = verify.Checker(arguments.results)
     for part in study.parts:
         path = arguments.output or arguments.results / part.name / "rows.csv"
         rows = results.collect(part, arguments.results)
+        for folder in (Places(arguments.results).run(run) for run in part.runs):
+            for finding in checker.of_run(folder) if folder.exists() else ():
+                raise UserError(f"{finding}: move {folder} away and train it again")
         results.write(rows, path)
         runs = results.descriptions(part, arguments.results)
         write_safely(path.with_name("runs.json"), json.dumps(runs, indent=1).encode())

@@ -47,7 +47,7 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
                         f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}, a network,"
                         " or a dataset"
                     )
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
     return content
 

@@ -24,7 +24,7 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     path = folder / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(given, dict) for given in content.values()):
         raise UserError(f"{path}: not a mapping of networks to their keys")

@@ -372,9 +372,13 @@ def read_value(text: str) -> Any:
     """One YAML value; unlike YAML 1.1, numbers like 5e-4 are numbers."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except NO_YAML:
         raise UserError(f"{text!r} cannot be read as a YAML value") from None
     return numbers(value)
+
+
+# what reading YAML raises; ValueError for a day that is none and for bytes that are no text, as yaml's own
+NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
@@ -397,12 +401,18 @@ def _differences(stored: dict, now: dict, prefix: str = "") -> dict[str, tuple[A
     return out
 
 
-def numbers(value: Any) -> Any:
-    """YAML 1.1 reads 5e-4 as a string: read such strings as the numbers that they look like."""
+def numbers(value: Any, what: Any = "it") -> Any:
+    """YAML 1.1 reads 5e-4 as a string: read such strings as the numbers that they look like.
+
+    UserError for what YAML has and settings have not, such as a date; `what` is the key that it belongs to.
+    """
     if isinstance(value, dict):
-        return {key: numbers(item) for key, item in value.items()}
+        return {key: numbers(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [numbers(item) for item in value]
+        return [numbers(item, what) for item in value]
+    if not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise UserError(f"{what} is {value!s:.50} ({kind}), but must be text, a number, yes or no: put it in quotes")
     if isinstance(value, str) and value[:1].isdigit() and "e" in value:
         try:
             return float(value)

@@ -12,7 +12,7 @@ import yaml
 
 from spaced_kd import catalog, protocol, recipe
 from spaced_kd.errors import UserError
-from spaced_kd.spec import PLUGINS, RunSpec, from_flat, numbers
+from spaced_kd.spec import NO_YAML, PLUGINS, RunSpec, from_flat, numbers
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _read(path: Path | str | TextIO) -> Any:
         return yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 

@@ -11,6 +11,7 @@ from spaced_kd import arrays, catalog, evaluate, record, render, results
 from spaced_kd.assemble import autocast
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, read_json, sha256
+from spaced_kd.keeper import OUTPUTS
 from spaced_kd.spec import RunSpec, compare
 from spaced_kd.study import RESERVED
 
@@ -20,12 +21,14 @@ class Checker:
 
     Args:
         folder: of all results.
-        reference: the paper's numbers, which tables show beside ours.
+        reference: the paper's numbers, which tables show beside ours; None where no tables are checked.
         reevaluate: predict the test images again with every network, and compare image by image.
         device: where; auto, cpu, cuda or cuda:N.
     """
 
-    def __init__(self, folder: Path, reference: DataFrame, *, reevaluate: bool = False, device: str = "auto") -> None:
+    def __init__(
+        self, folder: Path, reference: DataFrame | None = None, *, reevaluate: bool = False, device: str = "auto"
+    ) -> None:
         self.folder, self.places, self.reference = folder, Places(folder), reference
         self.reevaluate, self.device = reevaluate, device
         self.counts = dict.fromkeys(("runs", "rows", "tables", "images predicted again", "files absent"), 0)
@@ -34,7 +37,7 @@ class Checker:
     def findings(self) -> Iterator[str]:
         """What does not fit, a line each."""
         for path in sorted(self.folder.glob("runs/*/run.json")):
-            yield from _lines(path.parent, self._run(path.parent))
+            yield from self.of_run(path.parent)
         for path in sorted([*self.folder.glob("*/rows.csv"), *self.folder.glob("*/*/rows.csv")]):
             if path.relative_to(self.folder).parts[0] not in RESERVED:
                 yield from _lines(path, self._study(path))
@@ -46,6 +49,10 @@ class Checker:
     def summary(self) -> str:
         """What has been checked so far."""
         return ", ".join(f"{count} {what}" for what, count in self.counts.items())
+
+    def of_run(self, folder: Path) -> Iterator[str]:
+        """What does not fit in a run's folder, and between it and its data and teacher."""
+        yield from _lines(folder, self._run(folder))
 
     def _run(self, folder: Path) -> Iterator[str]:
         """A run's files against its description, and the description against where the run came from."""
@@ -59,11 +66,15 @@ class Checker:
         told = described.get("provenance") or {}
         if not told.get("commit"):
             yield f"{folder}: does not say which commit it comes from"
-        wrong = altered(folder, described.get("outputs", {}))
+        outputs = described.get("outputs", {})
+        yield from (f"{folder / name}: run.json has no checksum of it" for name in OUTPUTS if name not in outputs)
+        wrong = altered(folder, outputs)
         yield from (f"{folder / name}: not what the run wrote, by its checksum in run.json" for name in wrong)
         yield from self._teacher(folder, spec, told.get("teacher_sha256"))
         if not self.places.data(spec).exists():
             self.counts["files absent"] += 1
+            if self.reevaluate:
+                yield f"{folder}: cannot be predicted again without its data, {self.places.data(spec)}"
             return
         checksum, labels = self.labels(self.places.data(spec))
         if checksum != told.get("data_sha256"):
@@ -102,6 +113,9 @@ class Checker:
         for run, group in ours.groupby("run", sort=False):
             yield from _lines(path, self._rows(path, run, group))
         if path.with_name("runs.json").exists():
+            described = {str(told.get("id")) for told in read_json(path.with_name("runs.json"), list)}
+            for run in sorted(described ^ set(ours["run"])):
+                yield f"{path}: of {run} there is only {'its description' if run in described else 'its rows'}"
             for told in read_json(path.with_name("runs.json"), list):
                 own = self.folder / "runs" / str(told.get("id")) / "run.json"
                 if not own.exists() or read_json(own, dict) != told:
