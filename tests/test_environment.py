@@ -51,7 +51,7 @@ def test_conda_gives_python_make_and_uv_alone():
 def test_ci_is_one_command():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
-    assert ".ci/run" in steps
+    assert any(step.endswith(" .ci/run") for step in filter(None, steps))
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 

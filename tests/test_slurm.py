@@ -142,6 +142,7 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
         harmed = live_through(here)
     (sliced,) = (run for run in restarts if "self_kd" in run)
     assert restarts[sliced] >= 2
+    assert "goes on after turn" in (here / "results/logs/train" / f"{sliced}.log").read_text()
 
     left = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--configfile", str(STUDY)], cwd=here, capture_output=True, text=True
