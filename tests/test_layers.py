@@ -54,8 +54,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "slices": set(),
     "lock": {"slices"},
     "keeper": {
-        *("arrays", "assemble", "checkpoint", "distributed", "energy", "files", "provenance", "record", "seeding"),
-        *("slices", "spec", "trajectory"),
+        *("arrays", "assemble", "checkpoint", "distributed", "energy", "files", "lock", "provenance", "record"),
+        *("seeding", "slices", "spec", "trajectory"),
     },
     "counts": {"assemble", "batches", "catalog", "data", "spec"},
     "throughput": {"provenance", "spec"},

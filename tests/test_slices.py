@@ -1,6 +1,8 @@
 """What ends a training before it is through, and who may train a run: signals, time limits, Slurm, locks."""
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +179,22 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(results, capsys):
     train(spec, results)
     assert f"{path}: left by process {child} on {os.uname().nodename}, which has ended" in capsys.readouterr().out
     assert not path.exists()
+
+
+def test_what_a_process_left_that_was_killed_at_its_very_end_is_removed(results, other):
+    spec = tiny(method="baseline")
+    with pytest.raises(Stopped):
+        train(spec, other, part=Slice(time_limit=1e-9, margin=0))
+    folder, places = train(spec, results), Places(results)
+    (state,) = Places(other).state(spec).glob("turn-*")
+    shutil.copy(state, places.state(spec))
+    places.lock(spec).write_text("process 7 on nowhere")
+    with open(places.lock(spec)) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        train(spec, results)
+        assert len(list(places.state(spec).iterdir())) == 2  # of one that is alive
+    assert train(spec, results) == folder
+    assert list(places.state(spec).iterdir()) == []
 
 
 def test_a_lock_that_was_removed_while_one_waited_is_no_lock(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from spaced_kd import arrays, checkpoint, distributed, energy, provenance
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
+from spaced_kd.lock import remove_left
 from spaced_kd.record import Record, accuracy, accuracy_rows, predict
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Slice
@@ -225,6 +226,13 @@ class Keeper:
             print(line, flush=True)
         elif self.first:
             self.bar.write(line, file=sys.stderr)
+
+
+def clear_up(spec: RunSpec, places: Places) -> None:
+    """Remove what a process has left that was killed between its run's last file and its own end."""
+    if distributed.rank() == 0 and remove_left(places.lock(spec)):
+        for state in checkpoint.states(places.state(spec)):
+            state.unlink()
 
 
 def finished(spec: RunSpec, places: Places) -> bool:

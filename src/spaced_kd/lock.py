@@ -56,6 +56,17 @@ def alone(path: Path, part: Slice, poll: float = 1.0) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def remove_left(path: Path) -> bool:
+    """Remove the file that a killed process left; whether there was one. One that is held stays."""
+    if not path.exists():
+        return False
+    with _open(path) as file, contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+        return True
+    return False
+
+
 def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from spaced_kd.assemble import assemble
 from spaced_kd.distributed import by_first, of_first, together
 from spaced_kd.files import Places
-from spaced_kd.keeper import Keeper, finished
+from spaced_kd.keeper import Keeper, clear_up, finished
 from spaced_kd.lock import alone
 from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec
@@ -38,6 +38,7 @@ def train(
     places = Places(results)
     with together(spec.processes):
         if of_first(finished(spec, places)):
+            clear_up(spec, places)
             return places.run(spec)
         job, part = assemble(spec, places, device, workers), part or Slice()
         with by_first(alone(places.lock(spec), part)), closing(job.batches):
