@@ -117,6 +117,15 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
     assert list(Places(results).state(tiny(method="baseline")).glob("turn-*"))  # before Slurm ends the process
 
 
+def test_asking_slurm_outlives_the_signal_that_torchrun_sends(results, tmp_path, monkeypatch):
+    scontrol(tmp_path, "kill -TERM $PPID; sleep 0.5", monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    told = subprocess.run([sys.executable, "-m", "spaced_kd", *words], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr.count("\n")) == (GO_ON, 1)
+    assert told.stderr.endswith("; Slurm runs job 77 again\n")
+
+
 def test_only_a_time_limit_asks_slurm(results, tmp_path, monkeypatch, on_turn):
     scontrol(tmp_path, 'touch "$0.asked"', monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")

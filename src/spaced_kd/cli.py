@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _told(str(error), 2)
     except Stopped as stopped:
-        again = requeue() if stopped.status == GO_ON and not _number() else ""
-        return _told(f"{stopped}; {again}" if again else str(stopped), stopped.status)
+        return _told(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
     except OSError as error:  # a full disk behind standard output, a file that may not be read
         return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
     except (MemoryError, RuntimeError) as error:
@@ -262,7 +261,13 @@ def _train(arguments: argparse.Namespace) -> None:
         return
     options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
     with part:
-        folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
+        try:
+            folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
+        except Stopped as stopped:
+            # while signals are only heard: torchrun sends one to the first process as soon as another has ended
+            if stopped.status == GO_ON and not _number():
+                stopped.again = requeue()
+            raise
     if _number():
         return
     rows = json.loads((folder / "rows.json").read_text())

@@ -18,11 +18,14 @@ GO_ON = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Stopped(Exception):  # noqa: N818 (no error)
-    """The slice is over and its state is written; `status` is the exit status of the process."""
+    """The slice is over and its state is written; `status` is the exit status of the process.
+
+    `again` says what came of asking for the job to be run again.
+    """
 
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(f"{reason}: stopped, and the same command goes on")
-        self.status = status
+        self.status, self.again = status, ""
 
 
 class Slice:
