@@ -246,6 +246,13 @@ def test_the_collector_refuses_what_verify_finds(study, tmp_path, capsys, kind):
     assert (study / "small" / "rows.csv").read_bytes() == before
 
 
+def test_a_run_that_still_trains_is_missing_and_no_fault(study, tmp_path, capsys):
+    (student(study) / "run.json").unlink()  # its folder is there from the beginning
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    assert cli.main(["collect", str(tmp_path / "small.yaml"), "--results", str(study)]) == 0
+    assert "rows of 1 of 2 runs" in capsys.readouterr().out
+
+
 def test_a_student_says_whom_it_followed(study):
     said = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
     assert said == sha256(Places(study).weights(STUDENT.teacher_spec()))

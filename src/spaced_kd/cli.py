@@ -309,7 +309,7 @@ def _collect(arguments: argparse.Namespace) -> None:
         path = arguments.output or arguments.results / part.name / "rows.csv"
         rows = results.collect(part, arguments.results)
         for folder in (Places(arguments.results).run(run) for run in part.runs):
-            for finding in checker.of_run(folder) if folder.exists() else ():
+            for finding in checker.of_run(folder) if (folder / "run.json").exists() else ():
                 raise UserError(f"{finding}: move {folder} away and train it again")
         results.write(rows, path)
         runs = results.descriptions(part, arguments.results)
