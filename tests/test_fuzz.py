@@ -82,14 +82,15 @@ KEYS = {*STUDY_KEYS, *(field.name for field in fields(RunSpec)), "a grid", "an a
 
 def check(case):
     """A study, or one line that can be read and names a key."""
-    config, place, _ = case
+    config, place, new = case
     told = refusal(config)
     if told is None:
         return
     assert "\n" not in told
     assert told.isprintable()
     assert len(told) < 1000
-    parts = {part.removeprefix("method.") for part in place if isinstance(part, str)}  # of a method by its own name
+    named = [*place, *(new if isinstance(new, dict) else ())]
+    parts = {part.removeprefix("method.") for part in named if isinstance(part, str)}  # of a method by its own name
     assert any(key and (key in told or repr(key) in told) for key in KEYS | parts), (told, place)
 
 
