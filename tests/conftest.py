@@ -80,7 +80,9 @@ def checkout(tmp_path):
     for name in ("Snakefile", "workflow", "profiles"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "config").mkdir()
-    shutil.copy(ROOT / "config" / "reference.csv", tmp_path / "config")
+    for name in ("reference.csv", "claims.yaml"):
+        shutil.copy(ROOT / "config" / name, tmp_path / "config")
+    (tmp_path / "config" / "recipes").symlink_to(ROOT / "config" / "recipes")  # which the claims name
     return tmp_path
 
 

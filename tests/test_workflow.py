@@ -199,8 +199,6 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout):
 
 
 def test_the_graph_is_built_without_torch(checkout):
-    shutil.copy(ROOT / "config" / "claims.yaml", checkout / "config")
-    shutil.copytree(ROOT / "config" / "recipes", checkout / "config" / "recipes")
     (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY | {"tables": ["scorecard"]}))
     code = (
         "import sys; from snakemake.cli import main\n"

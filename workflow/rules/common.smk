@@ -11,13 +11,15 @@ from spaced_kd import catalog, spec, study
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 
+JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
+
 try:
     STUDY = study.expand(config)
     # a default that changed since is refused here, and never silently means something else; jobs look at their own run
     for run in STUDY.runs if workflow.is_main_process else ():
         if (made := Path("results/runs", run.id, "run.json")).exists():
             spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)
-    if "scorecard" in STUDY.tables and workflow.is_main_process:  # a wrong claim is refused now, and not after training
+    if {*JUDGE} & {*STUDY.tables, *STUDY.figures} and workflow.is_main_process:  # a wrong claim is refused now, and not after training
         from spaced_kd import claims_file, results
 
         claims_file.load(claims_file.PATH, results.reference(Path("config/reference.csv")))
@@ -142,6 +144,11 @@ def workers(wildcards, resources):
     if "SLURM_JOB_ID" in os.environ or not workflow.cores:
         return ""
     return f"--workers {max(1, (os.cpu_count() or 1) // workflow.cores)}"
+
+
+def judging(wildcards):
+    """The files of the paper's claims, for what is made from them."""
+    return ["config/claims.yaml", "config/recipes/paper.yaml"] if wildcards.name in JUDGE else []
 
 
 def shown(wildcards):

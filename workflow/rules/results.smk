@@ -29,9 +29,7 @@ rule table:
     input:
         rows=told,
         source=lambda wildcards: sources("tables", [wildcards.name]),
-        claims=lambda wildcards: (
-            ["config/claims.yaml", "config/recipes/paper.yaml"] if wildcards.name == "scorecard" else []
-        ),
+        claims=judging,
         reference="config/reference.csv",
     output:
         expand(
@@ -65,6 +63,7 @@ rule figure:
     input:
         rows=told,
         source=lambda wildcards: sources("figures", [wildcards.name]),
+        claims=judging,
         reference="config/reference.csv",
         images=shown,
     output:
