@@ -19,7 +19,8 @@ try:
     for run in STUDY.runs if workflow.is_main_process else ():
         if (made := Path("results/runs", run.id, "run.json")).exists():
             spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)
-    if {*JUDGE} & {*STUDY.tables, *STUDY.figures} and workflow.is_main_process:  # a wrong claim is refused now, and not after training
+    # a wrong claim is refused now, and not after training
+    if workflow.is_main_process and {*JUDGE} & {*STUDY.tables, *STUDY.figures}:
         from spaced_kd import claims_file, results
 
         claims_file.load(claims_file.PATH, results.reference(Path("config/reference.csv")))
