@@ -64,7 +64,7 @@ def judge(
     correct: Correct | None = None,
     alpha: float = statistics.ALPHA,
 ) -> list[Verdict]:
-    """Verdicts in order of the claims: the paper's rows, one each, then small settings.
+    """Verdicts in order of the claims: the paper's rows, one each, then other settings in alphabetical order.
 
     Args:
         sheet: of `load`.
@@ -102,7 +102,7 @@ def judge(
         there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own}
         verdicts += [verdict for verdict in decided if verdict.own]
         verdicts += [_not_run(claim, row, rows) for row in claim.rows if row not in there]
-        verdicts += [verdict for verdict in decided if not verdict.own]
+        verdicts += sorted((verdict for verdict in decided if not verdict.own), key=lambda verdict: verdict.setting)
         if not claim.rows and not decided:
             verdicts.append(_not_run(claim, None, rows))
     return verdicts
