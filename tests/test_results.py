@@ -181,6 +181,24 @@ def test_evaluations_of_other_weights_or_with_other_rows_are_refused(study, fold
     assert run.id in str(error.value)
 
 
+def test_evaluation_whose_settings_are_lists_is_the_one_that_was_asked_for(study, folder):
+    run = next(run for run in study.runs if run.id in study.evaluated)
+    path = folder / "small" / "evaluations" / f"{run.id}.json"
+    save(
+        path, json.loads(path.read_text()) | {"settings": {"bim": {"steps": 10}, "corruptions": {"severities": [1, 3]}}}
+    )
+    of_run = {"evaluate": ["bim", "corruptions"], **{key: getattr(run, key) for key in ("dataset", "network", "seed")}}
+    of_run |= {"method": run.method, "interval": run.interval, "epochs": run.epochs, "lr": run.lr}
+
+    def collect(severities):
+        asked = {"bim": {"steps": 10}, "corruptions": {"severities": severities}}
+        results.collect(expand({"study": "small", "evaluations": asked, "grids": [of_run]}), folder)
+
+    collect([1, 3])
+    with pytest.raises(UserError, match="has other settings of corruptions than the study"):
+        collect([1, 5])
+
+
 def test_rows_without_a_commit_are_refused_by_the_name_of_their_run(study, folder, tmp_path):
     rows = results.collect(study, folder)
     results.write(rows.assign(commit=rows["commit"].mask(rows["run"] == study.runs[1].id, "")), tmp_path / "rows.csv")

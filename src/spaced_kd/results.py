@@ -269,8 +269,9 @@ def evaluation_rows(
         raise damaged(path, "its checksum does not match")
     if content.get("weights") != description.get("outputs", {}).get("weights.safetensors"):
         raise UserError(f"{path} is of other weights than the run has now: delete it and evaluate the run again")
+    wanted = json.loads(json.dumps(asked or {}))  # as a file has them: a tuple is a list there
     for name, settings in content.get("settings", {}).items():
-        if name in (asked or {}) and settings != asked[name]:
+        if name in wanted and settings != wanted[name]:
             raise UserError(f"{path} has other settings of {name} than the study: delete it and evaluate again")
     return rows
 
