@@ -77,9 +77,11 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "verdicts": {"cells", "claims", "comparisons", "statistics"},
     "cells": {"statistics"},
     "style": {"cells"},
-    "verdict_text": {"cells", "claims", "verdicts"},
+    "verdict_text": {"cells", "claims", "spec", "verdicts"},
     "tables": {"cells", "changes", "claims_file", "spec", "statistics", "verdict_text", "verdicts"},
-    "figures": {"cells", "changes", "claims", "claims_file", "spec", "statistics", "style", "verdicts"},
+    "figures": {
+        *("cells", "changes", "claims", "claims_file", "spec", "statistics", "style", "verdict_text", "verdicts"),
+    },
     "render": {"catalog", "cells", "files", "study", "style"},
     "verify": {
         *("arrays", "assemble", "catalog", "evaluate", "files", "keeper", "record", "render", "results", "spec"),

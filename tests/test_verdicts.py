@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from spaced_kd import catalog, claims, claims_file, results, statistics, verdict_text, verdicts
-from spaced_kd.cells import Arm
+from spaced_kd.cells import Arm, where
 from spaced_kd.errors import UserError
 from spaced_kd.spec import from_flat
 from spaced_kd.tables import scorecard
@@ -123,18 +123,22 @@ def test_a_study_joined_later_leaves_other_verdicts_alone(sheet, paper):
     assert first == alone
 
 
+def three_arms(protocol, gain, **words):
+    """Rows of w/o KD, online and Spaced KD, which brings `gain`."""
+    rows = []
+    for method, interval, level in (("baseline", 0, 70), ("online_kd", 0, 60), ("online_kd", 1.5, 60 + gain)):
+        own = {"dataset": "digits", "network": "resnet_mini", "method": method, "interval": interval, "epochs": 4}
+        for seed in range(3):
+            run = from_flat(own | words | {"seed": seed, "protocol": protocol})
+            row = LAST | {"source": "ours", "run": run.id, "seed": seed} | results.labels(run)
+            rows.append(row | {"value": level + 0.1 * seed**2 * interval})
+    return results.join(pd.DataFrame(rows))
+
+
 @pytest.fixture(scope="module")
 def both_protocols():
-    """Rows of w/o KD, online and Spaced KD: by the paper's text, spacing brings 1, and by the released code -3."""
-    rows = []
-    for protocol, gain in (("paper", 1), ("released", -3)):
-        for method, interval, level in (("baseline", 0, 70), ("online_kd", 0, 60), ("online_kd", 1.5, 60 + gain)):
-            words = {"dataset": "digits", "network": "resnet_mini", "method": method, "interval": interval, "epochs": 4}
-            for seed in range(3):
-                run = from_flat(words | {"seed": seed, "protocol": protocol})
-                row = LAST | {"source": "ours", "run": run.id, "seed": seed} | results.labels(run)
-                rows.append(row | {"value": level + 0.1 * seed**2 * interval})
-    return results.join(pd.DataFrame(rows).drop_duplicates("run"))
+    """By the paper's text, spacing brings 1, and by the released code -3."""
+    return results.join(three_arms("paper", 1), three_arms("released", -3)).drop_duplicates("run")
 
 
 def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
@@ -152,6 +156,22 @@ def test_tables_have_a_line_for_each_protocol(paper, both_protocols):
     assert list(ours.index) == ["epochs=4", "epochs=4 protocol=released"]
     assert list(ours["w/o KD"]) == ["70.00 ± 0.00 (3)"] * 2  # the same runs, which both protocols share
     assert [text[:5] for text in ours["Δ to online KD"]] == ["+1.25", "-2.75"]
+
+
+def test_shared_runs_stand_where_a_protocol_has_runs_of_its_own(paper, both_protocols):
+    by_text = three_arms("paper", 2, lr=0.1)  # without KD these are runs of the released code, too
+    longer = where(three_arms("paper", 2, epochs=8), method="baseline")
+    measured = where(by_text, method="baseline").assign(evaluation="bim")
+    rows = results.beside(results.join(both_protocols, by_text, longer, measured), paper)
+    released = rows[rows["recipe"].str.contains("protocol=released")]
+    assert set(released["recipe"]) == {"epochs=4 protocol=released", "epochs=8 protocol=released"}
+    assert set(released["evaluation"]) == {"accuracy"}
+
+
+def test_overview_tells_settings_apart_that_both_arms_share(paper):
+    plain, half = pair([1.0, 1.2, 0.9]), pair([2.0, 2.2, 1.9], method="online_kd[alpha=0.5]")
+    table = catalog.find("tables", "overview")(results.join(plain, half, paper))
+    assert list(table["our setting"]) == ["digits, resnet_mini, epochs=12", "digits, resnet_mini, epochs=12, alpha=0.5"]
 
 
 def test_switches_and_controls_are_no_evidence_for_a_claim(sheet, paper):

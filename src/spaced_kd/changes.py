@@ -1,6 +1,5 @@
 """What a change brings: arms from the words of a run, and the paired differences between two of them in a setting."""
 
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from pandas import DataFrame, Series
@@ -100,17 +99,6 @@ def places(rows: DataFrame) -> list[Place]:
     """Settings of plain runs, in order; an arm's own words change their recipe."""
     found = plain(rows)
     return list(dict.fromkeys(map(Place, found["dataset"], found["network"], found["recipe"])))
-
-
-def names(found: Collection[Place]) -> dict[Place, str]:
-    """Display names: "digits, resnet_mini, epochs=12", and what else of the recipe tells it from others there."""
-    told = {}
-    for place in found:
-        shared = set.intersection(*(set(_words(other.recipe).items()) for other in found if other[:2] == place[:2]))
-        own = {"epochs": RunSpec.epochs}
-        own |= {key: text for key, text in _words(place.recipe).items() if key == "epochs" or (key, text) not in shared}
-        told[place] = f"{place.dataset}, {place.network}, {' '.join(f'{key}={own[key]}' for key in sorted(own))}"
-    return told
 
 
 def reached(rows: DataFrame, place: Place, arm: Arm, selection: str = "last") -> Sample:

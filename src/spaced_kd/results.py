@@ -332,15 +332,21 @@ def labels(run: RunSpec) -> dict[str, str]:
 def beside(ours: DataFrame, paper: DataFrame) -> DataFrame:
     """What tables, figures and claims are made from: our rows and the paper's.
 
-    A run that several protocols leave the same, as those without KD, stands in the settings of each that has runs.
+    A run that several protocols leave the same, as those without KD, stands in the settings of each that has runs of
+    its own there, of any number of epochs.
     """
-    frames, of_place = [ours], ["dataset", "network"]
+    ours = ours.assign(setting=ours["recipe"].map(_without_protocol_and_epochs))
+    frames, shared = [ours], ["dataset", "network", "setting", "evaluation"]
     named = ours["recipe"].str.extract(r"(?:^| )protocol=(\S+)", expand=False)
-    for name, theirs in ours[of_place].groupby(named):
+    for name, theirs in ours[shared].groupby(named):
         others = ours[(named != name) & ours["protocol"].str.split().map(lambda names, name=name: name in names)]
         there = others.merge(theirs.drop_duplicates())
         frames.append(there.assign(recipe=[_under(name, recipe) for recipe in there["recipe"]]))
-    return join(*frames, paper)
+    return join(join(*frames).drop(columns="setting"), paper)
+
+
+def _without_protocol_and_epochs(recipe: str) -> str:
+    return " ".join(word for word in recipe.split() if not word.startswith(("protocol=", "epochs=")))
 
 
 def _under(protocol: str, recipe: str) -> str:

@@ -3,12 +3,13 @@
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pandas import DataFrame
 
 from spaced_kd.cells import NOTHING
-from spaced_kd.claims import Claim, paper_range, paper_statistic
+from spaced_kd.claims import Claim, Setting, paper_range, paper_statistic, recipe_words
+from spaced_kd.spec import RunSpec
 from spaced_kd.verdicts import Verdict
 
 COLUMNS = ("place", "claim", "paper", "setting", "verdict", "ours", "resolution", "remark")
@@ -54,6 +55,19 @@ def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
         if absent:
             found.append(_absent(absent, rows))
     return DataFrame(found, columns=list(COLUMNS))
+
+
+def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
+    """Display names: "digits, resnet_mini, epochs=12", and what else of the recipe tells it from others there."""
+    told = {}
+    for setting in settings:
+        there = [recipe_words(other.recipe).items() for other in settings if other[:2] == setting[:2]]
+        common = set(there[0]).intersection(*there)
+        own = {"epochs": str(RunSpec.epochs)}
+        own |= {k: text for k, text in recipe_words(setting.recipe).items() if k == "epochs" or (k, text) not in common}
+        words = " ".join(f"{key}={own[key]}" for key in sorted(own))
+        told[setting] = ", ".join(filter(None, [setting.dataset, setting.network, words, setting.shared]))
+    return told
 
 
 def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:

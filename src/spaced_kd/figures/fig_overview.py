@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.changes import Place, names
 from spaced_kd.claims import paper_range
 from spaced_kd.claims_file import PATH, load
 from spaced_kd.errors import UserError
+from spaced_kd.verdict_text import short_names
 from spaced_kd.verdicts import Verdict, judge
 
 WIDEST = 55  # characters of a setting's line
@@ -40,10 +40,10 @@ def figure(rows: DataFrame) -> Figure:
     heights = [1 + len(part) for part in parts]
     grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=heights)
     end = max(END, *(1.1 * abs(each.mean) for each in found))
-    settings = names([_place(each) for each in found])
+    names = short_names([each.setting for each in found])
     for axes, part in zip(grid.flat, parts, strict=True):
         _claim(axes, part, paper_range(part[0].claim, rows), (-end, end))
-        labels = [_label(settings[_place(each)], each) for each in part]
+        labels = [_label(names[each.setting], each) for each in part]
         axes.set_yticks(range(len(part)), labels, fontsize="small")
     if patches := [bar for axes in grid.flat for bar in axes.patches]:
         patches[0].set_label("the paper's rows")
@@ -70,10 +70,6 @@ def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[
         axes.plot(each.mean, place, marker="o", fillstyle=filling, label=each.verdict, linestyle="", **mark)
     axes.set(xlim=ends, ylim=(len(part) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
-
-
-def _place(each: Verdict) -> Place:
-    return Place(each.setting.dataset, each.setting.network, each.setting.recipe)
 
 
 def _label(name: str, each: Verdict) -> str:

@@ -8,10 +8,9 @@ no deviations. Another setting than the paper's decides none of its rows; it sta
 
 from pandas import DataFrame
 
-from spaced_kd.changes import Place, names
 from spaced_kd.claims_file import PATH, load
 from spaced_kd.errors import UserError
-from spaced_kd.verdict_text import lines
+from spaced_kd.verdict_text import lines, short_names
 from spaced_kd.verdicts import judge
 
 
@@ -20,7 +19,6 @@ def table(rows: DataFrame) -> DataFrame:
     found = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.claim.main and verdict.seeds > 1]
     if not found:
         raise UserError("overview needs two seeds of online_kd with interval 0 and 1.5: add them")
-    places = [Place(verdict.setting.dataset, verdict.setting.network, verdict.setting.recipe) for verdict in found]
-    settings = names(places)
+    names = short_names([verdict.setting for verdict in found])
     table = lines(found, rows)[["claim", "paper", "ours", "verdict"]]
-    return table.assign(**{"our setting": [settings[place] for place in places]})
+    return table.assign(**{"our setting": [names[verdict.setting] for verdict in found]})
