@@ -24,7 +24,7 @@ from spaced_kd.errors import UserError
 from spaced_kd.verdict_text import short_names
 from spaced_kd.verdicts import Verdict, judge
 
-WIDEST = 55  # characters of a setting's line
+WIDEST = 62  # characters of a setting's line
 END = 15  # of the axis, or beyond the largest mean: the intervals of three seeds may reach far beyond
 
 
