@@ -156,6 +156,13 @@ def test_controls_are_their_references_with_one_thing_out():
     assert "(2 of 3 seeds)" in table.loc["self KD, as many steps", "control − reference"]
 
 
+def test_controls_that_protocols_share_stand_once():
+    longer = Arm("baseline", "", "epochs=x2")
+    plain = results.join(shifted(WITHOUT, 0, 0, 0), shifted(longer, 1.0, 1.2, 0.9))
+    table = draw("controls", plain, plain.assign(recipe=plain["recipe"] + " protocol=released"))
+    assert list(table["takes out"]) == ["half of the steps"]
+
+
 def test_the_adaptive_interval_stands_beside_fixed_ones_and_what_it_found():
     adaptive = Arm("adaptive_interval", "0")
     found = runs(adaptive, [0.8, 0.9, 1.3])

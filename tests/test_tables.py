@@ -91,6 +91,12 @@ def test_what_a_study_lacks_is_absent_and_what_one_network_lacks_was_not_run():
     assert table.loc["vit_mini", "Δ to online KD"] == "not run"
 
 
+def test_a_network_without_runs_of_kd_has_no_line():
+    other = study(BASELINE).assign(network="vit_mini", teacher="vit_mini")
+    table = draw("tab01", study(BASELINE, ONLINE, SPACED), other)
+    assert list(table["network"]) == ["resnet_mini"]
+
+
 def test_only_the_last_epoch_counts():
     rows = results.join(study(ONLINE, SPACED), study(ONLINE, SPACED, selection="best").assign(value=99.0))
     assert ours(draw("tab01", rows))["online KD"].startswith("92.83")

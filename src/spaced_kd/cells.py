@@ -114,7 +114,7 @@ def layout(
     placed = found if set(keys) & set(MEASURED) else asked
     require(placed, table, arms, keep, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
-    places = [_places(frame, keys) for frame in (placed, paper)]
+    places = [_places(frame, keys) for frame in (placed[placed["method"] != WITHOUT.method], paper)]
     notes: dict[str, str] = {}  # text -> mark
     lines = []
     for place in sorted(set().union(*places), key=_order(rows, table, keys)):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pandas import DataFrame
 
 from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present
-from spaced_kd.changes import accuracies, difference, family, flops, places, without_one_recipe
+from spaced_kd.changes import Place, accuracies, difference, family, flops, places, without_one_recipe
 from spaced_kd.errors import UserError
 
 FEATURE, SOFT, TRAILS = "[alpha=0.0]", "[beta=0.0]", "[alpha=0.0,beta=0.0]"  # what is left of the losses
@@ -64,7 +64,7 @@ def table(rows: DataFrame) -> DataFrame:
     costs, rows, lines = ours(rows, present(rows), "cost"), accuracies(rows), []
     for place in places(rows):
         found = {control: difference(rows, place, control.arm, control.reference) for control in CONTROLS}
-        found = {control: change for control, change in found.items() if change.seeds}
+        found = {control: change for control, change in found.items() if change.seeds and not _shared(control, place)}
         claims = {control: change for control, change in found.items() if control.arm in (ONLINE, SELF)}
         if claims.keys() == found.keys():  # any study has these
             continue
@@ -79,3 +79,8 @@ def table(rows: DataFrame) -> DataFrame:
     if not lines:
         raise UserError("controls needs runs of config/experiments/controls.yaml: add them, or leave controls out")
     return without_one_recipe(lines)
+
+
+def _shared(control: Control, place: Place) -> bool:
+    """Whether neither has a teacher: those are the same runs under each protocol, and stand once."""
+    return control.arm.method == control.reference.method == WITHOUT.method and "protocol=" in place.recipe
