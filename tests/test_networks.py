@@ -11,6 +11,7 @@ from spaced_kd import catalog
 from spaced_kd.assemble import assemble
 from spaced_kd.files import Places
 from spaced_kd.networks.pit import pit_tiny
+from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.networks.vit import deit_tiny, vit_mini
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import from_flat
@@ -180,10 +181,23 @@ def test_every_network_trains_two_steps(results, name):
     job = assemble(spec, Places(results))
     before = {key: value.clone() for key, value in job.result.named_parameters()}
     for who, index in job.turns[:2]:
-        losses = job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        losses = job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
         assert all(torch.isfinite(loss) for loss in losses.values())
     assert not [key for key, value in job.result.named_parameters() if torch.equal(value, before[key])]
 
 
 def test_pit_is_timms_class():
     assert isinstance(made("pit_tiny").trunk, PoolingVisionTransformer)
+
+
+def test_a_narrow_convolution_takes_its_stride_beforehand():
+    """Or training ends in a segmentation fault on processors without AVX-512."""
+    narrow, wide = resnet_mini(10, 32, width=0.0625), resnet_mini(10, 32, width=0.125)
+    strided = [module for module in narrow.modules() if isinstance(module, nn.Conv2d) and module.stride != (1, 1)]
+    narrow_ones = [module for module in strided if module.kernel_size == (1, 1) and module.in_channels < 8]
+    assert len(narrow_ones) == 1
+    assert type(narrow_ones[0]) is not nn.Conv2d
+    assert all(type(module) is nn.Conv2d for module in wide.modules() if isinstance(module, nn.Conv2d))
+    images = torch.randn(2, 4, 8, 8)
+    expected = nn.functional.conv2d(images, narrow_ones[0].weight, stride=2)
+    torch.testing.assert_close(narrow_ones[0](images), expected)

@@ -96,6 +96,9 @@ class _ResNet(nn.Module):
             for name, stage in make_blocks((block,) * 4, channels, layers, channels[0], **kinds)[0]:
                 setattr(self.trunk, name, stage)
             self.trunk.init_weights(zero_init_last=False)
+        for module in self.trunk.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.in_channels < 8:
+                module.__class__ = _NarrowConv2d
         # after the trunk, so that the trunk starts alike with and without exits
         wide = [count * block.expansion for count in channels]
         self.widths = (wide[-1],) * (4 if exits else 1)
@@ -112,6 +115,18 @@ class _ResNet(nn.Module):
         features = trunk.global_pool(x)
         logits = trunk.fc(features)
         return [*found, Exit(logits, features)] if exits else logits
+
+
+class _NarrowConv2d(nn.Conv2d):
+    """A 1x1 convolution of fewer than 8 channels that takes its stride beforehand: the same function.
+
+    On processors without AVX-512, the backward pass of such a strided convolution writes past its memory in oneDNN 3.10
+    to 3.13 (torch 2.11 to 2.15), and the process ends in a segmentation fault, or worse, does not.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(images[..., ::rows, ::columns], self.weight, self.bias)
 
 
 class _Branch(nn.Module):
