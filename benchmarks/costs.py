@@ -84,7 +84,7 @@ def states(device: torch.device, times: int, source: Path, places: Places) -> tu
     prepare(spec, source, places)
     job = assemble(spec, places, str(device))
     for who in ("teacher", "student"):  # so that the optimisers have their momentum
-        job.learners[who].learn(0, lambda who=who: job.terms(who, 0))
+        job.learners[who].learn(0, lambda who=who: job.passes(who, 0))
     folder = Path(places.results, "states")
     taken = [
         seconds(lambda turn=turn: checkpoint.save_state(folder, turn, job.modules, job.own_learners, record={}), device)

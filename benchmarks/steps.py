@@ -122,7 +122,7 @@ def ours(job: Job, places: Places) -> Iterator[str]:
     keeper = Keeper(job, places, (), 1e9, Slice())
     for who, index in keeper.turns_to_go():
         with keeper.watching(who, index):
-            losses = job.learners[who].learn(index, partial(job.terms, who, index))
+            losses = job.learners[who].learn(index, partial(job.passes, who, index))
         keeper.after(who, index, losses)
         yield who
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+import yaml
+from conftest import TINY, tiny
 
 from benchmarks import costs, goals, parts, steps
 from benchmarks.plain import Plain, loader
 from spaced_kd.assemble import assemble
-from spaced_kd.files import Places
+from spaced_kd.files import Places, sha256
+from spaced_kd.study import load_study
+from spaced_kd.train import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +33,7 @@ def test_the_plain_loop_learns_what_ours_does(results, interval, batches):
     stream = ((batch.images, batch.labels) for batch in (job.batches[i] for i in range(job.batches.per_epoch)))
     assert list(plain.turns(stream, batches)) == [who for who, _ in job.turns]
     for who, index in job.turns:
-        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     for name, network in copies.items():
         for theirs, ours in zip(network.parameters(), job.modules[name].parameters(), strict=True):
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
@@ -203,3 +206,24 @@ def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(result
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert (results / "cpu.json").exists()
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_of_their_own(results, tmp_path):
+    grid = {key: value for key, value in TINY.items() if key != "seed"} | {"seed": [0, 1]}
+    arms = [{"method": "online_kd", "interval": [0, 1.5]}, {"method": "baseline"}]
+    path = tmp_path / "side.yaml"
+    path.write_text(yaml.safe_dump({"study": "side", "grids": [grid | {"arms": arms}]}))
+    command = [sys.executable, "-m", "benchmarks.side_by_side", path, "--jobs", "2", "--results", results]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    runs = {run.id: run for run in load_study(path).runs}
+    assert {folder.name for folder in (results / "runs").iterdir()} == set(runs)
+    student = next(run for run in runs.values() if run.interval == 1.5)
+    found = json.loads((results / "runs" / student.id / "run.json").read_text())
+    assert found["teacher_states"] == "stored"
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "data").symlink_to(results / "data")
+    alone = train(student, tmp_path / "alone")
+    assert sha256(alone / "weights.safetensors") == found["outputs"]["weights.safetensors"]
+    failed = subprocess.run([*command, "--device", "cuda:9"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 0  # all are finished, and none begins

@@ -123,7 +123,7 @@ def test_alone_they_are_the_loop_written_out_and_the_teacher_of_every_student(re
     assert agree(hand.networks["student"], alone)
     job = assemble(tiny(method=method, interval=1.5, epochs=EPOCHS), Places(results))
     for who, index in job.turns:
-        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert agree(job.modules["teacher"], alone)
     assert not agree(job.modules["student"], alone)
 

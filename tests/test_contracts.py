@@ -12,12 +12,14 @@ from conftest import TINY, tiny
 from torch import nn
 
 from spaced_kd import assemble, catalog, data
+from spaced_kd.batches import Batch
 from spaced_kd.counts import Counts
 from spaced_kd.data import Shape
 from spaced_kd.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
 from spaced_kd.files import Places
+from spaced_kd.learner import backward
 from spaced_kd.outputs import Exit
 from spaced_kd.record import predict
 from spaced_kd.seeding import generator, global_seed
@@ -67,6 +69,19 @@ def test_networks(name):
 
 
 @pytest.mark.parametrize("name", catalog.names("methods"))
+def test_what_is_replayable_takes_nothing_of_a_batch_but_images_labels_and_ids(name, results):
+    job = assemble.assemble(tiny(method=name), Places(results))
+    if not getattr(job.method, "replayable", False):
+        pytest.skip("it says that it is not")
+    firsts = dict(reversed(job.turns))
+    for who, index in firsts.items():
+        batch = job.batches[index]
+        bare = Batch(*batch[:3], view=None, epoch=None, before=None)  # whoever takes one of these fails
+        found, expected = (backward(job.terms_on(who, each)) for each in (bare, batch))
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", catalog.names("methods"))
 def test_methods(name, results):
     job = assemble.assemble(tiny(method=name), Places(results))
     assert set(job.method.roles) == {who for who, _ in job.method.schedule(12, 5, 4)} | {who for who, _ in job.turns}
@@ -75,7 +90,7 @@ def test_methods(name, results):
         terms = job.terms(who, index)
         assert terms
         assert all(term.shape == () and term.requires_grad for term in terms.values())
-        job.learners[who].learn(index, lambda terms=terms: terms)
+        job.learners[who].learn(index, lambda terms=terms: backward(terms))
 
 
 @pytest.mark.parametrize("name", catalog.names("datasets"))
@@ -163,7 +178,7 @@ def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
     assert len(job.turns) == 2
     before = [weights.clone() for weights in job.result.parameters()]
     for who, index in job.turns_after(0):
-        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert all(torch.isfinite(weights).all() for weights in job.result.parameters())
     assert any(not torch.equal(old, new) for old, new in zip(before, job.result.parameters(), strict=True))
 

@@ -238,7 +238,7 @@ def test_a_chain_of_one_kind_starts_alike_and_divides_as_the_code_does(results):
     job = assemble(tiny(method="takd", method__soft_loss="kl_per_logit"), Places(results))
     assert equal(job.modules[T], job.modules[A])
     assert equal(job.modules[T], job.modules[S])
-    job.learners[T].learn(0, lambda: job.terms(T, 0))
+    job.learners[T].learn(0, lambda: job.passes(T, 0))
     batch, student = job.batches[0], job.modules[A]
     goal = target(job.modules[T], batch.images).logits
     expected = 0.3 * 9 * kl_per_logit(student(batch.images), goal, 3.0)
@@ -342,7 +342,7 @@ def test_the_teacher_stands_still_and_is_the_baseline(results):
     assert weights.read_bytes() == before
     job = assemble(spec, Places(results))
     for who, index in job.turns[:8]:  # 5 of the teacher's
-        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert as_trained(baseline, job.modules[T])
 
 
@@ -355,7 +355,7 @@ def test_a_shadow_takes_the_maps_of_every_family(results, teacher):
     assert len(maps) == 3
     assert torch.allclose(logits, said(teacher, images, "eval"), atol=1e-5)
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in job.modules.items()}
-    job.learners[H].learn(0, lambda: job.terms(H, 0))
+    job.learners[H].learn(0, lambda: job.passes(H, 0))
     assert all(torch.equal(v, before[T][k]) for k, v in teacher.state_dict().items())
     assert not any(parameter.grad is not None for parameter in teacher.parameters())
     assert all(not torch.equal(v, before[H][k]) for k, v in job.modules[H].state_dict().items())

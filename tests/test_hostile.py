@@ -32,7 +32,7 @@ def original(digits, tmp_path_factory):
     job = assemble(SPEC, Places(results))
     kept = keeper.Keeper(job, Places(results), (), 0, Slice())
     for who, index in list(kept.turns_to_go())[:2]:
-        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index)))
+        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
     path = states(Places(results).state(SPEC))[-1]
     return *arrays.read(path, remedy=""), path.read_bytes()
 

@@ -34,6 +34,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "memory": {"devices"},
     "batches": {"augmentation", "data", "devices", "seeding", "streaming"},
     "learner": {"spec"},
+    "graphs": {"batches"},
     "checkpoint": {"arrays", "learner"},
     "trajectory": {"checkpoint"},
     "energy": set(),
@@ -49,7 +50,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "contract": {"batches", "catalog", "schedule", "seeding", "spec"},
     "assemble": {
         *("augmentation", "batch_norm", "batches", "catalog", "contract", "data", "devices", "distributed", "files"),
-        *("learner", "memory", "schedule", "seeding", "spec", "streaming", "trajectory"),
+        *("graphs", "learner", "memory", "schedule", "seeding", "spec", "streaming", "trajectory"),
     },
     "slices": set(),
     "lock": {"slices"},

@@ -6,7 +6,7 @@ import torch
 from conftest import tiny
 from torch import nn
 
-from spaced_kd.learner import Learner, learning_rate
+from spaced_kd.learner import Learner, backward, learning_rate
 from spaced_kd.losses import (
     FEATURE_LOSSES,
     SOFT_LOSSES,
@@ -248,5 +248,5 @@ def test_nesterovs_momentum_looks_ahead():
     spec = tiny(method="baseline", lr=0.1, nesterov=True, weight_decay=0)
     learner, start = Learner(weight, [], spec, per_epoch=5, total=10), weight.weight.item()
     for _ in range(2):
-        learner.learn(0, lambda: {"hard": weight.weight.sum()})  # gradient 1: momentum 1, then 1.9
+        learner.learn(0, lambda: backward({"hard": weight.weight.sum()}))  # gradient 1: momentum 1, then 1.9
     assert weight.weight.item() == pytest.approx(start - 0.1 * (1 + 0.9) - 0.1 * (1 + 0.9 * 1.9))

@@ -18,7 +18,7 @@ from spaced_kd.assemble import assemble, make_method
 from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
-from spaced_kd.learner import Learner
+from spaced_kd.learner import Learner, backward
 from spaced_kd.losses import FEATURE_LOSSES, SOFT_LOSSES, dist, hard, kl, kl_of_probabilities, mse, target
 from spaced_kd.methods.online_kd import OnlineKD
 from spaced_kd.methods.self_kd import SelfKD
@@ -431,7 +431,7 @@ def test_one_optimiser_goes_on_with_the_idle_half():
     reference = torch.optim.AdamW([p for twin in twins.values() for p in twin.parameters()], lr=5e-4, weight_decay=0.05)
     start = student.body.weight.detach().clone()
     for number, (who, learner) in enumerate([(T, first), (T, first), (S, second), (S, second), (T, first)]):
-        learner.learn(0, lambda learner=learner: {"hard": hard(learner.network(Batch.images), LABELS)})
+        learner.learn(0, lambda learner=learner: backward({"hard": hard(learner.network(Batch.images), LABELS)}))
         for twin in twins.values():
             for parameter in twin.parameters():
                 parameter.grad = torch.zeros_like(parameter)
@@ -449,11 +449,11 @@ def test_an_idle_teacher_decays_as_the_released_code_was_measured():
     first = Learner(Exits(1), [], spec, per_epoch=585, total=586)
     second = Learner(Exits(1), [], spec, per_epoch=585, total=585, beside=first)
     weight = first.network.body.weight
-    first.learn(0, lambda: {"hard": hard(first.network(Batch.images), LABELS)})
+    first.learn(0, lambda: backward({"hard": hard(first.network(Batch.images), LABELS)}))
     before, moment = weight.detach().clone(), first.optimizer.state[weight]["exp_avg_sq"].clone()
     first.optimizer.state[weight]["exp_avg"].zero_()  # decay alone
     for index in range(585):  # 1.5 epochs of 390 batches
-        second.learn(index, lambda: {"hard": hard(second.network(Batch.images), LABELS)})
+        second.learn(index, lambda: backward({"hard": hard(second.network(Batch.images), LABELS)}))
     assert (weight / before).mean().item() == pytest.approx(0.985, abs=0.001)
     assert (first.optimizer.state[weight]["exp_avg_sq"] / moment).mean().item() == pytest.approx(0.557, abs=0.001)
 
@@ -467,7 +467,7 @@ def test_one_optimiser_changes_neither_turns_nor_losses_nor_who_learns_first(res
     for who in (T, S):
         assert numbers(two.terms(who, 0)) == numbers(one_.terms(who, 0))
     for job in (two, one_):
-        job.learners[T].learn(0, lambda job=job: job.terms(T, 0))
+        job.learners[T].learn(0, lambda job=job: job.passes(T, 0))
     equal = {
         who: all(torch.equal(v, one_.modules[who].state_dict()[k]) for k, v in two.modules[who].state_dict().items())
         for who in (T, S)
@@ -499,7 +499,7 @@ def test_a_joint_backward_is_one_step_of_both_on_the_target_from_before(results)
     spec = deit(initial_weights="different", method__alpha=0.5, **joint)
     job, apart = assemble(spec, Places(results)), assemble(spec, Places(results))
     assert job.turns == [(S, index) for index in range(15)]
-    losses = job.learners[S].learn(0, lambda: job.terms(S, 0))
+    losses = job.learners[S].learn(0, lambda: job.passes(S, 0))
     teacher, student = apart.modules[T], apart.modules[S]
     batch, goal = apart.batches[0], target(apart.modules[T], apart.batches[0].images, "train")
     said = student(batch.images, exits=True)[-1]
@@ -550,11 +550,11 @@ def test_idle_heads_drift_by_momentum_and_decay_once_they_have_learnt(drifting, 
     learner = Learner(network, [], spec, per_epoch=5, total=10, drifting=drifting)
     idle, start = network.layers[0].weight, network.layers[0].weight.detach().clone()
     plain = {"hard": lambda: hard(network(Batch.images), LABELS)}
-    learner.learn(0, lambda: {name: term() for name, term in plain.items()})
+    learner.learn(0, lambda: backward({name: term() for name, term in plain.items()}))
     assert torch.equal(idle, start)  # has not learnt yet
-    learner.learn(1, lambda: {"hard": hard(network(Batch.images, exits=True)[0].logits, LABELS)})
+    learner.learn(1, lambda: backward({"hard": hard(network(Batch.images, exits=True)[0].logits, LABELS)}))
     before, momentum = idle.detach().clone(), learner.optimizer.state[idle]["momentum_buffer"].clone()
-    learner.learn(2, lambda: {name: term() for name, term in plain.items()})
+    learner.learn(2, lambda: backward({name: term() for name, term in plain.items()}))
     expected = before - spec.lr * (spec.momentum * momentum + spec.weight_decay * before)
     assert torch.allclose(idle, expected if moves else before, atol=1e-7)
     assert torch.equal(idle, before) != moves
@@ -622,7 +622,7 @@ def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path):
     kept.leave_at = set(range(job.total))
     for who, index in kept.turns_to_go():
         with kept.watching(who, index):
-            losses = job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+            losses = job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
         kept.after(who, index, losses)
     kept.finish()
     replayed = train(spec, other)

@@ -101,7 +101,7 @@ def test_the_baseline_is_the_teacher(results):
     baseline = train(spec.teacher_spec(), results)
     job = assemble(tiny(method="online_kd", interval=0), Places(results))
     for who, index in job.turns:
-        job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index))
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     stored, _ = arrays.read(baseline / "weights.safetensors", remedy="")
     assert all(
         np.array_equal(stored[name], value.numpy()) for name, value in job.modules["teacher"].state_dict().items()
@@ -222,7 +222,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn
     job = assemble(spec, places)
     kept = keeper.Keeper(job, places, (), 0, Slice())
     for who, index in list(kept.turns_to_go())[:4]:
-        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.terms(who, index)))
+        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
     newest = sorted(places.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
     assert keeper.Keeper(assemble(spec, places), places, (), 0, Slice()).done == 3
@@ -236,7 +236,7 @@ def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
         job = assemble(spec, places)
         kept = keeper.Keeper(job, places, (), 0, Slice())
         for who, index in list(kept.turns_to_go())[:number]:
-            kept.after(who, index, job.learners[who].learn(index, partial(job.terms, who, index)))
+            kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
         return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
 
     assert some_turns(8) == ["turn-000000007", "turn-000000008"]
@@ -280,7 +280,7 @@ def test_a_foreign_state_is_refused(results):
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
     job = assemble(other, places)
     kept = keeper.Keeper(job, places, (), 0, Slice())
-    kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.terms("teacher", 0)))
+    kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.passes("teacher", 0)))
     places.state(mine).parent.mkdir(exist_ok=True)
     places.state(other).rename(places.state(mine))
     with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):

@@ -17,7 +17,8 @@ from spaced_kd.data import Data, load
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
-from spaced_kd.learner import Learner
+from spaced_kd.graphs import Replayed
+from spaced_kd.learner import Learner, backward
 from spaced_kd.memory import Sizes
 from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
@@ -35,7 +36,8 @@ class Job:
     `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
     their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
     evaluated, to its epoch; `step` gives the loss terms of who learns on a batch; `workers` is the number of processes
-    that make batches ahead, None where they are made when they are asked for.
+    that make batches ahead, None where they are made when they are asked for; `replayed` is what replays recorded
+    passes on a GPU, None where each turn runs as it is.
     """
 
     spec: RunSpec
@@ -49,6 +51,7 @@ class Job:
     evaluations: dict[Turn, int]
     step: Callable[[str, Batch], dict[str, Tensor]]
     workers: int | None = None
+    replayed: Replayed | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -96,8 +99,18 @@ class Job:
 
     def terms(self, who: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
+        return self.terms_on(who, self.batches[index])
+
+    def terms_on(self, who: str, batch: Batch) -> dict[str, Tensor]:
+        """The method's loss terms on a batch, in the run's precision."""
         with self.autocast():
-            return check_terms(self.spec.method, who, self.step(who, self.batches[index]))
+            return check_terms(self.spec.method, who, self.step(who, batch))
+
+    def passes(self, who: str, index: int) -> dict[str, Tensor]:
+        """Forward and backward of a turn: leaves gradients in the parameters; gives the loss terms."""
+        if self.replayed:
+            return self.replayed(who, self.batches[index])
+        return backward(self.terms(who, index))
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
@@ -108,8 +121,18 @@ class Job:
         return states_to_leave(follower, self.batches.per_epoch)
 
 
-def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None) -> Job:
-    """Everything that a training needs, in the state before its first turn."""
+def assemble(
+    spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None, *, graphs: bool = True
+) -> Job:
+    """Everything that a training needs, in the state before its first turn.
+
+    Args:
+        spec: the run.
+        places: where its data and its teacher lie.
+        device: auto, cpu, cuda or cuda:N.
+        workers: processes that decode and augment images ahead; None for all processors but one.
+        graphs: whether a GPU may replay recorded steps; the weights are the same.
+    """
     where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
@@ -143,7 +166,11 @@ def assemble(spec: RunSpec, places: Places, device: str = "auto", workers: int |
     learning -= {name for name in modules if isinstance(learners.get(name), Walker)}
     step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
     ahead = None if at_once else choose_workers(workers)
-    return Job(spec, where, data, batches, method, modules, turns, learners, evaluations, step, ahead)
+    job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, step, ahead)
+    if graphs and where.type == "cuda" and spec.processes == 1 and getattr(method, "replayable", False):
+        parameters = (each for module in modules.values() for each in module.parameters())
+        job.replayed = Replayed(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
+    return job
 
 
 def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:

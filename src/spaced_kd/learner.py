@@ -22,6 +22,12 @@ def learning_rate(spec: RunSpec, step: int, per_epoch: int, total: int) -> float
     return spec.min_lr + (spec.lr - spec.min_lr) * (1 + math.cos(math.pi * done)) / 2
 
 
+def backward(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave the gradients of the sum of loss terms in the parameters; gives the terms, detached."""
+    sum(losses.values()).backward()
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
 class Learner:
     """One network that learns; `steps` counts its own updates.
 
@@ -69,18 +75,22 @@ class Learner:
         """Whether another learner's parameters are in the optimiser, too."""
         return len(self.optimizer.param_groups) > 1
 
-    def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """One update on the sum of the loss terms; gives the terms, detached. `index`: number of the batch."""
+    def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """One update; gives the loss terms.
+
+        Args:
+            index: number of the batch.
+            passes: forward and backward, as `backward` ends them: leaves gradients, and gives the loss terms.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.spec, self.steps, self.per_epoch, self.total)
         self.optimizer.zero_grad()
-        losses = terms()
-        sum(losses.values()).backward()
+        losses = passes()
         if self.drifting or self.sharing:
             self._let_idle_parts_drift()
         self.optimizer.step()
         self.steps += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
     def _let_idle_parts_drift(self) -> None:
         """Zero gradients instead of none for what has learnt before: what `zero_grad` left behind before torch 2.0.

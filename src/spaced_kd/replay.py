@@ -68,7 +68,7 @@ def _look(
     taken: Counter[str] = Counter()
     for who, index in job.turns_after(0):
         with global_seed(spec.seed, f"step of {who}", index):  # as `Keeper.watching` has it
-            job.learners[who].learn(index, partial(job.terms, who, index))
+            job.learners[who].learn(index, partial(job.passes, who, index))
         name = job.method.roles[who]
         taken[name] += 1
         if (name, taken[name]) in moments:

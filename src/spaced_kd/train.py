@@ -47,6 +47,6 @@ def train(
             keeper = Keeper(job, places, leave, checkpoint_every, part)
             for who, index in keeper.turns_to_go():
                 with keeper.watching(who, index):
-                    losses = job.learners[who].learn(index, partial(job.terms, who, index))
+                    losses = job.learners[who].learn(index, partial(job.passes, who, index))
                 keeper.after(who, index, losses)
             return keeper.finish()

@@ -48,7 +48,7 @@ class Walker:
     def __init__(self, network: nn.Module, trajectory: Trajectory, ends: list[int]) -> None:
         self.network, self.trajectory, self.ends = network, trajectory, set(ends)
 
-    def learn(self, index: int, terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Load the state after batch `index` if the student asks for it; in between nothing happens."""
         if index + 1 in self.ends:
             self.trajectory.load(index + 1, self.network)

@@ -35,6 +35,7 @@ class BAN:
     batches: Literal["same", "new"] = "same"  # of a generation: the teacher's, or an order and augmentation of its own
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+    replayable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         # the class says that there are two networks or more, an object how many

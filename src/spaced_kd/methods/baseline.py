@@ -19,6 +19,7 @@ class Baseline:
     """Cross-entropy, one network."""
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher"}
+    replayable: ClassVar[bool] = True
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Every batch once, in order."""

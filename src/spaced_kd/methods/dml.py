@@ -31,6 +31,7 @@ class DML:
     initial_weights: Literal["different", "same"] = "different"  # of the follower
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+    replayable: ClassVar[bool] = True
 
     @property
     def teacher_is_shared(self) -> bool:

@@ -74,6 +74,11 @@ class OnlineKD:
         """Whether the teacher is every student's: not where its optimiser's steps depend on the student's turns."""
         return self.optimizers == "two"
 
+    @property
+    def replayable(self) -> bool:
+        """Whether a GPU may replay a recorded step: not where the student asks for another view of the batch."""
+        return self.student_batches != "new_views"
+
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """The teacher's block of `interval` batches, then the student's; each switch changes one thing of it."""
         if self.joint_backward:

@@ -36,6 +36,7 @@ class SelfKD:
     reported_head: Literal["deepest", "ensemble"] = "deepest"  # what is evaluated: ensemble is the mean of logits (S3)
 
     roles: ClassVar[dict[str, str]] = {"teacher": "student", "student": "student"}
+    replayable: ClassVar[bool] = True
     exits: ClassVar[bool] = True
     needs: ClassVar[dict[str, dict[str, list]]] = {  # a setting that is not its default makes sense only with these
         "first_block": {"interval": ["spaced"]},

@@ -41,6 +41,7 @@ class SHAKE:
     teacher_mode: Literal["train", "eval"] = "train"  # of shadow and student where they guide; the teacher's is eval
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "shadow": "shadow", "student": "student"}
+    replayable: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ("shadow",)
     finished_teacher: ClassVar[bool] = True
 

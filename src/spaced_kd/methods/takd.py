@@ -34,6 +34,7 @@ class TAKD:
     spaced_links: Literal["both", "first", "last"] = "both"  # the first is from teacher to assistant
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "assistant": "assistant", "student": "student"}
+    replayable: ClassVar[bool] = True
     needs: ClassVar[dict[str, dict[str, list]]] = {"spaced_links": {"interval": ["spaced", "offline"]}}
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
