@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,11 @@ def states(device: torch.device, times: int, source: Path, places: Places) -> tu
     for who in ("teacher", "student"):  # so that the optimisers have their momentum
         job.learners[who].learn(0, lambda who=who: job.passes(who, 0))
     folder = Path(places.results, "states")
-    taken = [
-        seconds(lambda turn=turn: checkpoint.save_state(folder, turn, job.modules, job.own_learners, record={}), device)
-        for turn in range(times)
-    ]
+
+    def save(turn: int) -> None:
+        checkpoint.save_state(folder, turn, job.modules, job.own_learners, before=turn - 1, record={})
+
+    taken = [seconds(partial(save, turn), device) for turn in range(times)]
     size = sum(path.stat().st_size for path in checkpoint.states(folder)[-1:])
     return {"states": [100 * each / CHECKPOINT_EVERY for each in taken]}, {"bytes": size, "seconds": taken}
 

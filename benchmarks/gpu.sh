@@ -2,10 +2,12 @@
 # Half an hour on a borrowed GPU, where Python, torch, timm and safetensors are all there is, and no network.
 #
 # Before, here:  python -m benchmarks.parts data .parts      three archives of less than 48 MiB, in a folder outside git
-# There, in the repository's root, each within ten minutes; SPACED_KD_COMMIT says which commit it is, where git does not:
+# There, in the repository's root, each within ten minutes; SPACED_KD_COMMIT says which commit's files they are:
 #
 #   sh benchmarks/gpu.sh data .parts/part-1.tar.gz   once per archive, as they arrive
 #   sh benchmarks/gpu.sh bench                       four minutes; benchmarks/recorded/cuda.json
+#   python3 -m benchmarks.side_by_side STUDY.yaml    many small runs; `spaced-kd collect STUDY.yaml`, and rows.csv and
+#                                                    runs.json of results/STUDY are what comes back
 #   sh benchmarks/gpu.sh train 0                     w/o KD of seed 0, then online KD and Spaced KD side by side. When its
 #                                                    time is up it has written its states, and the same command goes on
 #   sh benchmarks/gpu.sh pack OUT baseline           a finished run, in pieces of 15 MiB; online_kd-0, online_kd-1.5

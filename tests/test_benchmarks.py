@@ -16,6 +16,7 @@ from conftest import TINY, tiny
 
 from benchmarks import costs, goals, parts, steps
 from benchmarks.plain import Plain, loader
+from spaced_kd import provenance
 from spaced_kd.assemble import assemble
 from spaced_kd.files import Places, sha256
 from spaced_kd.study import load_study
@@ -106,6 +107,23 @@ def test_a_steps_work_is_counted():
     )  # 0.555 GMAC: ResNet-18 on 32 px, no max-pool
     assert student["bytes"] > teacher["bytes"] > 128 * 64 * 32 * 32 * 4 * 50
     assert half["teacher"]["bytes"] == pytest.approx(teacher["bytes"] / 2, rel=0.05)
+
+
+def test_states_are_written_and_the_last_two_kept(results, monkeypatch):
+    monkeypatch.setattr(costs, "run", lambda **_: tiny(method="online_kd"))
+    monkeypatch.setattr(costs, "prepare", lambda *_: None)  # the digits are there
+    values, detail = costs.states(torch.device("cpu"), 3, Path(), Places(results))
+    assert len(values["states"]) == 3
+    assert min(values["states"]) > 0
+    kept = sorted((results / "states").iterdir())
+    assert [path.stem for path in kept] == ["turn-000000001", "turn-000000002"]
+    assert detail["bytes"] == kept[-1].stat().st_size
+
+
+def test_a_copy_without_history_says_whose_it_is(monkeypatch):
+    assert provenance.commit()[0] != "abc"
+    monkeypatch.setenv("SPACED_KD_COMMIT", "abc")
+    assert provenance.commit() == ("abc", None)
 
 
 def test_the_sweep_spares_each_students_teacher_but_the_one_of_online_kd():

@@ -150,6 +150,7 @@ def run(*, accelerator=None, network="resnet_mini", method="baseline", flops=3e1
         "provenance": {"accelerator": accelerator} if accelerator else {"processor": provenance.processor()},
         "training_flops": {"teacher": flops / 3, "student": flops * 2 / 3},
         "wall_seconds": seconds,
+        "energy_joules": 300.0 if accelerator else None,
     }
 
 
@@ -164,6 +165,7 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
         run(accelerator="NVIDIA H200", flops=2e12),
         run(accelerator="NVIDIA H200", flops=10e12, seconds=2.0),
         run(accelerator="NVIDIA H200", method="self_kd", flops=1e12),
+        run(accelerator="NVIDIA H200", seconds=99.0) | {"energy_joules": None},  # beside others on its GPU
         run(accelerator="NVIDIA A100-SXM4-80GB", flops=7e12),
         run(flops=1e9),
         run(flops=1e9) | {"training_flops": {}},

@@ -177,7 +177,7 @@ def test_overview_tells_settings_apart_that_both_arms_share(paper):
 def test_switches_and_controls_are_no_evidence_for_a_claim(sheet, paper):
     of_controls = [
         pair([9.0, 9.2, 9.1], method=f"online_kd[{words}]")
-        for words in ("alpha=0.0,beta=0.0", "target=before", "soft_loss=mse")
+        for words in ("alpha=0.0,beta=0.0", "alpha=0.0", "beta=0.0", "target=before", "soft_loss=mse")
     ]
     switched = [
         pair([9.0, 9.2, 9.1], place=SMALL | {"recipe": word}) for word in ("batch_norm=halves", "clock=teacher")
@@ -223,12 +223,13 @@ def test_recipe_of_transformers_is_the_papers(sheet, paper):
 
 def test_other_settings_of_a_method_are_settings_of_their_own(sheet, paper):
     rows = [
-        pair([1.0, 1.2, 0.9], method=f"online_kd[{words}]", place=OWN) for words in ("alpha=0.5", "alpha=0.5,beta=0.0")
+        pair([1.0, 1.2, 0.9], method=f"online_kd[{words}]", place=OWN)
+        for words in ("alpha=0.5", "alpha=0.5,temperature=1.0")
     ]
     verdicts = [verdict for verdict in judged(sheet, paper, *rows) if verdict.seeds]
     assert [(verdict.own, verdict.setting.shared) for verdict in verdicts] == [
         (False, "alpha=0.5"),
-        (False, "alpha=0.5,beta=0.0"),
+        (False, "alpha=0.5,temperature=1.0"),
     ]
 
 

@@ -1,7 +1,8 @@
 """Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by.
 
 Both arms follow one protocol, and may share other settings of the method. A single switch is an experiment of its own,
-and a student that only trails its teacher a control: the tables `switches` and `controls` have those.
+and a student without one of the losses, or one that only trails its teacher, a control: the tables `switches` and
+`controls` have those.
 """
 
 from collections.abc import Iterable
@@ -106,13 +107,13 @@ def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
 def _shared(method: str, wanted: str) -> str | None:
     """Settings in a method's label beside those in the wanted one; None where it is not that method.
 
-    It is another where it lacks a setting, has a switch of the protocols, or neither loss of KD.
+    It is another where it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
     """
     (name, own), (other, needed) = map(label, (method, wanted))
     if name != other or not needed.items() <= own.items():
         return None
     further = {key: value for key, value in own.items() if key not in needed}
     switches = {key.removeprefix("method.") for key in protocol.load(PAPER).get(name, {})}
-    if switches & further.keys() or all(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
+    if switches & further.keys() or any(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
         return None
     return ",".join(f"{key}={value}" for key, value in further.items())

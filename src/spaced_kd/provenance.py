@@ -23,13 +23,18 @@ PACKAGES = (
 
 
 def commit() -> tuple[str, bool | None]:
-    """Commit of the code, and whether files differ from it or are new; ("unknown", None) outside a checkout."""
+    """Commit of the code, and whether files differ from it or are new; ("unknown", None) outside a checkout.
+
+    Where files were copied without their history, SPACED_KD_COMMIT says whose they are, and nobody can tell more.
+    """
+    if given := os.environ.get("SPACED_KD_COMMIT"):
+        return given, None
     folder = Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "HEAD")
         return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=all", "--", ":/src", ":/workflow"))
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("SPACED_KD_COMMIT", "unknown"), None
+        return "unknown", None
 
 
 def describe(device: Any = None) -> dict[str, Any]:

@@ -21,10 +21,12 @@ class Peak(NamedTuple):
 # Peaks of GPUs: NVIDIA's data sheets of H200 SXM, H100 SXM and A100 SXM; fp32 without tensor cores, tf32 and bf16
 # with them, without sparsity. cpu: a core with AVX2 at 2.5 GHz, 2 units x 8 numbers x 2
 # operations; for bf16 the same.
-# Shares are assumed, and low: small images in batches of 128 leave a large GPU waiting for its next kernel.
+# Shares are low: small images in batches of 128 leave a large GPU waiting for its next kernel. An H200's for fp32 and
+# bf16 are about what ResNet-18 reached there, 0.27 and 0.11 at 32 px, 0.41 and 0.20 at 64 px, by
+# benchmarks/recorded/cuda.json; the others are assumed.
 DEVICES: dict[str, dict[str, Peak]] = {
-    "h200": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.05)},
-    "h100": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.05)},
+    "h200": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.1)},
+    "h100": {"fp32": Peak(67e12, 0.3), "tf32": Peak(494e12, 0.07), "bf16": Peak(989e12, 0.1)},
     "a100": {"fp32": Peak(19.5e12, 0.4), "tf32": Peak(156e12, 0.13), "bf16": Peak(312e12, 0.1)},
     "cpu": {"fp32": Peak(80e9, 0.3), "bf16": Peak(80e9, 0.3)},
 }
@@ -55,7 +57,9 @@ class Rates:
             about = run["provenance"]
             name = about.get("accelerator") or ""
             on_this = not name and about.get("processor") == processor()
-            here = on_this if device == "cpu" else device.lower() in name.lower()
+            # of a GPU, runs that had it alone: their energy could be told, and its time was all theirs
+            alone = run.get("energy_joules") is not None
+            here = on_this if device == "cpu" else alone and device.lower() in name.lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
                 spec, network = run["spec"], run["labels"]["network"]
                 seconds = run["wall_seconds"] * spec.get("processes", 1)  # of a device
