@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
-.PHONY: help env demo paper bench bench-gpu notebooks test test-slow test-slurm slices torture audit lint format lock record readme clean
+.PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -42,6 +42,9 @@ notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=d
 
 test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
+
+test-gpu: env ## the tests that need a GPU: a minute
+	$(BIN)/python -m pytest -q -n 4 tests/test_gpu.py
 
 test-slow: env ## the tests that take longer
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not slurm"

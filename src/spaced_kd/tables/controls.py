@@ -43,6 +43,14 @@ CONTROLS = (
     Control("soft loss alone, s = 1.5", "feature loss", Arm(f"online_kd{SOFT}", "1.5"), SPACED),
     Control("student only trails, s = 0", "both losses", Arm(f"online_kd{TRAILS}", "0"), ONLINE),
     Control("student only trails, s = 1.5", "both losses", Arm(f"online_kd{TRAILS}", "1.5"), SPACED),
+    Control(
+        *("feature loss alone, s = 0", "spacing, without the soft loss"),
+        *(Arm(f"online_kd{FEATURE}", interval) for interval in ("0", "1.5")),
+    ),
+    Control(
+        *("soft loss alone, s = 0", "spacing, without the feature loss"),
+        *(Arm(f"online_kd{SOFT}", interval) for interval in ("0", "1.5")),
+    ),
     Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x2.33"), ONLINE),
     Control("w/o KD", "half of the steps", WITHOUT, Arm("baseline", "", "epochs=x2")),
     Control("self KD", "spacing, and half of the steps", SELF, SPACED_SELF),
