@@ -121,7 +121,8 @@ class _NarrowConv2d(nn.Conv2d):
     """A 1x1 convolution of fewer than 8 channels that takes its stride beforehand: the same function.
 
     On processors without AVX-512, the backward pass of such a strided convolution writes past its memory in oneDNN 3.10
-    to 3.13 (torch 2.11 to 2.15), and the process ends in a segmentation fault, or worse, does not.
+    to 3.13 (torch 2.11 to 2.15), and the process ends in a segmentation fault, or worse, does not. Source: its issue
+    6035.
     """
 
     def forward(self, images: Tensor) -> Tensor:
