@@ -318,7 +318,7 @@ def recorded(folder):
 def test_recording_keeps_what_is_recorded_and_takes_what_is_newer(tmp_path):
     into = tmp_path / "recorded"
     first = [numbers("a", 1.0), numbers("b", 2.0), numbers("b", 3.0, "bim"), numbers("c", 4.0), numbers("d", None)]
-    assert results.record(made(tmp_path / "first", *first), into) == (3, 0, 0)
+    assert results.record(made(tmp_path / "first", *first), into) == (3, 0, 0, [])
     second = [numbers("b", 5.0), numbers("b", None, "bim"), numbers("c", None), numbers("d", 6.0), numbers("e", None)]
     assert results.record(made(tmp_path / "second", *second), into).runs == 4
     values, about = recorded(into)
@@ -334,11 +334,12 @@ def test_recording_keeps_what_is_recorded_and_takes_what_is_newer(tmp_path):
 def test_recording_says_how_many_runs_came_out_the_same_again(tmp_path):
     into = tmp_path / "recorded"
     for again, weights in enumerate(("1", "1", "2")):
-        study = made(tmp_path / str(again), numbers("a", 1.0), numbers("b", 2.0))
+        accuracy = numbers("a", 1.0 + 0.5 * (again == 2)) | {"selection": "last"}
+        study = made(tmp_path / str(again), accuracy, numbers("b", 2.0))
         runs = [{"id": "a", "outputs": {"weights": weights}, "wall_seconds": again}, {"id": "b", "outputs": {}}]
         (study / "runs.json").write_text(json.dumps(runs))
         told = results.record(study, into)
-        assert told == ((2, 0, 0), (2, 1, 1), (2, 1, 0))[again]
+        assert told == ((2, 0, 0, []), (2, 1, 1, []), (2, 1, 0, [0.5]))[again]
 
 
 @pytest.mark.parametrize("commit", ["12e4567", CLEAN + "-dirty"])

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from spaced_kd import catalog, spec
@@ -323,9 +324,13 @@ def _record(arguments: argparse.Namespace) -> None:
     from spaced_kd import results
 
     into = arguments.into or arguments.results / "recorded" / arguments.study.name
-    runs, again, same = results.record(arguments.study, into)
-    told = f"; of {again} that were trained again, {same} came out the same to the bit" if again else ""
-    print(f"recorded: {into} has {runs} runs now{told}")
+    found = results.record(arguments.study, into)
+    told = f"recorded: {into} has {found.runs} runs now"
+    if found.again:
+        told += f"; of {found.again} that were trained again, {found.same} came out the same to the bit"
+    if len(found.apart) > 1:
+        told += f", the others' accuracy {mean(found.apart):+.2f} ± {stdev(found.apart):.2f} points apart"
+    print(told)
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -196,11 +196,15 @@ def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
 
 
 class Recorded(NamedTuple):
-    """Numbers of runs: in the folder now; trained again since they were recorded; of these, with the same bits."""
+    """Numbers of runs: in the folder now; trained again since they were recorded; of these, with the same bits.
+
+    `apart`: accuracies after the last epoch of the others, in percentage points, less those recorded before.
+    """
 
     runs: int
     again: int
     same: int
+    apart: list[float]
 
 
 def record(study: Path, into: Path) -> Recorded:
@@ -217,14 +221,22 @@ def record(study: Path, into: Path) -> Recorded:
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
     known = [into / name for name in ("rows.csv", "runs.json")]
-    if known[0].exists():
-        rows = merge(read(known[0]), rows)
+    older = read(*(path for path in known[:1] if path.exists()))
+    apart = _last(rows) - _last(older)
+    rows = merge(older, rows)
     before = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else [])}
     described = before | {run["id"]: run for run in runs}
     write(rows, known[0])
     write_safely(known[1], json.dumps(list(described.values()), indent=1).encode())
     pairs = [(before[run["id"]], run) for run in runs if run != before.get(run["id"], run)]
-    return Recorded(len(described), len(pairs), sum(old.get("outputs") == new.get("outputs") for old, new in pairs))
+    others = [new["id"] for old, new in pairs if old.get("outputs") != new.get("outputs")]
+    return Recorded(len(described), len(pairs), len(pairs) - len(others), [*apart.reindex(others).dropna()])
+
+
+def _last(rows: DataFrame) -> Series:
+    """Accuracy after the last epoch of each run."""
+    found = rows[(rows["metric"] == "accuracy") & (rows["selection"] == "last")]
+    return found.drop_duplicates("run").set_index("run")["value"]
 
 
 def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
