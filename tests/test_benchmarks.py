@@ -228,7 +228,7 @@ def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(result
 
 @pytest.mark.slow
 def test_runs_side_by_side_are_those_of_their_own(results, tmp_path):
-    grid = {key: value for key, value in TINY.items() if key != "seed"} | {"seed": [0, 1]}
+    grid = TINY | {"epochs": 2, "seed": [0, 1]}
     arms = [{"method": "online_kd", "interval": [0, 1.5]}, {"method": "baseline"}]
     path = tmp_path / "side.yaml"
     path.write_text(yaml.safe_dump({"study": "side", "grids": [grid | {"arms": arms}]}))
@@ -243,5 +243,3 @@ def test_runs_side_by_side_are_those_of_their_own(results, tmp_path):
     (tmp_path / "alone" / "data").symlink_to(results / "data")
     alone = train(student, tmp_path / "alone")
     assert sha256(alone / "weights.safetensors") == found["outputs"]["weights.safetensors"]
-    failed = subprocess.run([*command, "--device", "cuda:9"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert failed.returncode == 0  # all are finished, and none begins
