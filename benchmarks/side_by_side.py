@@ -21,8 +21,11 @@ def in_order(studies: list[Study]) -> dict[str, RunSpec]:
     return {run.id: run for study in studies for run in study.runs}
 
 
-def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, seconds: float) -> list[str]:
-    """Train what can be begun within `seconds`, `jobs` at a time; what failed, a line each."""
+def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, seconds: float) -> tuple[list[str], int]:
+    """Train what can be begun within `seconds`, `jobs` at a time.
+
+    Gives a line for each run that failed, and how many were not begun: for want of time, or of their teacher.
+    """
     begun, deadline = time.monotonic(), time.monotonic() + seconds
     followers: dict[str, list[RunSpec]] = {}
     for run in runs.values():
@@ -32,7 +35,8 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
     ready = [run for run in runs.values() if not run.teacher_spec()]
     context = multiprocessing.get_context("spawn")  # a GPU cannot be used after a fork
     running: dict[Future, RunSpec] = {}
-    failed, finished = [], 0
+    failed: list[str] = []
+    finished = 0
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         while ready or running:
             ready.sort(key=lambda run: order[run.id])  # teachers first, then as the files have them
@@ -52,14 +56,16 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
                 finished += 1
                 ready += followers.get(run.id, ())
                 print(f"{time.monotonic() - begun:5.0f} s  {finished:4d} of {len(runs)}  {run.id}", flush=True)
-    return failed
+    return failed, len(runs) - finished - len(failed)
 
 
 def _train(run: RunSpec, results: Path, leave: tuple[RunSpec, ...], device: str) -> None:
     from spaced_kd.train import train  # here, so that the process which hands out runs needs no torch
 
-    train(run, results, leave=leave, device=device)
-    gc.collect()  # the memory of the run's graphs, before the next one asks for its own
+    try:
+        train(run, results, leave=leave, device=device)
+    finally:
+        gc.collect()  # the memory of the run's graphs, before the next one asks for its own
 
 
 def main() -> None:
@@ -75,8 +81,9 @@ def main() -> None:
         runs = in_order([load_study(path) for path in given.studies])
     except UserError as error:
         raise SystemExit(f"side_by_side: {error}") from None
-    if failed := train_all(runs, given.results, given.device, given.jobs, given.seconds):
-        raise SystemExit(f"side_by_side: {len(failed)} runs failed")
+    failed, left = train_all(runs, given.results, given.device, given.jobs, given.seconds)
+    if failed or left:
+        raise SystemExit(f"side_by_side: {len(failed)} runs failed, and {left} were not begun: run it again for them")
 
 
 if __name__ == "__main__":

@@ -160,6 +160,9 @@ def test_all_that_is_recorded_can_be_asked_for_throughput():
     assert throughput.Rates("cpu", recorded).device == "cpu"
 
 
+OF_TWO = {"method": "baseline", "precision": "fp32", "threads": 1, "processes": 2}
+
+
 def test_throughput_is_measured_where_it_can_be_and_else_assumed():
     finished = [
         run(accelerator="NVIDIA H200", flops=2e12),
@@ -167,6 +170,7 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
         run(accelerator="NVIDIA H200", method="self_kd", flops=1e12),
         run(accelerator="NVIDIA H200", seconds=99.0) | {"energy_joules": None},  # beside others on its GPU
         run(accelerator="NVIDIA A100-SXM4-80GB", flops=7e12),
+        run(accelerator="NVIDIA L4 of several", flops=8e12) | {"energy_joules": None, "spec": OF_TWO},
         run(flops=1e9),
         run(flops=1e9) | {"training_flops": {}},
         run(flops=9e9) | {"provenance": {"processor": "another"}},
@@ -189,6 +193,7 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
     assert h200.of(vit).flops == pytest.approx(67e12 * 0.3)
     assert h200.of(vit).source == "assumed: 30% of 67 TFLOP/s"
     assert throughput.Rates("A100", finished).of(plain).flops == 7e12
+    assert throughput.Rates("L4", finished).of(plain).flops == 4e12  # of each of its two
     assert throughput.Rates("cpu", finished).of(plain) == (1e9, "measured in 1 runs of baseline")
     assert throughput.Rates("cpu", finished).of(vit) == (2e9, "measured in 1 runs of baseline")
     with pytest.raises(UserError, match=r"vit_mini in fp32 was not measured on 'sxm4'"):

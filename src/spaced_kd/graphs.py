@@ -38,12 +38,14 @@ class Replayed:
 
     def __init__(self, passes: Passes, parameters: Iterable[Tensor]) -> None:
         self.passes, self.parameters = passes, list(parameters)
+        self.device = self.parameters[0].device
+        self.stream = torch.cuda.Stream(self.device)  # torch's own for graphs is on whichever GPU asked first
         self.seen: set[tuple[str, int]] = set()
         self.recordings: dict[tuple[str, int], Recording] = {}
         self.pool = torch.cuda.graph_pool_handle()  # turns come one by one, so graphs may share what they do not keep
 
     def __call__(self, who: str, batch: Batch) -> dict[str, Tensor]:
-        """Gradients and loss terms of a turn; both are overwritten by the next turn of this kind."""
+        """Gradients and loss terms of a turn; both may be overwritten by the next turn."""
         kind = who, len(batch.labels)
         if kind not in self.seen:  # libraries set themselves up, and FLOPs are counted
             self.seen.add(kind)
@@ -61,11 +63,12 @@ class Replayed:
     def _record(self, who: str, batch: Batch) -> Recording:
         """Nothing is computed here, but for the inputs' copies."""
         inputs = tuple(given.clone() for given in batch[:3])
-        without = [each for each in self.parameters if each.grad is None]  # others' are of another learner's last turn
+        for each in self.parameters:  # what another learner's last turn has left is no part of this one's graph
+            each.grad = None
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             losses = self.passes(who, Batch(*inputs, view=_not_recorded, epoch=None, before=_not_recorded))
-        gradients = [(each, each.grad) for each in without if each.grad is not None]
+        gradients = [(each, each.grad) for each in self.parameters if each.grad is not None]
         return Recording(graph, inputs, gradients, losses)
 
 

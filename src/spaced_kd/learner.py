@@ -76,7 +76,7 @@ class Learner:
         return len(self.optimizer.param_groups) > 1
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """One update; gives the loss terms.
+        """One update; gives the loss terms, which the next turn may overwrite on a GPU.
 
         Args:
             index: number of the batch.

@@ -27,14 +27,14 @@ def commit() -> tuple[str, bool | None]:
 
     Where files were copied without their history, SPACED_KD_COMMIT says whose they are, and nobody can tell more.
     """
-    if given := os.environ.get("SPACED_KD_COMMIT"):
-        return given, None
-    folder = Path(__file__).parent
+    given, folder = os.environ.get("SPACED_KD_COMMIT"), Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "HEAD")
+        if given not in (None, head):
+            return given, None
         return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=all", "--", ":/src", ":/workflow"))
     except (OSError, subprocess.CalledProcessError):
-        return "unknown", None
+        return given or "unknown", None
 
 
 def describe(device: Any = None) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Rates:
             about = run["provenance"]
             name = about.get("accelerator") or ""
             on_this = not name and about.get("processor") == processor()
-            # of a GPU, runs that had it alone: their energy could be told, and its time was all theirs
-            alone = run.get("energy_joules") is not None
+            # of a GPU, runs that had it alone: their energy could be told, or they took several (which tell none)
+            alone = run.get("energy_joules") is not None or run.get("spec", {}).get("processes", 1) > 1
             here = on_this if device == "cpu" else alone and device.lower() in name.lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
                 spec, network = run["spec"], run["labels"]["network"]

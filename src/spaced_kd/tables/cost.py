@@ -5,7 +5,8 @@ FLOPs are floating-point operations of training, counted, in units of 10¹²; th
 without KD of that network. Seconds and energy depend on the machine: the energy of its GPU, and that of all processors
 together, with whatever else ran on them. What a student takes includes its teacher's training, also where it read
 stored states of a teacher that was trained once for several students; that is why their sum is more than a study took.
-What no run has measured is not measured, and not 0.
+What no run has measured is not measured, and not 0. Seconds compare runs of one machine, with as many others beside
+them.
 """
 
 from pandas import DataFrame, concat
