@@ -156,6 +156,13 @@ def test_controls_are_their_references_with_one_thing_out():
     assert "(2 of 3 seeds)" in table.loc["self KD, as many steps", "control − reference"]
 
 
+@pytest.mark.parametrize(("lost", "weight"), [("soft", "alpha"), ("feature", "beta")])
+def test_what_spacing_brings_without_a_loss_is_told_of_arms_without_it(lost, weight):
+    (control,) = (each for each in controls.CONTROLS if each.apart == f"spacing, without the {lost} loss")
+    assert control.arm == Arm(f"online_kd[{weight}=0.0]", "0")
+    assert control.reference == Arm(f"online_kd[{weight}=0.0]", "1.5")
+
+
 def test_controls_that_protocols_share_stand_once():
     longer = Arm("baseline", "", "epochs=x2")
     plain = results.join(shifted(WITHOUT, 0, 0, 0), shifted(longer, 1.0, 1.2, 0.9))

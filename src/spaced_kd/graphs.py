@@ -67,10 +67,23 @@ class Replayed:
             each.grad = None
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            losses = self.passes(who, Batch(*inputs, view=_not_recorded, epoch=None, before=_not_recorded))
+            losses = self.passes(who, as_recorded(*inputs))
         gradients = [(each, each.grad) for each in self.parameters if each.grad is not None]
         return Recording(graph, inputs, gradients, losses)
 
 
-def _not_recorded(number: int) -> None:
-    raise RuntimeError("a method that says `replayable` asks for another view of a batch, which no recording has")
+def as_recorded(images: Tensor, labels: Tensor, ids: Tensor) -> Batch:
+    """A batch that has nothing else: whoever asks it for another view, its epoch or the batch before is refused."""
+    return Batch(images, labels, ids, view=_Refused(), epoch=_Refused(), before=_Refused())
+
+
+class _Refused:
+    """What no recording has, and what would stay as it was in the turn that was recorded."""
+
+    def _refuse(self, *_: object) -> None:
+        raise RuntimeError("a method that says `replayable` asks a batch for more than its images, labels and ids")
+
+    __call__ = __bool__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __index__ = __int__ = __float__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __floordiv__ = __mod__ = __pow__ = _refuse
+    __hash__ = None
