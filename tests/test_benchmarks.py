@@ -221,11 +221,14 @@ ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skim
 @pytest.mark.slow
 def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
     words = tiny(method="online_kd", interval=0.5, epochs=1).words()
+    recorded = json.loads((ROOT / "benchmarks/recorded/cpu.json").read_text())
+    del recorded["groups"]["sweep"]  # the ceilings stay: without AVX-512, bf16 takes minutes to find its own
+    (results / "cpu.json").write_text(json.dumps(recorded))
     command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    assert (results / "cpu.json").exists()
+    assert "sweep" in json.loads((results / "cpu.json").read_text())["groups"]
 
 
 @pytest.mark.slow

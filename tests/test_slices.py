@@ -241,7 +241,7 @@ def test_a_lock_that_cannot_be_made(tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_the_whole_group_leaves_a_state_though_processes_make_images_ahead(results):
-    spec = tiny(method="baseline", augmentation="autoaugment_cutout", epochs=999, network__width=4.0, batch_size=40)
+    spec = tiny(method="baseline", augmentation="autoaugment_cutout", epochs=999, network__width=2.0, batch_size=40)
     words = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", str(results), "--workers", "1"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(words, **options) as process:

@@ -188,14 +188,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, 
 @pytest.mark.slow
 def test_kill_dash_nine_in_the_middle(results, tmp_path):
     """A real process, killed for good at three moments, ends in the weights of one that was not."""
-    spec = tiny(method="online_kd", interval=1.5, epochs=60)
+    spec = tiny(method="online_kd", interval=1.5, epochs=30)
     whole = train(spec, results)
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
     command = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", other, "--checkpoint-every", "0"]
     state = Places(other).state(spec)
-    for turns_done in (50, 180, 320):
+    for turns_done in (25, 90, 160):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not any(int(path.stem.split("-")[1]) >= turns_done for path in state.glob("turn-*.safetensors")):
             assert process.poll() is None, "it ended before it could be killed"

@@ -158,14 +158,17 @@ def dying(moment: str, count: int) -> mock._patch:
     return mock.patch.object(files, "open", Torn, create=True)
 
 
-def once_killed(spec: RunSpec, results: Path, every: float, moment: str, draws: random.Random, took: float) -> bool:
-    """Start or go on with the work and kill it; False where it came to its end before."""
+def once_killed(
+    spec: RunSpec, results: Path, every: float, moment: str, draws: random.Random, took: float, first: bool
+) -> bool:
+    """Start or go on with the work and kill it, the `first` time that the moment comes; False where it ended before."""
     if moment == "any":
         child = forked(lambda: work(spec, results, every))
         time.sleep(draws.uniform(0, took))
         os.kill(child, signal.SIGKILL)
     else:
         count = draws.randint(1, {"step": 12, "state": 12, "output": 4, "evaluation": 2}.get(moment, 2))
+        count = 1 if first else count
 
         def work_and_die() -> None:
             with dying(moment, count):
@@ -211,14 +214,20 @@ def main() -> int:
         killed, survived, ends = Counter(), 0, 0
         moments = [MOMENTS[number % len(MOMENTS)] for number in range(arguments.kills)]
         draws.shuffle(moments)
+        missed = Counter()
         while moments and ends < 3 * arguments.kills:  # a kill may come too late, and is tried again
             name = [*ARMS][ends % len(ARMS)]
             results = fresh(Path(temporary) / f"killed {ends}", prepared)
-            every = draws.choice((0, 0, 0.05))
+            every = draws.choice((0, 0, 0.05)) if not missed else 0
             kills = 0
+            # what has been missed before comes first, while nothing of the run is there that could not come again
             possible = [moment for moment in moments if moment not in NEVER.get(name, ())]
+            possible.sort(key=lambda moment: -missed[moment])  # the rest in their drawn order
             for moment in possible[: draws.randint(2, 5)]:
-                if once_killed(ARMS[name], results, every, moment, draws, took[name]):
+                first = missed[moment] > 0
+                missed[moment] += 1
+                if once_killed(ARMS[name], results, every, moment, draws, took[name], first):
+                    missed.pop(moment)
                     moments.remove(moment)
                     killed[moment] += 1
                     kills += 1
