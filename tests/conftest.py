@@ -86,8 +86,8 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def snakemake(folder: Path, study: dict, *words: str) -> subprocess.CompletedProcess:
-    """Run the workflow on a study in such a checkout."""
-    (folder / "config" / "trial.yaml").write_text(yaml.safe_dump(study))
+def snakemake(folder: Path, study: dict | str, *words: str) -> subprocess.CompletedProcess:
+    """Run the workflow on a study, or the text of its file, in such a checkout."""
+    (folder / "config" / "trial.yaml").write_text(study if isinstance(study, str) else yaml.safe_dump(study))
     command = [sys.executable, "-m", "snakemake", *words, "--configfile", "config/trial.yaml"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

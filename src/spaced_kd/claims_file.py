@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pandas import DataFrame
 
-from spaced_kd import catalog, recipe
+from spaced_kd import catalog, recipe, yaml_files
 from spaced_kd.cells import Arm, where
 from spaced_kd.changes import ANY, arm
 from spaced_kd.claims import KINDS, UNITS, Claim, Measure, Row, Sheet
 from spaced_kd.errors import UserError
 from spaced_kd.results import COLUMNS, COSTS
-from spaced_kd.spec import NO_YAML, from_flat
+from spaced_kd.spec import from_flat
 
 PATH = Path("config/claims.yaml")
 
@@ -26,12 +25,7 @@ def load(path: Path, rows: DataFrame) -> Sheet:
     Raises:
         UserError: names the claim, and the key, arm, measure, metric, table or row that does not exist.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a file of claims") from None
-    except NO_YAML as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    content = yaml_files.read(path, "name a file of claims")
     try:
         reader = _Reader(content, where(rows, source="paper"))
     except UserError as error:

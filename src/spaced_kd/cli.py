@@ -181,9 +181,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.register("action", None, _Once)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (results)")
     parser.set_defaults(run=run)
     return parser
+
+
+class _Once(argparse.Action):
+    """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = vars(namespace).setdefault("given", set())
+        if option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "is given twice: leave one of them out")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 def _workers(parser: argparse.ArgumentParser, what: str) -> None:
@@ -216,7 +228,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _prepare(arguments: argparse.Namespace) -> None:
     # the words of a run are welcome too; only those of its dataset count
-    flat = dict(spec.parse_word(word) for word in arguments.words)
+    flat = spec.parse_words(arguments.words)
     flat = {key: value for key, value in flat.items() if key.startswith("dataset")}
     described = spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
     from spaced_kd import data
@@ -246,8 +258,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     part = Slice(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
     described = spec.from_words(arguments.words)
-    words = [[spec.parse_word(word) for word in shlex.split(student)] for student in arguments.leave]
-    leave = tuple(spec.from_flat(described.changed() | dict(student)) for student in words)
+    words = [spec.parse_words(shlex.split(student)) for student in arguments.leave]
+    leave = tuple(spec.from_flat(described.changed() | student) for student in words)
     from spaced_kd.files import Places
     from spaced_kd.keeper import finished
     from spaced_kd.train import train
@@ -277,12 +289,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    wanted: dict[str, dict[str, Any]] = {}
-    for word in arguments.words:
-        name, dot, rest = word.partition(".")
-        settings = wanted.setdefault(name, {})
-        if dot:
-            settings.update([spec.parse_word(rest)])
+    given = spec.parse_words(word for word in arguments.words if "." in word.partition("=")[0])
+    wanted: dict[str, dict[str, Any]] = {word.partition(".")[0]: {} for word in arguments.words}
+    for key, value in given.items():
+        name, _, setting = key.partition(".")
+        wanted[name][setting] = value
     wanted = {name: catalog.check_settings("evaluations", name, settings) for name, settings in wanted.items()}
     from spaced_kd.evaluate import evaluate, read_spec
     from spaced_kd.files import Places, rows_digest, sha256, write_safely

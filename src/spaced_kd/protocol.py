@@ -9,9 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from spaced_kd import catalog
+from spaced_kd import catalog, yaml_files
 from spaced_kd.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "config" / "protocols"
@@ -38,8 +36,8 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     if name not in names(folder):
         raise UserError(f"{name!r} is none of the protocols: {', '.join(names(folder)) or f'{folder} has none'}")
     path = folder / f"{name}.yaml"
+    content = yaml_files.read(path)
     try:
-        content = yaml.safe_load(path.read_text())
         for method, given in content.items():
             for key, value in given.items():
                 if isinstance(value, dict) and not set(value) <= {*KINDS, *_plugins()}:
@@ -47,7 +45,7 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
                         f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}, a network,"
                         " or a dataset"
                     )
-    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
+    except (AttributeError, TypeError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
     return content
 

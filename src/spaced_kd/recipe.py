@@ -4,8 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from spaced_kd import yaml_files
 from spaced_kd.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "config" / "recipes"
@@ -22,10 +21,7 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     if name not in names(folder):
         raise UserError(f"{name!r} is none of the recipes: {', '.join(names(folder)) or f'{folder} has none'}")
     path = folder / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    content = yaml_files.read(path)
     if not isinstance(content, dict) or not all(isinstance(given, dict) for given in content.values()):
         raise UserError(f"{path}: not a mapping of networks to their keys")
     return content

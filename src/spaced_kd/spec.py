@@ -8,14 +8,14 @@ run and compared: a default that changed is refused by name, and never silently 
 import contextlib
 import hashlib
 import json
+import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from spaced_kd import catalog, protocol
+from spaced_kd import catalog, protocol, yaml_files
 from spaced_kd.errors import UserError
 
 PLUGINS = {
@@ -335,7 +335,7 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
 
 def from_words(words: list[str]) -> RunSpec:
     """A checked RunSpec from `key=value` words; values are read as YAML."""
-    return from_flat(dict(parse_word(word) for word in words))
+    return from_flat(parse_words(words))
 
 
 def protocols_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> dict[str, RunSpec]:
@@ -360,6 +360,17 @@ def protocols_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> dict[str, 
     return found
 
 
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """Flat keys of `key=value` words; UserError for a key that stands there twice."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, value = parse_word(word)
+        if key in found:
+            raise UserError(f"{key} is given twice, as {found[key]} and as {value}: leave one of them out")
+        found[key] = value
+    return found
+
+
 def parse_word(word: str) -> tuple[str, Any]:
     """`key=value` with the value read as YAML (1e-3 counts as a number)."""
     key, equals, text = word.partition("=")
@@ -370,15 +381,7 @@ def parse_word(word: str) -> tuple[str, Any]:
 
 def read_value(text: str) -> Any:
     """One YAML value; unlike YAML 1.1, numbers like 5e-4 are numbers."""
-    try:
-        value = yaml.safe_load(text)
-    except NO_YAML:
-        raise UserError(f"{text!r} cannot be read as a YAML value") from None
-    return numbers(value)
-
-
-# what reading YAML raises; ValueError for a day that is none and for bytes that are no text, as yaml's own
-NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+    return numbers(yaml_files.parse_word(text))
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
@@ -413,12 +416,10 @@ def numbers(value: Any, what: Any = "it") -> Any:
     if not isinstance(value, str | int | float | None):
         kind = type(value).__name__
         raise UserError(f"{what} is {value!s:.50} ({kind}), but must be text, a number, yes or no: put it in quotes")
-    if isinstance(value, str) and value[:1].isdigit() and "e" in value:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)e[-+]?[0-9]+", re.I)
 
 
 def _hash(value: Any) -> str:

@@ -8,11 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
-from spaced_kd import catalog, protocol, recipe
+from spaced_kd import catalog, protocol, recipe, yaml_files
 from spaced_kd.errors import UserError
-from spaced_kd.spec import NO_YAML, PLUGINS, RunSpec, from_flat, numbers
+from spaced_kd.spec import PLUGINS, RunSpec, from_flat, numbers
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,9 @@ def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> 
 
 
 def _read(path: Path | str | TextIO) -> Any:
-    try:
-        return yaml.safe_load(Path(path).read_text() if isinstance(path, str | Path) else path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a file such as config/demo.yaml") from None
-    except NO_YAML as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(path, str | Path):
+        return yaml_files.read(Path(path), "name a file such as config/demo.yaml")
+    return yaml_files.parse(path, path.name)
 
 
 def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = EXPERIMENTS) -> Study:
@@ -248,7 +243,10 @@ def _flat(point: dict[str, Any]) -> dict[str, Any]:
             if len(value) != 1:
                 raise UserError(f"{key} is {value!r}, but must be a name, or one name with its settings")
             ((flat[key], settings),) = value.items()
-            flat |= {f"{key}.{name}": setting for name, setting in _mapping(key, settings).items()}
+            settings = {f"{key}.{name}": setting for name, setting in _mapping(key, settings).items()}
+            if twice := settings.keys() & {*flat, *point}:
+                raise UserError(f"{min(twice)} is given twice, alone and under {key}: leave one of them out")
+            flat |= settings
         else:
             flat[key] = value
     return flat

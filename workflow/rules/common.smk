@@ -7,13 +7,16 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from spaced_kd import catalog, spec, study
+from spaced_kd import catalog, spec, study, yaml_files
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 
 JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
 
 try:
+    # once more, since Snakemake's reading leaves out in silence what stands there twice
+    for path in workflow.configfiles if workflow.is_main_process else ():
+        yaml_files.read(Path(path))
     STUDY = study.expand(config)
     # a default that changed since is refused here, and never silently means something else; jobs look at their own run
     for run in STUDY.runs if workflow.is_main_process else ():
