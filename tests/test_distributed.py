@@ -167,7 +167,9 @@ OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 RUNS = {
     "stored teacher": vit(interval=1.0),
     "teacher along": vit(interval=0.5, optimizer="adamw"),
-    "batch norm": tiny(method="baseline", epochs=2, processes=2, batch_norm="shares", held_out=0.25),
+    "batch norm": tiny(
+        method="baseline", epochs=2, processes=2, batch_norm="shares", held_out=0.25, tail_evaluations=3
+    ),
 }
 
 
@@ -227,6 +229,7 @@ def test_pieces_make_the_bits_of_the_whole(made, kind):
     assert told["teacher_states"] == {"stored teacher": "stored", "teacher along": "trained along"}.get(kind)
     assert other["teacher_states"] == (None if kind == "batch norm" else "trained along")
     assert told["held_out"] == other["held_out"]
+    assert told["tail_held_out"] == other["tail_held_out"] == (told["held_out"][-1:] if kind == "batch norm" else [])
     if kind != "stored teacher":  # who walks stored states has no losses
         assert told["losses"] == other["losses"]
 

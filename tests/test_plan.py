@@ -47,6 +47,7 @@ CONFIRMED = [
     (RESNET, SPACED | {"method.student_batches": "new_views", "method.adapter": "mlp"}),
     (RESNET | {"batch_norm": "halves"}, SPACED | {"eval_every": 2}),
     (RESNET | {"held_out": 0.25}, SPACED),
+    (RESNET | {"epochs": 7, "eval_every": 7, "tail_evaluations": 3}, SPACED),
     (RESNET, {"method": "self_kd", "interval": 0}),
     (RESNET, SPACED_SELF | {"method.idle_heads": "drifting"}),
     (RESNET, {"method": "ban", "interval": 1.5, "method.generations": 2}),
@@ -67,7 +68,10 @@ def test_a_training_confirms_the_counts(results, network, run):
     assert counted.flops == flops if network is not VIT else 0.95 * flops < counted.flops < flops  # fused attention
     assert counted.spared == 0
     shape = catalog.find("datasets", "digits").shape(train_per_class=4)
-    assert counted.predictions == 2 * shape.test * len(run["losses"])
+    said, _ = arrays.read(folder / "predictions.safetensors", remedy="")
+    evaluated = len(said["predictions"]) + len(said.get("tail_predictions", ()))
+    assert evaluated == len(run["losses"]) + 3 * ("tail_evaluations" in network)
+    assert counted.predictions == 2 * shape.test * evaluated
     stored, _ = arrays.read(folder / "weights.safetensors", remedy="")
     assert counted.weights == sum(array.nbytes for array in stored.values())
 

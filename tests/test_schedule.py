@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from spaced_kd.errors import UserError
-from spaced_kd.schedule import alone, interval_in_batches, learners_clock, pauses, turns
+from spaced_kd.schedule import alone, interval_in_batches, learners_clock, pauses, student_stops, tail, turns
 
 T, S = "teacher", "student"
 
@@ -47,6 +47,26 @@ def test_a_teacher_pauses_where_its_student_begins_to_learn(interval):
 def test_an_epoch_ends_where_the_learner_has_taken_as_many_turns():
     assert learners_clock(turns(6, 4), {S}, 3) == {7: 1, 12: 2}  # TTTT SSS|S TT SS|
     assert learners_clock(alone(7, T), {T}, 3) == {3: 1, 6: 2, 7: 3}  # a last epoch that is cut counts too
+
+
+def test_the_tail_is_a_grid_of_own_steps_whatever_the_order():
+    grid = [2920, 2960, 3000, 3040, 3080, 3120, 3160, 3200]
+    assert list(tail(alone(3200, S), {S}, 8).values()) == grid
+    for interval in (1, 60, 3200):
+        order = list(turns(3200, interval))
+        found = tail(order, {S}, 8)
+        assert list(found.values()) == grid
+        assert [sum(who == S for who, _ in order[:done]) for done in found] == grid
+        assert all(order[done - 1][0] == S for done in found)
+    cut = tail(student_stops(turns(3200, 60), 3180), {S}, 8)  # a tenth of its own steps
+    assert list(cut.values())[:2] == [2902, 2942]
+    assert list(cut.values())[-1] == 3180
+
+
+def test_a_tail_of_few_steps_has_each_of_them_once():
+    assert list(tail(alone(45, T), {T}, 8).values()) == [42, 43, 44, 45]
+    assert list(tail(alone(5, T), {T}, 8).values()) == [5]
+    assert tail(alone(5, T), {T}, 0) == {}
 
 
 def test_interval_in_batches_is_cut_not_rounded():

@@ -54,7 +54,7 @@ def test_every_field_is_part_of_the_identity():
     other = {"dataset": "cifar100", "network": "vit_mini", "method": "self_kd", "teacher": "resnet18", "interval": 2.0}
     other |= {"optimizer": "adamw", "lr_schedule": "cosine", "precision": "bf16"}
     other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves", "augmentation": "strong"}
-    other |= {"order_seed": 7, "augmentation_seed": 7, "held_out": 0.2}
+    other |= {"order_seed": 7, "augmentation_seed": 7, "held_out": 0.2, "tail_evaluations": 3}
     other |= {"assistant": "resnet18", "nesterov": True, "lr_drops": [4.0]}
     needed = {"assistant": {"method": "takd"}, "lr_drops": {"lr_schedule": "steps"}}
     ids = {from_flat(RUN).id}

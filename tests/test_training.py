@@ -21,7 +21,7 @@ from spaced_kd.errors import UserError
 from spaced_kd.evaluate import finished_network
 from spaced_kd.files import Places
 from spaced_kd.losses import distillation, hard, target
-from spaced_kd.record import predict
+from spaced_kd.record import accuracy, predict
 from spaced_kd.schedule import turns
 from spaced_kd.slices import Slice, Stopped
 from spaced_kd.train import train
@@ -388,3 +388,98 @@ def test_a_finished_network_says_what_its_training_recorded(results):
     recorded, _ = arrays.read(folder / "predictions.safetensors", remedy="")
     assert not network.training
     assert np.array_equal(predict(network, data), recorded["predictions"][-1])
+
+
+TAIL = {"epochs": 8, "eval_every": 8, "tail_evaluations": 4}  # of 40 batches, so of the last four steps
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "baseline"},
+        {"method": "online_kd", "interval": 1.5},
+        {"method": "online_kd", "interval": 1.5, "clock": "teacher"},
+        {"method": "self_kd", "interval": 1.0},
+        {"method": "adaptive_interval", "method__least": 3},
+        {"method": "ban", "interval": "max"},
+    ],
+)
+def test_the_tail_is_evaluated_on_the_learners_own_steps_and_changes_nothing_else(results, tmp_path, run):
+    spec, plain = tiny(**run, **TAIL), tiny(**run, epochs=8, eval_every=8)
+    assert spec.id != plain.id
+    folder, other = train(spec, results), train(plain, results)
+    assert weights(folder) == weights(other)
+    stored, without = (arrays.read(each / "predictions.safetensors", remedy="")[0] for each in (folder, other))
+    assert {name: stored[name].tobytes() for name in without} == {name: without[name].tobytes() for name in without}
+    rows, others = (json.loads((each / "rows.json").read_text()) for each in (folder, other))
+    assert rows[:-1] == others
+    assert "tail_steps" not in without
+
+    job = assemble(plain, Places(results))
+    result, seen = [*job.method.roles.values()][-1], {}
+    total = sum(job.method.roles[who] == result for who, _ in job.turns)
+    taken = 0
+    for who, index in job.turns_after(0):
+        job.learners[who].learn(index, partial(job.passes, who, index))
+        if job.method.roles[who] == result:
+            taken += 1
+            seen[taken] = predict(job.reported, job.data)
+    grid = [total - left * total // 40 for left in (3, 2, 1, 0)]
+    assert stored["tail_steps"].tolist() == grid
+    assert all(np.array_equal(said, seen[step]) for said, step in zip(stored["tail_predictions"], grid, strict=True))
+    labels = job.data.labels["test"].numpy()
+    assert rows[-1] == {
+        "metric": "accuracy",
+        "selection": "tail",
+        "states": 4,
+        "value": pytest.approx(np.mean([accuracy(seen[step], labels) for step in grid])),
+    }
+
+
+def test_a_short_tail_has_no_mean(results):
+    folder = train(tiny(method="baseline", tail_evaluations=3), results)  # of 15 steps a tenth has two
+    assert arrays.read(folder / "predictions.safetensors", remedy="")[0]["tail_steps"].tolist() == [14, 15]
+    assert "tail" not in {row["selection"] for row in json.loads((folder / "rows.json").read_text())}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_training_that_stops_inside_its_tail_goes_on_to_the_same_rows(results, tmp_path, monkeypatch, stored):
+    long = TAIL | {"epochs": 14}  # 20 images that are learnt: 42 steps
+    spec = tiny(method="online_kd", interval=1.5, held_out=0.5, clock="teacher", **long)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    if stored:
+        for place in (results, other):
+            train(spec.teacher_spec(), place, leave=(spec,))
+    whole = train(spec, results)
+
+    class PulledPlugError(Exception):
+        pass
+
+    save = keeper.checkpoint.save_state
+
+    def pull(folder, done, *args, **kwargs):
+        save(folder, done, *args, **kwargs)
+        if done == 82:  # of 84 turns
+            raise PulledPlugError
+
+    monkeypatch.setattr(keeper.checkpoint, "save_state", pull)
+    with pytest.raises(PulledPlugError):
+        train(spec, other, checkpoint_every=0)
+    again = train(spec, other, checkpoint_every=0)
+    for name in ("predictions.safetensors", "rows.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    told, rows = run_json(again), json.loads((again / "rows.json").read_text())
+    assert told["teacher_states"] == ("stored" if stored else "trained along")
+    assert len(told["tail_held_out"]) == 4
+    by_metric = {row["metric"]: row for row in rows if row["selection"] == "tail"}
+    assert by_metric["held_out_accuracy"]["value"] == pytest.approx(np.mean(told["tail_held_out"]))
+    assert by_metric["held_out_accuracy"]["states"] == by_metric["accuracy"]["states"] == 4
+
+
+def test_a_tail_of_too_few_evaluations_is_refused():
+    with pytest.raises(UserError, match=r"tail_evaluations is 2, but must be at least 3"):
+        tiny(method="baseline", tail_evaluations=2)
+    with pytest.raises(UserError, match=r"tail_evaluations is -1, but must be at least 3"):
+        tiny(method="baseline", tail_evaluations=-1)

@@ -156,6 +156,24 @@ def cut(folder) -> None:
     path.write_text("".join(path.open().readlines()[:-1]))
 
 
+def test_a_mean_over_the_tail_follows_from_its_predictions(digits, tmp_path, capsys):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "data").symlink_to(digits / "data")
+    run = train(tiny(method="baseline", epochs=10, eval_every=10, tail_evaluations=3, held_out=0.25), folder)
+    capsys.readouterr()
+    (summary,) = told(capsys, folder)
+    assert summary.startswith(f"{folder}: 0 findings in 1 runs")
+    rows, before = json.loads((run / "rows.json").read_text()), sha256(run / "rows.json")
+    for row in rows[-2:]:
+        assert row["selection"] == "tail"
+        row["value"] += 1
+        (run / "rows.json").write_text(json.dumps(rows, indent=1))
+        rewrite(run / "run.json", before, before := sha256(run / "rows.json"))
+        assert f"{run / 'rows.json'}: does not follow from the run's predictions" in told(capsys, folder)
+        row["value"] -= 1
+
+
 ALTERED = {  # what -> (how, a part of the line that names it)
     "a bit of the weights": (
         lambda f: flip(student(f) / "weights.safetensors"),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaced_kd import augmentation, catalog, distributed
+from spaced_kd import augmentation, catalog, distributed, schedule
 from spaced_kd.batch_norm import halve
 from spaced_kd.batches import Augment, Batch, Batches
 from spaced_kd.contract import check_terms, rehearse
@@ -35,9 +35,10 @@ class Job:
 
     `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
     their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
-    evaluated, to its epoch; `step` gives the loss terms of who learns on a batch; `workers` is the number of processes
-    that make batches ahead, None where they are made when they are asked for; `replayed` is what replays recorded
-    passes on a GPU, None where each turn runs as it is.
+    evaluated, to its epoch; `tail` maps a turn, after which the result counts for the mean over the last tenth of its
+    own steps, to the steps that it has taken; `step` gives the loss terms of who learns on a batch; `workers` is the
+    number of processes that make batches ahead, None where they are made when they are asked for; `replayed` is what
+    replays recorded passes on a GPU, None where each turn runs as it is.
     """
 
     spec: RunSpec
@@ -49,6 +50,7 @@ class Job:
     turns: list[Turn]
     learners: dict[str, Any]
     evaluations: dict[Turn, int]
+    tail: dict[Turn, int]
     step: Callable[[str, Batch], dict[str, Tensor]]
     workers: int | None = None
     replayed: Replayed | None = None
@@ -166,7 +168,8 @@ def assemble(
     learning -= {name for name in modules if isinstance(learners.get(name), Walker)}
     step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
     ahead = None if at_once else choose_workers(workers)
-    job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, step, ahead)
+    tail = when_to_evaluate_tail(spec, method, turns)
+    job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, tail, step, ahead)
     if graphs and where.type == "cuda" and spec.processes == 1 and getattr(method, "replayable", False):
         parameters = (each for module in modules.values() for each in module.parameters())
         job.replayed = Replayed(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
@@ -237,10 +240,21 @@ def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: i
     if spec.clock == "teacher":
         ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
     else:
-        last = [*method.roles.values()][-1]
-        ends = learners_clock(turns, {who for who, name in method.roles.items() if name == last}, per_epoch)
+        ends = learners_clock(turns, result_roles(method), per_epoch)
     due = {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
     return {turns[done - 1]: epoch for done, epoch in due.items()}
+
+
+def when_to_evaluate_tail(spec: RunSpec, method: Any, turns: list[Turn]) -> dict[Turn, int]:
+    """Turn -> steps of the result after it, for `tail_evaluations` states in the last tenth of its own steps."""
+    found = schedule.tail(turns, result_roles(method), spec.tail_evaluations)
+    return {turns[done - 1]: step for done, step in found.items()}
+
+
+def result_roles(method: Any) -> set[str]:
+    """The roles of the network that the run is about, which is the last role's: its steps are the result's own."""
+    last = [*method.roles.values()][-1]
+    return {who for who, name in method.roles.items() if name == last}
 
 
 def teacher_is_shared(method: Any) -> bool:

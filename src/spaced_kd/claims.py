@@ -18,7 +18,7 @@ from spaced_kd.spec import CHAIN, PAPER
 KINDS = ("greater", "equivalent")
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
 POSITIVE = "positive"  # every value above 0, where a measure keeps rows
-SILENT = ("eval_every", "threads")  # words of a recipe that leave it the paper's
+SILENT = ("eval_every", "tail_evaluations", "threads")  # words of a recipe that leave it the paper's
 
 
 class Row(NamedTuple):

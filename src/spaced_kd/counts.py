@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd import catalog
-from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate
+from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate, when_to_evaluate_tail
 from spaced_kd.batches import Batch
 from spaced_kd.data import Shape
 from spaced_kd.spec import TEACHING, RunSpec
@@ -29,7 +29,7 @@ class Turns(NamedTuple):
 
     number: turns by who learns, images of the batch, and those of the batch before, 0 where they do not count; follows:
     whether the teacher's stored states are all that the student needs of it; states: batches after which it asks for
-    one, but the last, which is the teacher's weights; evaluations: evaluated epochs.
+    one, but the last, which is the teacher's weights; evaluations: whose predictions are kept.
     """
 
     number: Counter[tuple[str, int, int]]
@@ -125,6 +125,7 @@ class Counts:
 
     def _turns(self, spec: RunSpec, shape: Shape) -> Turns:
         parts = [spec.method, spec.interval, spec.epochs, spec.batch_size, spec.clock, spec.eval_every]
+        parts += [spec.tail_evaluations]
         return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
 
     def _networks(self, spec: RunSpec) -> Networks:
@@ -154,7 +155,10 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     )
     total = spec.epochs * per_epoch
     states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
-    return Turns(number, bool(states), states - {total}, len(when_to_evaluate(spec, method, turns, per_epoch)))
+    evaluations = len(when_to_evaluate(spec, method, turns, per_epoch)) + len(
+        when_to_evaluate_tail(spec, method, turns)
+    )
+    return Turns(number, bool(states), states - {total}, evaluations)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -17,7 +17,7 @@ from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
 from spaced_kd.lock import remove_left
-from spaced_kd.record import Record, accuracy, accuracy_rows, predict
+from spaced_kd.record import Record, accuracy, accuracy_rows, predict, tail_rows
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec, compare
@@ -88,8 +88,8 @@ class Keeper:
             self.record.check_finite(f"batch {index}")
         if self.first and who == "teacher" and index + 1 in self.leave_at:
             self.left.save(index + 1, learner.network)
-        if (who, index) in job.evaluations:
-            self._evaluate(job.evaluations[who, index], index)
+        if (who, index) in job.evaluations or (who, index) in job.tail:
+            self._evaluate(who, index)
         self.bar.update()
         stop = distributed.stopping(self.part.over())
         if stop or time.monotonic() - self.saved >= self.every:
@@ -107,8 +107,13 @@ class Keeper:
         self._check_weights()
         predictions = np.stack(record.predictions)
         checkpoint.save_weights(folder / "weights.safetensors", job.result, run=spec.id)
-        arrays.save(folder / "predictions.safetensors", {"epochs": np.array(record.epochs), "predictions": predictions})
+        said = {"epochs": np.array(record.epochs), "predictions": predictions}
+        if record.tail_steps:
+            tail = np.stack(record.tail_predictions)
+            said |= {"tail_steps": np.array(record.tail_steps), "tail_predictions": tail}
+        arrays.save(folder / "predictions.safetensors", said)
         rows = accuracy_rows(record.epochs, predictions, self.labels, record.held_out)
+        rows += tail_rows(record.tail_predictions, self.labels, record.tail_held_out)
         write_safely(folder / "rows.json", json.dumps(rows, indent=1).encode())
         write_safely(folder / "run.json", json.dumps(self._description(folder), indent=1).encode())
         for state in checkpoint.states(self.places.state(spec)):
@@ -116,8 +121,8 @@ class Keeper:
         self.bar.close()
         return folder
 
-    def _evaluate(self, epoch: int, index: int) -> None:
-        """An epoch ends: predictions of the test set and the mean losses since the one before."""
+    def _evaluate(self, who: str, index: int) -> None:
+        """Predictions of the test set, as an epoch ends, or for the tail, or both."""
         self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
         with self.job.autocast():
             predictions = distributed.spread(predict, self.job.reported, self.job.data)
@@ -126,6 +131,13 @@ class Keeper:
                 labels = self.job.data.labels["held_out"].cpu().numpy()
                 said = distributed.spread(predict, self.job.reported, self.job.data, "held_out")
                 held_out = float(accuracy(said, labels))
+        if (step := self.job.tail.get((who, index))) is not None:
+            self.record.tail_evaluated(step, predictions, held_out)
+        if (epoch := self.job.evaluations.get((who, index))) is not None:
+            self._epoch_ends(epoch, predictions, held_out)
+
+    def _epoch_ends(self, epoch: int, predictions: np.ndarray, held_out: float | None) -> None:
+        """Keep the epoch's predictions and its mean losses since the one before, and say how it goes."""
         self.record.evaluated(epoch, predictions, held_out)
         sums: dict[str, float] = {}
         for name, value in self.record.losses[-1].items():
@@ -211,6 +223,7 @@ class Keeper:
             "turns": {who: sum(sizes.values()) for who, sizes in counts.items()},
             "block_ends": record.block_ends if job.decides else None,  # batches learnt; null: the schedule says
             "held_out": record.held_out,  # accuracy of each evaluated epoch
+            "tail_held_out": record.tail_held_out,  # and of each state of the tail
             "losses": [{"epoch": epoch} | means for epoch, means in zip(record.epochs, record.losses, strict=True)],
             "outputs": {name: sha256(folder / name) for name in OUTPUTS},
         }

@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 COLUMNS = (
     *("source", "study", "run", "dataset", "network", "teacher", "method", "interval", "seed", "protocol", "commit"),
-    *("evaluation", "metric", "value", "recipe", "selection", "epoch"),
+    *("evaluation", "metric", "value", "recipe", "selection", "epoch", "states"),
     *("sigma", "draw", "probes", "stderr", "corruption", "severity", "epsilon", "steps"),
     *("target", "temperature", "teacher_epoch"),
     *("table", "note"),  # of the paper's numbers
 )
 NUMBERS = (
-    *("seed", "value", "epoch", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps"),
+    *("seed", "value", "epoch", "states", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps"),
     *("temperature", "teacher_epoch"),
 )
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)

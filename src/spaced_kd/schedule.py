@@ -17,6 +17,7 @@ from itertools import groupby, pairwise
 
 from spaced_kd.errors import UserError
 
+TAIL_STATES = 3  # of which a mean over the tail of a training takes at least so many
 Turn = tuple[str, int]  # who learns ("teacher", "student", or another of the method's roles), index of the batch
 
 
@@ -154,6 +155,17 @@ def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[in
             epoch += 1
             ends[done - 1] = epoch
     return ends | {done: total // per_epoch}
+
+
+def tail(order: Iterable[Turn], who: Collection[str], number: int) -> dict[int, int]:
+    """Turns done -> steps that `who` have taken by then: `number` of them, evenly in their last tenth, with the last.
+
+    Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
+    """
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+    total = len(theirs)
+    steps = (total - left * total // (10 * number) for left in reversed(range(number)))
+    return {theirs[step - 1]: step for step in steps}
 
 
 def interval_in_batches(interval: float | str, per_epoch: int, total: int) -> int:

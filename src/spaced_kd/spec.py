@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from spaced_kd import catalog, protocol, yaml_files
 from spaced_kd.errors import UserError
+from spaced_kd.schedule import TAIL_STATES
 
 PLUGINS = {
     "dataset": "datasets",
@@ -56,6 +57,7 @@ class RunSpec:
     threads: int = 1  # CPU threads: 1 and 2 give different weights
     processes: int = 1  # that share each batch, as one GPU each: other numbers draw and round otherwise
     eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
+    tail_evaluations: int = 0  # further ones, spread over the last tenth of the reported network's own steps
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
     initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
     # over the batch, each half of it as on two GPUs (O15), or each process's share
@@ -188,6 +190,11 @@ def _check_ranges(spec: RunSpec) -> None:
             raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
     if not 0 <= spec.held_out < 1:
         raise UserError(f"held_out is {spec.held_out:g}, but must be a share of the training images, below 1")
+    if spec.tail_evaluations and spec.tail_evaluations < TAIL_STATES:
+        raise UserError(
+            f"tail_evaluations is {spec.tail_evaluations}, but must be at least {TAIL_STATES}, for a mean over as"
+            " many states, or 0 for none"
+        )
     if spec.input_size < 0:
         raise UserError(f"input_size is {spec.input_size}, but must not be negative: 0 is the dataset's own")
 

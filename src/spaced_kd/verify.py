@@ -80,7 +80,7 @@ class Checker:
         if checksum != told.get("data_sha256"):
             yield f"{folder}: was trained on other data than {self.places.data(spec)}"
         elif not wrong:
-            yield from self._accuracy(folder, spec, labels, described.get("held_out"))
+            yield from self._accuracy(folder, spec, labels, described)
 
     def _teacher(self, folder: Path, spec: RunSpec, followed: str | None) -> Iterator[str]:
         """The weights of the stored teacher that a student followed."""
@@ -91,11 +91,13 @@ class Checker:
             elif sha256(weights) != followed:
                 yield f"{folder}: followed another teacher than {weights}"
 
-    def _accuracy(self, folder: Path, spec: RunSpec, labels: Any, held_out: list[float] | None) -> Iterator[str]:
+    def _accuracy(self, folder: Path, spec: RunSpec, labels: Any, described: dict[str, Any]) -> Iterator[str]:
         """Accuracies against the predictions, and predictions against the weights."""
         stored, _ = arrays.read(folder / "predictions.safetensors", remedy="train the run again")
         epochs, said = stored["epochs"].tolist(), stored["predictions"]
-        if record.accuracy_rows(epochs, said, labels, held_out) != read_json(folder / "rows.json", list):
+        rows = record.accuracy_rows(epochs, said, labels, described.get("held_out"))
+        rows += record.tail_rows(stored.get("tail_predictions", ()), labels, described.get("tail_held_out"))
+        if rows != read_json(folder / "rows.json", list):
             yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
         if self.reevaluate:
             network, data = evaluate.finished_network(spec.id, self.folder, device=self.device)
