@@ -9,7 +9,7 @@ import pytest
 import skimage.util
 from imagecorruptions import corrupt
 
-from spaced_kd import data
+from spaced_kd import catalog, data
 from spaced_kd.corrupt import NAMES, SEVERITIES, corrupt_images, make
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator, global_seed
@@ -39,6 +39,13 @@ def test_every_corruption_changes_every_image_more_with_severity(images, corrupt
         changes = [np.abs(copy - images.astype(float)).mean(axis=(1, 2, 3)) for copy in copies]
         assert min(change.min() for change in changes) > 0
         assert changes[0].mean() < changes[-1].mean()
+
+
+@pytest.mark.parametrize("name", catalog.plugin("evaluations", "corruptions").constants["RANGES"]["names"])
+def test_every_corruption_on_offer_is_made_again_alike(images, name):
+    made = corrupt_images(images[:2], IDS[:2], [name], (1, 5))
+    assert same(made, corrupt_images(images[:2], IDS[:2], [name], (1, 5)))
+    assert all((copy != images[:2]).any(axis=(1, 2, 3)).all() for copy in made.values())
 
 
 def test_the_order_of_images_does_not_matter(images, corrupted):
@@ -113,7 +120,11 @@ def test_make_writes_what_the_evaluation_reads(tmp_path):
     assert np.array_equal(stored.pop("clean/0"), pixels[chosen])
     assert same(stored, corrupt_images(pixels[chosen], chosen, NAMES, (1, 5)))
     corrupted = {(name, severity) for name in NAMES for severity in (1, 5)}
-    assert set(loaded.corrupted(8)) == {("clean", 0), *corrupted}
+    assert set(loaded.corrupted(8, severities=(5, 1))) == {("clean", 0), *corrupted}
+
+    with pytest.raises(UserError, match=r"corrupted-8.safetensors does not exist.*--corrupt 8`"):
+        loaded.corrupted(8)
+    assert make(tmp_path / "some.safetensors", 8) == tmp_path / "some.corrupted-8.safetensors" != path
 
     first = path.read_bytes()
     make(tmp_path / "some.safetensors", 8, severities=(1, 5))

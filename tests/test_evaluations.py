@@ -344,6 +344,18 @@ def test_one_probe_has_no_error(tiny):
 # corruptions
 
 
+def test_all_five_severities_have_a_mean_accuracy(data):
+    network = build(resnet_mini)
+    chosen = {"names": ("fog", "contrast"), "severities": (5, 1, 2, 3, 4)}
+    corrupt.make(data.path, 12, **chosen)
+    *rows, mean = evaluate("corruptions", network, data, images=12, **chosen)
+    corrupted = [row["value"] for row in rows if row["corruption"] != "clean"]
+    assert len(corrupted) == 10
+    assert mean["metric"] == "mean_accuracy"
+    assert mean["value"] == pytest.approx(sum(corrupted) / 10)
+    assert {row["metric"] for row in evaluate("corruptions", network, data, images=12)} == {"accuracy"}
+
+
 def test_accuracy_on_corrupted_images_against_a_loop(data):
     network = build(resnet_mini)
     rows = {(row["corruption"], row["severity"]): row for row in evaluate("corruptions", network, data, images=12)}
@@ -364,7 +376,9 @@ def test_the_default_corruptions_are_those_made():
 
 
 def test_a_corruption_that_was_not_made_is_named(data):
-    with pytest.raises(UserError, match=r"lack .*'fog', 1.* ask for some of .*'snow', 3"):
+    with pytest.raises(
+        UserError, match=r"does not exist: make it with .* --corrupt 12 --names fog --severities 1 3 5`"
+    ):
         evaluate("corruptions", build(resnet_mini), data, images=12, names=("fog",))
     with pytest.raises(UserError, match=r"corrupted-11.*does not exist"):
         evaluate("corruptions", build(resnet_mini), data, images=11)

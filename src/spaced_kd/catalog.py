@@ -32,8 +32,9 @@ class Plugin:
     """One plug-in as its source describes it.
 
     `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what a file
-    says in capitals: BATCH_NORM of networks, SOURCES of an evaluation. `package` is the other package that it comes
-    from, and its version.
+    says in capitals: BATCH_NORM of networks, SOURCES of an evaluation, and RANGES, which maps a setting to an interval
+    such as "(0, 255]" or "[1, inf)", or to a tuple of choices. `package` is the other package that it comes from, and
+    its version.
     """
 
     kind: str
@@ -118,7 +119,33 @@ def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any
     for key in given:
         if key not in known:
             raise UserError(f"{name} has no setting {key!r}: it has {', '.join(known) or 'none'}")
-    return {key: check_type(f"{name}.{key}", value, known[key][0]) for key, value in given.items()}
+    typed = {key: check_type(f"{name}.{key}", value, known[key][0]) for key, value in given.items()}
+    for key, allowed in plugin(kind, name).constants.get("RANGES", {}).items():
+        if typed.get(key) is not None:
+            _check_range(f"{name}.{key}", typed[key], allowed)
+    return typed
+
+
+def _check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
+    """UserError unless the value, or each of a list, lies in the interval or is one of the choices."""
+    several = isinstance(value, tuple)
+    values = value if several else (value,)
+    if not values:
+        raise UserError(f"{key} is an empty list: name what is meant, or leave the key out")
+    if len(set(values)) < len(values):
+        raise UserError(f"{key} lists a value twice: {list(values)!r:.200}")
+    told = f"in {allowed}" if isinstance(allowed, str) else f"one of {', '.join(map(str, allowed))}"
+    for each in values:
+        if not (_within(each, allowed) if isinstance(allowed, str) else each in allowed):
+            raise UserError(f"{key} {'has' if several else 'is'} {each!r:.200}, but must be {told}")
+
+
+def _within(value: float, interval: str) -> bool:
+    """Whether a number lies in an interval as mathematics writes it: "[1, inf)", "(0, 255]"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    return (low <= value if interval[0] == "[" else low < value) and (
+        value <= high if interval[-1] == "]" else value < high
+    )
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
@@ -197,7 +224,7 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
     constants = (
         {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()}
         if kind == "methods"
-        else _constants(tree, "SOURCES")
+        else _constants(tree, "SOURCES", "RANGES")
     )
     if kind == "methods" and "roles" not in constants:
         raise UserError(f"{path}: {nodes[0].name} has no roles: say who learns, and as which network")

@@ -96,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
     )
 
+    prepare.add_argument("--names", nargs="+", metavar="NAME", help="corruptions other than the paper's six")
+    prepare.add_argument("--severities", nargs="+", type=int, metavar="1-5", help="other than the paper's 1, 3 and 5")
     _workers(prepare, "share the work on corrupted copies (all processors)")
 
     train = _command(commands, "train", _train, "train one run, or go on where it was stopped")
@@ -238,8 +240,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
     if arguments.corrupt:
         from spaced_kd import corrupt
 
-        print(f"wrote {corrupt.make(path, arguments.corrupt, workers=arguments.workers)}")
+        chosen = {key: given for key in ("names", "severities") if (given := getattr(arguments, key))}
+        chosen = catalog.check_settings("evaluations", "corruptions", chosen)
+        print(f"wrote {corrupt.make(path, arguments.corrupt, workers=arguments.workers, **chosen)}")
         return
+    if arguments.names or arguments.severities:
+        raise UserError("--names and --severities are of corrupted images: add --corrupt N, or leave them out")
     module = catalog.find("datasets", described.dataset)
     if arguments.download:
         if not hasattr(module, "download"):
@@ -423,4 +429,11 @@ def _list(arguments: argparse.Namespace) -> None:
             if arguments.kind:
                 for key, (annotation, default) in plugin.settings.items():
                     given = "" if default is catalog.REQUIRED else f" = {default!r}"
-                    print(f"  {'':16}   {key}: {annotation}{given}")
+                    print(f"  {'':16}   {key}: {annotation}{given}{_range(plugin, key)}")
+
+
+def _range(plugin: catalog.Plugin, key: str) -> str:
+    allowed = plugin.constants.get("RANGES", {}).get(key)
+    if allowed is None:
+        return ""
+    return f", in {allowed}" if isinstance(allowed, str) else f", of {', '.join(map(str, allowed))}"

@@ -13,17 +13,19 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import skimage.filters
 import skimage.util
 import torch
 
 from spaced_kd import data
 from spaced_kd.errors import UserError
+from spaced_kd.files import corrupted_path
 from spaced_kd.seeding import global_seed
 from spaced_kd.streaming import in_order, processors
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    from imagecorruptions import corrupt, get_corruption_names
+    from imagecorruptions import corrupt, corruptions, get_corruption_names
 
 NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
 SEVERITIES = (1, 3, 5)
@@ -51,7 +53,7 @@ def make(
         clean, chosen.numpy(), names, severities, workers=processors() if workers is None else workers
     )
     content = {"clean/0": clean, **corrupted}
-    target = data.corrupted_path(path, images)
+    target = corrupted_path(path, images, names, severities)
     versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
     data.save(target, content, source=prepared.checksum, versions=versions)
     return target
@@ -106,17 +108,22 @@ def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.nda
 
 @contextmanager
 def _mended_libraries() -> Iterator[None]:
-    """Two repairs from outside while images are made: of impulse noise, which would differ each time, and of frost.
+    """Repairs from outside while images are made: of noise, which would differ each time, of frost, blur and fog.
 
     scikit-image 0.19 and later draws salt and pepper from a fresh generator, out of reach of any seed; imagecorruptions
-    reads and decodes a picture of frost for every image, which takes ten times as long as the rest.
+    reads and decodes a picture of frost for every image, which takes ten times as long as the rest; and its blurs and
+    fog name an argument and a type that scikit-image and numpy no longer have.
     """
     original = skimage.util.random_noise
 
     def seeded(*args: object, **settings: object) -> np.ndarray:
         return original(*args, rng=np.random.randint(2**32, dtype=np.uint32), **settings)
 
+    def blurred(*args: object, multichannel: bool = False, **settings: object) -> np.ndarray:
+        return skimage.filters.gaussian(*args, channel_axis=-1 if multichannel else None, **settings)
+
     noise = mock.patch.object(skimage.util, "random_noise", seeded)
     frost = mock.patch.object(cv2, "imread", cache(cv2.imread))
-    with noise, frost:
+    blur = mock.patch.object(corruptions, "gaussian", blurred)
+    with noise, frost, blur, mock.patch.object(np, "float_", np.float64, create=True):
         yield

@@ -3,6 +3,7 @@
 Of a dataset that does not fit in memory, an index of its image files is prepared; they are decoded when asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 from spaced_kd import arrays, catalog
 from spaced_kd.devices import send
 from spaced_kd.errors import UserError
+from spaced_kd.files import corrupted_path
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import Files
 
@@ -110,10 +112,18 @@ class Data:
         images = self.images | {split: take(part) for split, part in parts.items()}
         return replace(self, images=images, labels=self.labels | {split: labels[part] for split, part in parts.items()})
 
-    def corrupted(self, images: int) -> dict[tuple[str, int], Tensor]:
-        """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`."""
-        path = corrupted_path(self.path, images)
-        stored, _ = arrays.read(path, remedy=f"make it with `spaced-kd prepare dataset=... --corrupt {images}`")
+    def corrupted(
+        self, images: int, names: Sequence[str] | None = None, severities: Sequence[int] | None = None
+    ) -> dict[tuple[str, int], Tensor]:
+        """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`.
+
+        Its own with other `names` and `severities` than the evaluation's defaults, which None stands for.
+        """
+        path, words = corrupted_path(self.path, images, names, severities), f"--corrupt {images}"
+        if path != corrupted_path(self.path, images):
+            for key, given in (("names", names), ("severities", severities)):
+                words += f" --{key} {' '.join(map(str, given))}" if given else ""
+        stored, _ = arrays.read(path, remedy=f"make it with `spaced-kd prepare dataset=... {words}`")
         parts = [(*key.split("/"), array) for key, array in stored.items()]
         return {(name, int(severity)): torch.from_numpy(array) for name, severity, array in parts}
 
@@ -122,11 +132,6 @@ class Data:
         moved = {"images": self.images, "labels": self.labels}
         moved = {key: {split: tensor.to(device) for split, tensor in value.items()} for key, value in moved.items()}
         return replace(self, **moved)
-
-
-def corrupted_path(path: Path, images: int) -> Path:
-    """Where the corrupted copies of the first `images` of the test subset of prepared data lie."""
-    return path.with_name(f"{path.stem}.corrupted-{images}.safetensors")
 
 
 def is_index(content: dict[str, np.ndarray]) -> bool:

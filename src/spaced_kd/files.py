@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spaced_kd import catalog
 from spaced_kd.errors import UserError
 from spaced_kd.spec import RunSpec
 
@@ -68,6 +70,20 @@ def sha256(path: Path) -> str:
 def rows_digest(rows: list[dict]) -> str:
     """Checksum of an evaluation's rows, whatever their layout in a file."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def corrupted_path(
+    data: Path, images: int, names: Sequence[str] | None = None, severities: Sequence[int] | None = None
+) -> Path:
+    """Where the corrupted copies of a fixed subset of `images` test images of the prepared `data` lie.
+
+    Corruptions and severities other than the evaluation's defaults, which None stands for, have a file of their own.
+    """
+    plain = catalog.defaults("evaluations", "corruptions")
+    standard = [sorted(plain["names"]), sorted(plain["severities"])]
+    asked = [sorted(names or plain["names"]), sorted(severities or plain["severities"])]
+    tag = "" if asked == standard else f"-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]}"
+    return data.with_name(f"{data.stem}.corrupted-{images}{tag}.safetensors")
 
 
 class Places:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from spaced_kd import catalog, spec, study, yaml_files
+from spaced_kd import catalog, files as placed, spec, study, yaml_files
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 
@@ -42,6 +42,7 @@ wildcard_constraints:
     data="|".join(DATA),
     name=r"\w+",
     images=r"\d+",
+    asked="(-[0-9a-f]{8})?",
 
 
 def words(run):
@@ -66,7 +67,15 @@ def corrupted(study, run):
     if "corruptions" not in study.evaluated[run]:
         return []
     settings = catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
-    return [f"results/data/{RUNS[run].data_id}.corrupted-{settings['images']}.safetensors"]
+    path = Path("results/data", f"{RUNS[run].data_id}.safetensors")
+    return [str(placed.corrupted_path(path, **settings))]
+
+
+def corruption_words(asked):
+    """Corruptions and severities other than the defaults; a study has one choice of them."""
+    settings = STUDY.evaluations["corruptions"] if asked else {}
+    given = [(f"--{key}", *map(str, settings[key])) for key in ("names", "severities") if key in settings]
+    return [word for several in given for word in several]
 
 
 def sources(kind, names):
@@ -159,7 +168,10 @@ def shown(wildcards):
     """Corrupted images, for the figure that shows them and needs no rows."""
     part = PARTS.get(wildcards.study, STUDY)
     paths = (path for run in part.evaluated for path in corrupted(part, run))
-    return next(paths, []) if wildcards.name == "fig07" else []
+    if wildcards.name != "fig07" or not (path := next(paths, None)):
+        return []
+    count = (catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"])["images"]
+    return str(placed.corrupted_path(Path(path.partition(".corrupted-")[0] + ".safetensors"), count))
 
 
 def described(wildcards):

@@ -21,14 +21,17 @@ rule corrupt:
     input:
         ancient("results/data/{data}.safetensors"),
     output:
-        "results/data/{data}.corrupted-{images}.safetensors",
+        "results/data/{data}.corrupted-{images}{asked}.safetensors",
     log:
-        "results/logs/prepare/{data}.corrupted-{images}.log",
+        "results/logs/prepare/{data}.corrupted-{images}{asked}.log",
     conda:
         "../../environment.yml"
     threads: 8
     params:
-        words=lambda wildcards: [word for word in words(DATA[wildcards.data].id) if word.startswith("dataset")],
+        words=lambda wildcards: [
+            *(word for word in words(DATA[wildcards.data].id) if word.startswith("dataset")),
+            *corruption_words(wildcards.asked),
+        ],
     message:
         "corrupting {wildcards.images} test images of {wildcards.data}"
     shell:

@@ -21,6 +21,7 @@ from torchattacks import BIM
 from spaced_kd.data import Data
 
 BATCH = 250  # images at a time
+RANGES = {"epsilon": "(0, 255]", "step": "(0, 255]", "steps": "[0, inf)", "images": "[1, inf)"}
 
 
 def evaluate(

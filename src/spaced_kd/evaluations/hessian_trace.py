@@ -44,6 +44,8 @@ from spaced_kd.seeding import generator
 
 BATCH, BLOCK = 25, 6  # images and probes at a time: the fastest pair on a CPU, and the memory of 150 images
 
+RANGES = {"images": "[1, inf)", "probes": "[2, inf)", "sketch": "[0, inf)"}
+
 
 def evaluate(
     network: nn.Module, data: Data, *, seed: int, images: int = 200, probes: int = 12, sketch: int = 0

@@ -40,6 +40,15 @@ from spaced_kd.schedule import interval_in_batches
 from spaced_kd.seeding import generator
 
 SOURCES = ["../ntk.py"]  # what is measured anew when it changes, beside this file
+RANGES = {
+    "images": "[1, inf)",
+    "compared": "[1, inf)",
+    "epochs": "[0, inf)",
+    "interval": "(0, inf)",
+    "temperatures": "(0, inf)",
+    "ridge": "(0, inf)",
+    "memory": "(0, inf)",
+}
 
 
 class Spectrum(NamedTuple):

@@ -24,6 +24,7 @@ from spaced_kd.data import Data
 from spaced_kd.seeding import generator
 
 BATCH = 250  # images at a time
+RANGES = {"sigmas": "(0, inf)", "draws": "[1, inf)", "images": "[1, inf)"}
 
 
 def evaluate(
