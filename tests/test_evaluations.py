@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from spaced_kd import arrays, catalog, corrupt
 from spaced_kd import data as prepared
 from spaced_kd import evaluate as evaluating
+from spaced_kd.batch_norm import reestimated
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
 from spaced_kd.evaluations import bim, corruptions, hessian_trace, weight_noise
@@ -27,6 +29,7 @@ from spaced_kd.seeding import generator, global_seed
 
 NETWORKS = (resnet_mini, vit_mini)
 QUICK = {
+    "batch_norm_reestimated": {"batch_size": 15},
     "bim": {"images": 12, "steps": 2},
     "corruptions": {"images": 12},
     "hessian_trace": {"images": 4, "probes": 2},
@@ -228,6 +231,78 @@ def test_weights_survive_an_error(data):
     with pytest.raises(MemoryError):
         evaluate("weight_noise", network, data, images=12)
     assert state_of(network) == state
+
+
+# batch norm
+
+
+def by_hand(network: nn.Module, data: Data, sizes: list[int]) -> nn.Module:
+    """Running statistics as the mean of those of each batch, weighted by its images, under fixed weights."""
+    network = copy.deepcopy(network)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    sums: dict[int, list] = {number: [0, 0] for number in range(len(norms))}
+
+    def look(number: int, module: nn.Module, inputs: tuple) -> None:
+        values = inputs[0].double().transpose(0, 1).flatten(1)
+        sums[number][0] += sizes[0] * values.mean(1)
+        sums[number][1] += sizes[0] * values.var(1)
+
+    for number, norm in enumerate(norms):
+        norm.train()
+        norm.register_forward_pre_hook(partial(look, number))
+    for images in data.images["train"].split(list(sizes)):
+        network(data.normalise(images))
+        sizes.pop(0)
+    for number, norm in enumerate(norms):
+        norm._forward_pre_hooks.clear()
+        norm.running_mean, norm.running_var = (value.float() / 40 for value in sums[number])
+    return network.eval()
+
+
+@torch.no_grad()
+def test_statistics_are_those_of_all_training_images_under_the_final_weights(data):
+    network = build(resnet_mini)
+    found = reestimated(network, data, 15)  # 40 images: 14, 14, 12
+    twin = by_hand(network, data, [14, 14, 12])
+    state = network.state_dict()
+    assert not any(module.training for module in found.modules())
+    for (name, value), other in zip(found.state_dict().items(), twin.state_dict().values(), strict=True):
+        if "running" in name:
+            assert torch.allclose(value, other, rtol=1e-4, atol=1e-5), name
+            assert not torch.allclose(value, state[name], rtol=1e-2), name
+        elif "num_batches" not in name:
+            assert torch.equal(value, state[name]), name
+    rows = {row["metric"]: row["value"] for row in evaluate("batch_norm_reestimated", network, data, batch_size=15)}
+    for metric, each in (("accuracy", twin), ("accuracy_as_trained", network)):
+        correct = each(data.normalise(data.images["test"])).argmax(1) == data.labels["test"]
+        assert rows[metric] == pytest.approx(100 * correct.float().mean().item())
+
+
+def test_lag_alone_is_undone(data):
+    network, lagging = build(resnet_mini), build(resnet_mini)
+    for module in lagging.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean += 5
+            module.running_var *= 20
+    (one, before), (other, after) = (evaluate("batch_norm_reestimated", each, data) for each in (network, lagging))
+    assert one == other
+    assert before != after
+    (trace,) = evaluate("hessian_trace", network, data, images=4, probes=2, batch_norm="reestimated")
+    both = evaluate("hessian_trace", lagging, data, images=4, probes=2, batch_norm="both")
+    assert trace["metric"] == "trace_reestimated"
+    assert [row["metric"] for row in both] == ["trace", "trace_reestimated"]
+    assert both[1] == trace
+    assert both[:1] == evaluate("hessian_trace", lagging, data, images=4, probes=2)
+
+
+def test_without_batch_norm_both_accuracies_are_equal(data):
+    new, old = evaluate("batch_norm_reestimated", build(vit_mini), data)
+    assert new["value"] == old["value"]
+
+
+def test_statistics_of_one_image_are_refused(data):
+    with pytest.raises(UserError, match="batch_size is 1, but the statistics of a batch need at least 2 images"):
+        evaluate("batch_norm_reestimated", build(resnet_mini), data, batch_size=1)
 
 
 # trace of the Hessian

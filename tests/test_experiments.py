@@ -354,5 +354,27 @@ def test_selection_shows_what_choosing_an_epoch_on_test_is_worth():
     assert [spacing[name][:5] for name in ("last", "best on test", "by halves")] == ["+1.00", "-0.50", "+0.00"]
     assert spacing["evaluated"] == "1, 2"
     assert "held out" not in table  # no run holds images out
+    assert spacing["signs"] == "last +, best on test −, by halves (0)"
+    assert spacing["endpoint"] == "last"  # no run has a tail
+    assert spacing["states"] == "–"
     with pytest.raises(UserError, match=r"selection needs runs of online_kd with interval 0 and 1\.5"):
         draw("selection", runs(WITHOUT, BASE))
+
+
+def test_the_endpoint_is_the_tail_where_every_run_has_one():
+    def ended(arm, values, tails):
+        tail = runs(arm, tails).assign(selection="tail", states=8.0)
+        return results.join(runs(arm, values), tail[tail["value"].notna()])
+
+    online, noisy = ended(ONLINE, BASE, BASE), [base + change for base, change in zip(BASE, (1, 5, -3), strict=True)]
+    whole = ended(SPACED, noisy, [base + change for base, change in zip(BASE, (0.9, 1.0, 1.1), strict=True)])
+    told = draw("selection", online, whole).set_index("accuracy").loc["Spaced KD, s = 1.5 − online KD"]
+    assert told["endpoint"] == "tail"
+    assert told["states"] == "8"
+    assert told["tail"] == "+1.00 ± 0.10 (3), [+0.75, +1.25]"
+    assert told["signs"] == "tail +, last (+)"
+    cut = ended(SPACED, noisy, [BASE[0], None, BASE[2]])  # of one run no tail is known
+    told = draw("selection", online, cut).set_index("accuracy")
+    assert told.loc["online KD", "endpoint"] == "tail"
+    assert told.loc["Spaced KD, s = 1.5", "endpoint"] == "last"
+    assert told.loc["Spaced KD, s = 1.5 − online KD", "endpoint"] == "last"

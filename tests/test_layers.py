@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "losses": {"outputs"},
     "data": {"arrays", "catalog", "devices", "seeding", "streaming"},
     "image_folder": {"augmentation", "data"},
-    "batch_norm": set(),
+    "batch_norm": {"data"},
     "devices": set(),
     "memory": {"devices"},
     "batches": {"augmentation", "data", "devices", "seeding", "streaming"},
@@ -46,7 +46,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "methods": {"batches", "losses", "memory", "outputs", "schedule"},
     "history": set(),
     "ntk": set(),
-    "evaluations": {"data", "history", "losses", "ntk", "schedule", "seeding"},
+    "evaluations": {"batch_norm", "data", "history", "losses", "ntk", "schedule", "seeding"},
     "contract": {"batches", "catalog", "schedule", "seeding", "spec"},
     "assemble": {
         *("augmentation", "batch_norm", "batches", "catalog", "contract", "data", "devices", "distributed", "files"),

@@ -113,6 +113,15 @@ def difference(rows: DataFrame, place: Place, after: Arm, before: Arm, selection
     return Sample((first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds))
 
 
+def endpoint(rows: DataFrame, place: Place, *arms: Arm) -> str:
+    """The selection that arms are compared by: `tail` where every finished run of them has it, else `last`."""
+    for arm in arms:
+        ends, tails = (reached(rows, place, arm, selection).values for selection in ("last", "tail"))
+        if tails.empty or not ends.index.isin(tails.index).all():
+            return "last"
+    return "tail"
+
+
 def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:
     """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
     # equal differences tell nothing of their spread

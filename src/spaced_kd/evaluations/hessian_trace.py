@@ -10,7 +10,8 @@ E[t_k] = Tr(H). The value is the mean of K independent t_k (Hutchinson's estimat
 
 value ± q stderr, with Student's quantile q for K − 1 degrees of freedom, is a confidence interval for the trace on
 these N images, which are the same for every network; that on all training images may lie outside. Images come without
-augmentation, and batch normalisation uses its running statistics (eval mode).
+augmentation, and batch normalisation uses its running statistics (eval mode): those of training, or, with
+`batch_norm: reestimated`, those of all training images under the final weights (`batch_norm_reestimated` says how).
 
 With `sketch` m > 0, the estimator is Hutch++: H is first applied to m random vectors, and Q (P, m), an orthonormal
 basis of what comes out, catches its largest eigenvalues exactly; only the rest is left to probes,
@@ -29,6 +30,7 @@ measures none.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 from unittest import mock
 
 import numpy as np
@@ -38,19 +40,31 @@ from torch import Tensor, nn
 from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from spaced_kd.batch_norm import reestimated
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
 
+SOURCES = ["../batch_norm.py"]
+STATISTICS_BATCH = 128  # images of a batch whose statistics are estimated
 BATCH, BLOCK = 25, 6  # images and probes at a time: the fastest pair on a CPU, and the memory of 150 images
 
 RANGES = {"images": "[1, inf)", "probes": "[2, inf)", "sketch": "[0, inf)"}
 
 
 def evaluate(
-    network: nn.Module, data: Data, *, seed: int, images: int = 200, probes: int = 12, sketch: int = 0
+    network: nn.Module,
+    data: Data,
+    *,
+    seed: int,
+    images: int = 200,
+    probes: int = 12,
+    sketch: int = 0,
+    batch_norm: Literal["running", "reestimated", "both"] = "running",
 ) -> Iterator[dict]:
-    """One row "trace" with `stderr` (both in nats per squared unit of the weights), `probes` and `parameters`.
+    """Row "trace" with `stderr` (both in nats per squared unit of the weights), `probes` and `parameters`.
+
+    With running statistics estimated anew it is "trace_reestimated".
 
     Args:
         network: in eval mode; images -> logits (B, classes).
@@ -59,17 +73,27 @@ def evaluate(
         images: N, number of training images.
         probes: K, number of Hessian-vector products; at least 2.
         sketch: m, random vectors whose products are a basis of what is caught exactly; 0 for none.
+        batch_norm: the running statistics: of training, estimated anew on the training images, or a row for each.
     """
     if sketch < 0:
         raise UserError(f"hessian_trace.sketch is {sketch}, but must not be negative: 0 catches nothing")
     if probes < 2:
         raise UserError(f"hessian_trace.probes is {probes}, but a standard error needs at least 2")
-    with operator(network, data, images) as hessian:
-        basis, caught = _catch(hessian, seed, sketch)
-        blocks = torch.arange(probes).split(BLOCK)
-        t = caught + torch.cat([_quadratic_forms(hessian, seed, block, basis) for block in blocks])
-    yield {
-        "metric": "trace",
+    for statistics in ("running", "reestimated"):
+        if batch_norm in (statistics, "both"):
+            metric = "trace" if statistics == "running" else "trace_reestimated"
+            measured = network if statistics == "running" else reestimated(network, data, STATISTICS_BATCH)
+            with operator(measured, data, images) as hessian:
+                found = _estimate(hessian, seed, probes, sketch)
+            yield {"metric": metric, **found}
+
+
+def _estimate(hessian: HessianLinearOperator, seed: int, probes: int, sketch: int) -> dict:
+    """Value, its standard error, and what they were made from."""
+    basis, caught = _catch(hessian, seed, sketch)
+    blocks = torch.arange(probes).split(BLOCK)
+    t = caught + torch.cat([_quadratic_forms(hessian, seed, block, basis) for block in blocks])
+    return {
         "value": t.mean().item(),
         "stderr": (t.std() / probes**0.5).item(),
         "probes": probes,
