@@ -53,10 +53,12 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
         *("graphs", "learner", "memory", "schedule", "seeding", "spec", "streaming", "trajectory"),
     },
     "slices": set(),
+    "sources": {"catalog", "spec"},
+    "accept": {"evaluate", "files", "provenance", "sources"},
     "lock": {"slices"},
     "keeper": {
         *("arrays", "assemble", "checkpoint", "distributed", "energy", "files", "lock", "provenance", "record"),
-        *("seeding", "slices", "spec", "trajectory"),
+        *("seeding", "slices", "sources", "spec", "trajectory"),
     },
     "counts": {"assemble", "batches", "catalog", "data", "spec"},
     "throughput": {"provenance", "spec"},
@@ -86,7 +88,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "render": {"catalog", "cells", "files", "study", "style"},
     "verify": {
         *("arrays", "assemble", "catalog", "evaluate", "files", "keeper", "record", "render", "results", "spec"),
-        "study",
+        *("sources", "study"),
     },
 }
 PROGRAMS = {"cli", "__main__", "__init__"}  # may import everything

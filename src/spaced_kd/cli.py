@@ -138,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, help="write the rows as JSON into this file instead of printing them")
     _device(evaluate)
 
+    accept = _command(
+        commands, "accept", _accept, "keep finished runs although a source that they come from has changed since"
+    )
+    accept.add_argument("runs", nargs="+", metavar="RUN", help="ids of the runs, or their folders")
+    accept.add_argument("--reason", required=True, metavar="TEXT", help="why their numbers stand; kept in run.json")
+
     collect = _command(commands, "collect", _collect, "gather a study's rows from its finished runs into one CSV file")
     collect.add_argument("config", type=Path, help="the study: config/demo.yaml, or - for standard input")
     collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv); runs.json beside it")
@@ -313,6 +319,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         for row in rows:
             print("  ".join(f"{key}={value}" for key, value in row.items()))
+
+
+def _accept(arguments: argparse.Namespace) -> None:
+    from spaced_kd.accept import accept
+
+    for run in arguments.runs:
+        changed = accept(run, arguments.reason, arguments.results)
+        print(
+            f"{Path(run).name}: {'accepted after ' + ' and '.join(changed) + ' changed' if changed else 'is current'}"
+        )
 
 
 def _collect(arguments: argparse.Namespace) -> None:

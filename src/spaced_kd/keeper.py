@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from spaced_kd import arrays, checkpoint, distributed, energy, provenance
+from spaced_kd import arrays, checkpoint, distributed, energy, provenance, sources
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
@@ -41,6 +41,7 @@ class Keeper:
         self.job, self.places, self.every, self.part = job, places, every, part
         self.left = Trajectory(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
         self.provenance = provenance.describe(job.device)  # now: the code that this process has read
+        self.sources = sources.of_run(job.spec)
         self.commits: list[str] = []  # of earlier processes, where it was another
         self.leave_at: set[int] = set()
         for follower in leave:
@@ -153,7 +154,7 @@ class Keeper:
         self._check_weights()
         job, (stored, plain) = self.job, self.record.pack()
         about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain, "data_sha256": job.data.checksum}
-        about |= {"commits": self._commits(), "before": self.kept}
+        about |= {"commits": self._commits(), "before": self.kept} | self.sources
         folder = self.places.state(job.spec)
         if self.first:
             checkpoint.save_state(folder, self.done, job.modules, job.own_learners, record=stored, **about)
@@ -186,6 +187,11 @@ class Keeper:
             )
         try:
             compare(job.spec, about["spec"], folder)
+            if changed := sources.changes(job.spec, about):
+                raise UserError(
+                    f"{folder} is of a training from before {' and '.join(changed)} changed: bring that source back, or"
+                    f" delete {folder} to start anew"
+                )
             self.commits = [each for each in about.get("commits", []) if each != self.provenance["commit"]]
             self.record.unpack(stored, about["plain"], job.device)
             if done > len(job.turns):
@@ -207,6 +213,7 @@ class Keeper:
             "id": spec.id,
             "spec": spec.resolved(),
             "words": spec.words(),
+            **self.sources,
             "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
             "provenance": self.provenance
             | ({"commits": self._commits()} if self.commits else {})
@@ -249,7 +256,7 @@ def clear_up(spec: RunSpec, places: Places) -> None:
 
 
 def finished(spec: RunSpec, places: Places) -> bool:
-    """Whether the run is there and whole; UserError where it was made under another meaning of the same words."""
+    """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
     folder = places.run(spec)
     path = folder / "run.json"
     if not path.exists():
@@ -258,4 +265,5 @@ def finished(spec: RunSpec, places: Places) -> bool:
     if not isinstance(run.get("spec"), dict) or not isinstance(run.get("outputs"), dict):
         raise damaged(path, "it does not say what was trained")
     compare(spec, run["spec"], folder)
+    sources.check(spec, run, folder)
     return not altered(folder, run["outputs"])

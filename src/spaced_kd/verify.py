@@ -7,7 +7,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from spaced_kd import arrays, catalog, evaluate, record, render, results
+from spaced_kd import arrays, catalog, evaluate, record, render, results, sources
 from spaced_kd.assemble import autocast
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, read_json, sha256
@@ -63,6 +63,8 @@ class Checker:
             yield f"{folder}: holds the run {spec.id}"
             return
         compare(spec, described.get("spec", {}), folder)
+        if changed := sources.changes(spec, described):
+            yield f"{folder}: was trained before {' and '.join(changed)} changed"
         told = described.get("provenance") or {}
         if not told.get("commit"):
             yield f"{folder}: does not say which commit it comes from"

@@ -10,6 +10,8 @@ from snakemake.exceptions import WorkflowError
 from spaced_kd import catalog, files as placed, spec, study, yaml_files
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
+from spaced_kd.sources import changes as source_changes
+from spaced_kd.sources import check as check_sources
 
 JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
 
@@ -19,9 +21,19 @@ try:
         yaml_files.read(Path(path))
     STUDY = study.expand(config)
     # a default that changed since is refused here, and never silently means something else; jobs look at their own run
+    changed = []  # finished runs whose sources are others now
     for run in STUDY.runs if workflow.is_main_process else ():
         if (made := Path("results/runs", run.id, "run.json")).exists():
-            spec.compare(run, read_json(made, dict).get("spec", {}), made.parent)
+            content = read_json(made, dict)
+            spec.compare(run, content.get("spec", {}), made.parent)
+            if source_changes(run, content):
+                changed.append((run, content, made.parent))
+    if changed:
+        try:
+            check_sources(*changed[0])
+        except UserError as error:
+            others = f" ({len(changed) - 1} more runs are like it)" if len(changed) > 1 else ""
+            raise UserError(f"{error}{others}")
     # a wrong claim is refused now, and not after training
     if workflow.is_main_process and {*JUDGE} & {*STUDY.tables, *STUDY.figures}:
         from spaced_kd import claims_file, results
