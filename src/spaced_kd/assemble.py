@@ -20,7 +20,7 @@ from spaced_kd.files import Places
 from spaced_kd.graphs import Replayed
 from spaced_kd.learner import Learner, backward
 from spaced_kd.memory import Sizes
-from spaced_kd.schedule import Turn, interval_in_batches, learners_clock, pauses, teachers_clock
+from spaced_kd.schedule import Turn, epochs_of_updates, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import TEACHING, RunSpec
 from spaced_kd.streaming import processors
@@ -146,7 +146,8 @@ def assemble(
     source = data if at_once else here
     seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
     share = distributed.rank(), spec.processes
-    batches = Batches(source, make_augment(spec, here), batch_size=spec.batch_size, device=where, share=share, **seeds)
+    sizes = {"batch_size": spec.batch_size, "last_batch": spec.last_batch}
+    batches = Batches(source, make_augment(spec, here), **sizes, device=where, share=share, **seeds)
     per_epoch = batches.per_epoch
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
@@ -218,7 +219,8 @@ def make_method(spec: RunSpec) -> Any:
 def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     """The method's schedule for the run."""
     total = spec.epochs * per_epoch
-    return list(method.schedule(total, interval_in_batches(spec.interval, per_epoch, total), per_epoch))
+    interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
+    return list(method.schedule(total, interval, per_epoch))
 
 
 def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
@@ -311,10 +313,15 @@ def make_learners(
     totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
     drifting = getattr(method, "idle_heads", "untouched") == "drifting"
     together = getattr(method, "optimizers", "two") == "one"
+    own = spec.interval == "max" or getattr(method, "finished_teacher", False)
+    epochs = epochs_of_updates(turns, method.roles, per_epoch, own=own) if spec.lr_clock == "epochs" else {}
     made: dict[str, Learner] = {}
     for name in names:
         beside = made[names[0]] if together and made else None
         made[name] = Learner(
-            modules[name], extra[name], spec, per_epoch, totals[name], drifting=drifting, beside=beside
+            *(modules[name], extra[name], spec, per_epoch, totals[name]),
+            drifting=drifting,
+            beside=beside,
+            epochs=epochs.get(name),
         )
     return {who: made[name] for who, name in method.roles.items()}

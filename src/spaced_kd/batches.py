@@ -45,16 +45,29 @@ class Batch(NamedTuple):
     before: Callable[[int], tuple[Tensor, Tensor]] | None = None
 
 
+def batches_per_epoch(images: int, batch_size: int, last_batch: str = "kept") -> int:
+    """Batches of an epoch of so many images; UserError where the only one is dropped."""
+    if last_batch == "kept":
+        return math.ceil(images / batch_size)
+    if images < batch_size:
+        raise UserError(
+            f"last_batch is dropped, but batch_size is {batch_size} and there are {images} training images, so no batch"
+            " is left: lower batch_size"
+        )
+    return images // batch_size
+
+
 class Batches:
     """The training stream: `batches[i]` for i = 0, 1, ...; epoch e is batches e * per_epoch to (e + 1) * per_epoch - 1.
 
-    Each epoch visits every training image once in an order of its own; its last batch is smaller where batch_size does
-    not divide the number of images. Order and augmentation have the run's seed, or seeds of their own.
+    Each epoch visits every training image once in an order of its own. Where batch_size does not divide their number,
+    its last batch is smaller, or left out with its images. Order and augmentation have the run's seed, or their own.
 
     Args:
         data: the dataset.
         augment: what is done to the training images.
         batch_size: images.
+        last_batch: of an epoch, where it is smaller: kept or dropped.
         seed: of order and augmentation.
         order_seed: of the order alone; None for `seed`.
         augmentation_seed: of the augmentation alone; None for `seed`.
@@ -68,6 +81,7 @@ class Batches:
         augment: Augment,
         *,
         batch_size: int,
+        last_batch: str = "kept",
         seed: int,
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
@@ -79,7 +93,7 @@ class Batches:
         self.order_seed = seed if order_seed is None else order_seed
         self.augmentation_seed = seed if augmentation_seed is None else augmentation_seed
         self.device = device or data.labels["train"].device
-        self.per_epoch = math.ceil(len(data.labels["train"]) / batch_size)
+        self.per_epoch = batches_per_epoch(len(data.labels["train"]), batch_size, last_batch)
         self._coming: Iterator[tuple[int, Tensor]] | None = None
         self._last: tuple[int, Tensor] | None = None
         if (least := self.size(self.per_epoch - 1)) < self.processes:

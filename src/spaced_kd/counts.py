@@ -6,7 +6,6 @@ that transformers' FLOPs are too low by some percent. All others are exact.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd import catalog
 from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate, when_to_evaluate_tail
-from spaced_kd.batches import Batch
+from spaced_kd.batches import Batch, batches_per_epoch
 from spaced_kd.data import Shape
 from spaced_kd.spec import TEACHING, RunSpec
 
@@ -124,8 +123,8 @@ class Counts:
         return shape._replace(train=shape.train - held_out, size=spec.input_size or shape.size)
 
     def _turns(self, spec: RunSpec, shape: Shape) -> Turns:
-        parts = [spec.method, spec.interval, spec.epochs, spec.batch_size, spec.clock, spec.eval_every]
-        parts += [spec.tail_evaluations]
+        parts = [spec.method, spec.interval, spec.interval_rounding, spec.epochs, spec.batch_size, spec.last_batch]
+        parts += [spec.clock, spec.eval_every, spec.tail_evaluations]
         return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
 
     def _networks(self, spec: RunSpec) -> Networks:
@@ -143,8 +142,8 @@ class Counts:
 
 def count_turns(spec: RunSpec, images: int) -> Turns:
     """The schedule of a run on so many training images."""
-    per_epoch = math.ceil(images / spec.batch_size)
-    smaller = images - (per_epoch - 1) * spec.batch_size  # the last batch of an epoch
+    per_epoch = batches_per_epoch(images, spec.batch_size, spec.last_batch)
+    smaller = min(spec.batch_size, images - (per_epoch - 1) * spec.batch_size)  # the last batch of an epoch
     sizes = [spec.batch_size] * (per_epoch - 1) + [smaller]
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)

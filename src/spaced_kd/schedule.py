@@ -168,15 +168,45 @@ def tail(order: Iterable[Turn], who: Collection[str], number: int) -> dict[int, 
     return {theirs[step - 1]: step for step in steps}
 
 
-def interval_in_batches(interval: float | str, per_epoch: int, total: int) -> int:
-    """The interval s in batches, max(1, int(s x batches per epoch)); `interval` is in epochs, or "max" for all batches.
+def epochs_of_updates(
+    order: Iterable[Turn], roles: dict[str, str], per_epoch: int, *, own: bool
+) -> dict[str, list[int]]:
+    """Learner -> the epoch of the data, from 0, at each of its updates: what a learning rate per epoch goes by (C2).
+
+    The epoch is that of the batch that whoever learns first, the teacher, had last: a student that learns a block sees
+    one rate. With `own`, as in offline KD, each learner counts its own.
+
+    Args:
+        order: all turns.
+        roles: who learns -> the learner.
+        per_epoch: batches of an epoch.
+        own: whether learners take their turns in trainings of their own.
+    """
+    found: dict[str, list[int]] = {learner: [] for learner in roles.values()}
+    leader = None
+    epoch = 0
+    for who, index in order:
+        leader = leader or who
+        updates = found[roles[who]]
+        if own:
+            epoch = len(updates) // per_epoch
+        elif who == leader:
+            epoch = index // per_epoch
+        updates.append(epoch)
+    return found
+
+
+def interval_in_batches(interval: float | str, per_epoch: int, total: int, rounding: str = "down") -> int:
+    """The interval s in batches, s x batches per epoch rounded `down` or `up` (C4), at least 1.
+
+    `interval` is in epochs, or "max" for all batches.
 
     Raises UserError for an s > 0 that rounds to one batch (it would be online KD under another name) and for one
     longer than the training.
     """
     if interval == "max":
         return total
-    batches = max(1, int(interval * per_epoch))
+    batches = max(1, {"down": math.floor, "up": math.ceil}[rounding](interval * per_epoch))
     if interval > 0 and batches == 1:
         raise UserError(
             f"interval={interval} epochs is {interval * per_epoch:.2f} batches of {per_epoch} an epoch, which would be"

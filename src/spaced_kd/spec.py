@@ -51,8 +51,13 @@ class RunSpec:
     nesterov: bool = False  # of sgd
     lr_schedule: Literal["constant", "cosine", "steps"] = "constant"
     lr_drops: tuple[float, ...] = ()  # epochs from which on the steps' learning rate is a tenth of what it was
-    warmup_epochs: float = 0.0  # epochs of linear warm-up from 0
+    warmup_epochs: float = 0.0  # epochs of linear warm-up
+    warmup_lr: float = 0.0  # where warm-up begins
     min_lr: float = 0.0  # where cosine ends
+    lr_clock: Literal["steps", "epochs"] = "steps"  # a rate for each step, or for each epoch of the data (C2)
+    weight_decay_on: Literal["all", "weights"] = "all"  # weights: not biases, normalisations, tokens, positions (C1)
+    last_batch: Literal["kept", "dropped"] = "kept"  # of an epoch, where it is smaller than the others (C3)
+    interval_rounding: Literal["down", "up"] = "down"  # of the interval to batches (C4)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32: of a GPU's products; bf16 is autocast
     threads: int = 1  # CPU threads: 1 and 2 give different weights
     processes: int = 1  # that share each batch, as one GPU each: other numbers draw and round otherwise
@@ -137,12 +142,13 @@ class RunSpec:
 
     def follower(self) -> str:
         """What a teacher needs to know of a student to leave its states for it, as words of one line."""
-        words = [word for word in self.words() if word.startswith(("interval=", "method=", "method."))]
+        words = [word for word in self.words() if word.partition("=")[0] in FOLLOWERS or word.startswith("method.")]
         return shlex.join(words)
 
 
 # fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
-STUDENTS = ("clock", "initial_weights", "distillation_token")
+STUDENTS = ("clock", "initial_weights", "interval_rounding", "distillation_token")
+FOLLOWERS = ("interval", "interval_rounding", "method")  # fields by which a teacher knows when its student learns
 PAPER = "paper"  # the protocol whose switches are the defaults
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
@@ -252,6 +258,10 @@ def _check_clock(spec: RunSpec) -> None:
 def _check_learning_rate(spec: RunSpec) -> None:
     if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
         raise UserError("nesterov is true, but only sgd with momentum has it: leave it out")
+    if spec.lr_clock == "epochs" and catalog.plugin("methods", spec.method).constants.get("finds_interval"):
+        raise UserError(
+            f"lr_clock is epochs, but {spec.method} finds the order of its turns on the way: use lr_clock=steps"
+        )
     drops = spec.lr_drops
     if bool(drops) != (spec.lr_schedule == "steps"):
         raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {spec.lr_schedule}: steps needs drops")

@@ -3,7 +3,10 @@
 Sources: Heo et al. 2021 (PiT); Zhang et al. 2019 (exits: here a normalisation and a classifier on the class token).
 """
 
+from typing import Literal
+
 import torch
+from timm.layers import DropPath
 from timm.models.pit import PoolingVisionTransformer
 from torch import Tensor, nn
 
@@ -12,11 +15,20 @@ from spaced_kd.outputs import Exit
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
 
 
-def pit_tiny(classes: int, image_size: int, *, drop_path: float = 0.1, exits: bool = False) -> nn.Module:
+def pit_tiny(
+    classes: int,
+    image_size: int,
+    *,
+    drop_path: float = 0.1,
+    drop_path_rises: Literal["to_last", "past_last"] = "to_last",
+    initialisation: Literal["timm", "zero_head"] = "timm",
+    exits: bool = False,
+) -> nn.Module:
     """PiT-Tiny: 2, 6, 4 blocks; overlapping patches of 16 px, below 128 px an eighth of the image (4 px at 32).
 
     Patches begin every half of their size, so 32 and 64 px give 15 x 15 of them, 224 px 27 x 27. `drop_path` is the
-    last block's rate, risen linearly from 0, in every released configuration 0.1.
+    last block's rate, risen linearly from 0, in every released configuration 0.1; past_last (C6) would reach it one
+    block after the last: block i of 12 has drop_path x i / 12. `initialisation` zero_head (C5) starts the head at 0.
     """
     patch = min(16, image_size // 8)
     trunk = PoolingVisionTransformer(
@@ -29,7 +41,21 @@ def pit_tiny(classes: int, image_size: int, *, drop_path: float = 0.1, exits: bo
         num_classes=classes,
         drop_path_rate=drop_path,
     )
+    if drop_path_rises == "past_last":
+        _raise_past_last(trunk, drop_path)
+    if initialisation == "zero_head":
+        nn.init.zeros_(trunk.head.weight)
+        nn.init.zeros_(trunk.head.bias)
     return _PiT(trunk, exits)
+
+
+def _raise_past_last(trunk: PoolingVisionTransformer, drop_path: float) -> None:
+    """Drop-path rates from 0 by drop_path / blocks for each block."""
+    blocks = [block for stage in trunk.transformers for block in stage.blocks]
+    for number, block in enumerate(blocks):
+        for part in (block.drop_path1, block.drop_path2):
+            if isinstance(part, DropPath):
+                part.drop_prob = drop_path * number / len(blocks)
 
 
 class _PiT(nn.Module):

@@ -4,7 +4,10 @@ Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT); Zhang et al.
 a classifier on the pooled tokens).
 """
 
+from typing import Literal
+
 import torch
+from timm.layers import trunc_normal_
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -33,18 +36,30 @@ def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, ex
 
 
 def deit_tiny(
-    classes: int, image_size: int, *, drop_path: float = 0.1, distillation_token: bool = False, exits: bool = False
+    classes: int,
+    image_size: int,
+    *,
+    drop_path: float = 0.1,
+    distillation_token: bool = False,
+    initialisation: Literal["timm", "zero_head"] = "timm",
+    exits: bool = False,
 ) -> nn.Module:
     """DeiT-Tiny: 12 blocks, 192 wide, class token; patches of 16 px, below 128 px an eighth of the image (4 px at 32).
 
     `drop_path` is the last block's rate, linear from 0, in every released configuration 0.1. `distillation_token` (V4)
-    adds a token and a head for the soft loss; in eval mode the network says the mean of both heads.
+    adds a token and a head for the soft loss; in eval mode the network says the mean of both heads. `initialisation`
+    zero_head (C5) starts heads at 0 and the class token with a standard deviation of 0.02 instead of 1e-6.
     """
     shape = {"img_size": image_size, "patch_size": min(16, image_size // 8), "embed_dim": 192, "depth": 12}
     shape |= {"num_heads": 3, "num_classes": classes, "drop_path_rate": drop_path}
     trunk = VisionTransformer(**shape)
+    if initialisation == "zero_head":
+        trunc_normal_(trunk.cls_token, std=0.02)
     if distillation_token:
         trunk = _with_token(trunk, VisionTransformerDistilled(**shape))
+    if initialisation == "zero_head":
+        for head in (trunk.head, trunk.head_dist) if distillation_token else (trunk.head,):
+            nn.init.zeros_(head.weight)
     return _ViT(trunk, exits)
 
 
