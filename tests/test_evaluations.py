@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import still
+from conftest import tiny as trained
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,9 +24,13 @@ from spaced_kd.batch_norm import reestimated
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
 from spaced_kd.evaluations import bim, corruptions, hessian_trace, weight_noise
+from spaced_kd.files import Places
+from spaced_kd.fixed_teacher import FixedTeacher
 from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.networks.vit import vit_mini
+from spaced_kd.outputs import Exit
 from spaced_kd.seeding import generator, global_seed
+from spaced_kd.train import train
 
 NETWORKS = (resnet_mini, vit_mini)
 QUICK = {
@@ -409,6 +414,110 @@ def test_products_of_real_networks_against_differentiating_twice(make, data):
         t.append((v @ product).item())
     assert row["value"] == pytest.approx(np.mean(t), rel=1e-3)
     assert row["stderr"] == pytest.approx(stats.sem(t), rel=1e-3)
+
+
+# trace of the Hessian of the loss of KD
+
+
+class TwoExits(nn.Module):
+    """A perceptron with an exit after its first layer."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with global_seed(seed, "test network"):
+            self.first, self.shallow, self.deep = nn.Linear(12, 4), nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+        hidden = self.first(images.flatten(1)).tanh()
+        said = [Exit(self.shallow(hidden), hidden), Exit(self.deep(hidden.sin()), hidden)]
+        return said if exits else said[-1].logits
+
+
+def of_kd(method: str, **settings: object) -> FixedTeacher:
+    teacher = TwoExits(1).eval() if method == "online_kd" else None
+    return FixedTeacher(catalog.find("methods", method)(**settings), teacher)
+
+
+def exact_kd_hessian(network: nn.Module, teacher: nn.Module | None, data: Data, scale: float) -> Tensor:
+    """The whole Hessian of the loss of KD, written out in float64; in self KD of all exits, the deepest one's fixed."""
+    inputs, labels = data.normalise(data.images["train"][:30]).double(), data.labels["train"][:30]
+    twin = copy.deepcopy(network).double()
+    with torch.no_grad():
+        fixed = (copy.deepcopy(teacher).double() if teacher else twin)(inputs)
+    p = (fixed / 3).softmax(1)
+    names, shapes = zip(*((name, weights.shape) for name, weights in twin.named_parameters()), strict=True)
+
+    def loss(flat: Tensor) -> Tensor:
+        parts = flat.split([shape.numel() for shape in shapes])
+        theta = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        shallow, deep = (each.logits for each in torch.func.functional_call(twin, theta, (inputs,), {"exits": True}))
+        student, alone = (deep, 0.0) if teacher else (shallow, F.cross_entropy(deep, labels))
+        kl = (p * (p.log() - (student / 3).log_softmax(1))).sum(1).mean()
+        return alone + 0.6 * F.cross_entropy(student, labels) + 0.4 * scale * kl
+
+    return torch.func.hessian(loss)(nn.utils.parameters_to_vector(twin.parameters()).detach())
+
+
+@pytest.mark.parametrize("square", [True, False])
+@pytest.mark.parametrize("method", ["online_kd", "self_kd"])
+def test_products_of_the_kd_loss_are_those_of_its_exact_hessian(method, square, tiny, monkeypatch):
+    monkeypatch.setattr(hessian_trace, "BATCH", 7)  # 30 images: four batches of 7 and one of 2
+    network, fixed = TwoExits(0).eval(), of_kd(method, alpha=0.4, square_temperature=square)
+    exact = exact_kd_hessian(network, fixed.teacher, tiny, 9 if square else 1)
+    if fixed.teacher:
+        network.shallow = None  # no exits but the last one
+        monkeypatch.setattr(TwoExits, "forward", lambda self, images, exits=False: deepest(self, images, exits))
+    with hessian_trace.kd_operator(hessian_trace.Sayings(network), fixed, tiny, 30) as hessian:
+        found = hessian @ torch.eye(hessian.shape[0])
+    learnt = exact.diagonal() != 0 if fixed.teacher else slice(None)  # the shallow exit says nothing here
+    exact = exact[learnt][:, learnt]
+    assert found.shape == exact.shape
+    assert torch.allclose(found.double(), exact, rtol=1e-4, atol=1e-6)
+
+
+def deepest(network: TwoExits, images: Tensor, exits: bool) -> Tensor | list[Exit]:
+    hidden = network.first(images.flatten(1)).tanh()
+    said = Exit(network.deep(hidden.sin()), hidden)
+    return [said] if exits else said.logits
+
+
+def test_the_kd_trace_stands_beside_that_of_cross_entropy(data):
+    network, teacher = build(resnet_mini), build(resnet_mini)
+    nn.init.normal_(teacher.trunk.fc.weight)
+    fixed = FixedTeacher(catalog.find("methods", "online_kd")(), teacher)
+    settings = {"images": 4, "probes": 2}
+    found = evaluate("hessian_trace", network, data, **settings, kd_loss=True, batch_norm="both", kd=lambda: fixed)
+    assert [row["metric"] for row in found] == ["trace", "trace_reestimated", "kd_trace", "kd_trace_reestimated"]
+    assert found[:1] == evaluate("hessian_trace", network, data, **settings)
+    assert len({row["value"] for row in found}) == 4
+    assert len({row["parameters"] for row in found}) == 1
+    # where there is no soft loss, the loss of KD is cross-entropy
+    hard = FixedTeacher(catalog.find("methods", "online_kd")(alpha=0.0), teacher)
+    (plain, same) = evaluate("hessian_trace", network, data, **settings, kd_loss=True, kd=lambda: hard)
+    assert same["value"] == pytest.approx(plain["value"], rel=1e-4)
+    assert evaluate("hessian_trace", network, data, **settings, kd_loss=True, kd=lambda: None) == [plain]  # w/o KD
+
+
+def test_the_teacher_is_the_runs_own(results):
+    places = Places(results)
+    runs = {name: trained(method=name) for name in ("online_kd", "self_kd", "adaptive_interval", "baseline")}
+    for spec in runs.values():
+        train(spec, results)
+    asked = {"hessian_trace": {"images": 4, "probes": 2, "kd_loss": True}}
+    measured = {name: evaluating.evaluate(spec.id, asked, results) for name, spec in runs.items() if "adap" not in name}
+    metrics = {name: [row["metric"] for row in rows] for name, rows in measured.items()}
+    assert metrics == {"online_kd": ["trace", "kd_trace"], "self_kd": ["trace", "kd_trace"], "baseline": ["trace"]}
+    assert measured["self_kd"][1]["parameters"] > measured["self_kd"][0]["parameters"]  # all exits
+    network, data = evaluating.finished_network(runs["online_kd"].id, results)
+    fixed = evaluating.fixed_teacher(runs["online_kd"], places, data)
+    teacher, _ = evaluating.finished_network(runs["baseline"].id, results)
+    assert runs["online_kd"].teacher_spec() == runs["baseline"]
+    assert state_of(fixed.teacher) == state_of(teacher) != state_of(network)
+    with pytest.raises(UserError, match=r"kd_loss is true, but .*adaptive_interval.* has no loss of logits with"):
+        evaluating.fixed_teacher(runs["adaptive_interval"], places, data)
+    places.weights(runs["baseline"]).unlink()
+    with pytest.raises(UserError, match=r"kd_loss needs .*weights.safetensors, the teacher of .*: train .* first"):
+        evaluating.fixed_teacher(runs["online_kd"], places, data)
 
 
 def test_one_probe_has_no_error(tiny):

@@ -46,7 +46,8 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "methods": {"batches", "losses", "memory", "outputs", "schedule"},
     "history": set(),
     "ntk": set(),
-    "evaluations": {"batch_norm", "data", "history", "losses", "ntk", "schedule", "seeding"},
+    "fixed_teacher": {"batches", "outputs"},
+    "evaluations": {"batch_norm", "data", "fixed_teacher", "history", "losses", "ntk", "schedule", "seeding"},
     "contract": {"batches", "catalog", "schedule", "seeding", "spec"},
     "assemble": {
         *("augmentation", "batch_norm", "batches", "catalog", "contract", "data", "devices", "distributed", "files"),
@@ -67,6 +68,7 @@ LAYERS: dict[str, set[str]] = {  # module -> what of this package it may import
     "replay": {"arrays", "assemble", "checkpoint", "files", "history", "seeding", "spec"},
     "evaluate": {
         *("arrays", "assemble", "catalog", "checkpoint", "data", "devices", "files", "provenance", "replay", "spec"),
+        "fixed_teacher",
     },
     "results": {"arrays", "catalog", "files", "spec", "study"},
     "surface": {"data", "seeding"},

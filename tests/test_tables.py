@@ -331,6 +331,16 @@ def test_hessian_trace():
     row = ours(draw("hessian_trace", values.assign(evaluation="hessian_trace", metric="trace", stderr=3.0)))
     assert row["online KD"] == "1267 ± 46.32 (2)"
     assert row["Δ to online KD"] == "-217.2 ± 24.4 (2), [-436.4, +1.932]"
+    assert "loss" not in row
+
+    alone = study(BASELINE, ("baseline", "", {3: None}), evaluation="hessian_trace", metric="trace")
+    both = [values.assign(evaluation="hessian_trace", metric=name) for name in ("trace", "kd_trace_reestimated")]
+    both[1]["value"] -= 1000
+    table = draw("hessian_trace", *both, alone)
+    lines = table[table["source"] == "ours"].set_index("loss")
+    assert list(lines["online KD"]) == ["1267 ± 46.32 (2)", "267.2 ± 46.32 (2)"]
+    assert list(lines.index) == ["cross-entropy", "KD, re-estimated"]
+    assert list(lines["w/o KD"]) == ["91 ± 1 (3 of 4 seeds)", "–"]  # who learnt from labels alone has no loss of KD
 
 
 def complexities(*, lacking=()):

@@ -23,7 +23,7 @@ from spaced_kd.errors import UserError
 ROOT = Path(__file__).parent
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
 FACES = {"datasets": "prepare", "evaluations": "evaluate", "tables": "table", "figures": "figure"}
-OWN = ("seed", "exits", "history")  # keyword-only arguments that the suite gives
+OWN = ("seed", "exits", "history", "kd")  # keyword-only arguments that the suite gives
 REQUIRED = object()  # default of a setting that has none
 
 

@@ -7,6 +7,7 @@ evaluation computes only that one.
 import hashlib
 import inspect
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from spaced_kd.data import Data
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
+from spaced_kd.fixed_teacher import FixedTeacher
 from spaced_kd.spec import RunSpec, from_words
 
 
@@ -42,9 +44,11 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         for name in missing:
             print(f"{name} ...", flush=True)
             measure = catalog.find("evaluations", name)
-            given = dict(evaluations[name])
-            if "history" in inspect.signature(measure).parameters:
+            given, takes = dict(evaluations[name]), inspect.signature(measure).parameters
+            if "history" in takes:
                 given["history"] = replay.history(spec, places, device)
+            if "kd" in takes:
+                given["kd"] = partial(fixed_teacher, spec, places, data)
             rows = [_checked(name, row) for row in measure(network, data, seed=spec.seed, **given)]
             about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
             _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
@@ -62,14 +66,39 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
     places, spec = Places(results), read_spec(run, results)
     torch.set_num_threads(spec.threads)
     set_rounding(spec.precision)
-    where = choose_device(device)
-    data = load_data(spec, places).to(where)
+    data = load_data(spec, places).to(choose_device(device))
+    return _trained(spec, places, data), data
+
+
+def _trained(spec: RunSpec, places: Places, data: Data) -> nn.Module:
+    """The network in which a run ended, as its method has it evaluated, in eval mode."""
     method = make_method(spec)
     network = catalog.find("networks", spec.network)(
         data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
     )
     checkpoint.load_weights(places.weights(spec), network)
-    return reported(method, network).to(where, memory_format=torch.channels_last).eval(), data
+    where = data.labels["train"].device
+    return reported(method, network).to(where, memory_format=torch.channels_last).eval()
+
+
+def fixed_teacher(spec: RunSpec, places: Places, data: Data) -> FixedTeacher | None:
+    """A finished run's loss with its own teacher as that ended; None for a run without a student.
+
+    UserError where there is no such loss, or the teacher is not the shared one whose weights are kept.
+    """
+    method = make_method(spec)
+    if "student" not in method.roles:
+        return None
+    if not getattr(method, "loss_of_logits", False) or not getattr(method, "teacher_is_shared", True):
+        raise UserError(
+            f"kd_loss is true, but {spec.id} has no loss of logits with a teacher that is kept: leave it out for it"
+        )
+    if getattr(method, "soft_loss", "") == "mse_sum":
+        raise UserError(f"kd_loss is true, but mse_sum of {spec.id} is no mean over images: leave it out for this run")
+    teacher = spec.teacher_spec()
+    if teacher and not places.weights(teacher).exists():
+        raise UserError(f"kd_loss needs {places.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
+    return FixedTeacher(method, _trained(teacher, places, data) if teacher else None)
 
 
 def read_spec(run: str, results: Path) -> RunSpec:

@@ -13,6 +13,11 @@ these N images, which are the same for every network; that on all training image
 augmentation, and batch normalisation uses its running statistics (eval mode): those of training, or, with
 `batch_norm: reestimated`, those of all training images under the final weights (`batch_norm_reestimated` says how).
 
+With `kd_loss` the same of the loss that the student learnt, L_KD = (1 − α) L_task + α L_soft, whose teacher is fixed as
+in Theorem 4.4: its weights are the final ones, its images the same, and its batch norm has running statistics of the
+same kind as the student's. In self KD the deepest exit, detached, is the teacher, all exits are students, and P counts
+their parameters, too. The feature loss is left out. A network that learnt from labels alone has no such row.
+
 With `sketch` m > 0, the estimator is Hutch++: H is first applied to m random vectors, and Q (P, m), an orthonormal
 basis of what comes out, catches its largest eigenvalues exactly; only the rest is left to probes,
 
@@ -28,8 +33,9 @@ Sources: Girard 1989; Hutchinson 1989; Meyer et al. 2021 (Hutch++). The paper's 
 measures none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 from unittest import mock
 
@@ -43,9 +49,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from spaced_kd.batch_norm import reestimated
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
+from spaced_kd.fixed_teacher import FixedTeacher, Sayings
 from spaced_kd.seeding import generator
 
-SOURCES = ["../batch_norm.py"]
+SOURCES = ["../batch_norm.py", "../fixed_teacher.py"]
 STATISTICS_BATCH = 128  # images of a batch whose statistics are estimated
 BATCH, BLOCK = 25, 6  # images and probes at a time: the fastest pair on a CPU, and the memory of 150 images
 
@@ -61,10 +68,13 @@ def evaluate(
     probes: int = 12,
     sketch: int = 0,
     batch_norm: Literal["running", "reestimated", "both"] = "running",
+    kd_loss: bool = False,
+    kd: Callable[[], FixedTeacher | None] | None = None,
 ) -> Iterator[dict]:
     """Row "trace" with `stderr` (both in nats per squared unit of the weights), `probes` and `parameters`.
 
-    With running statistics estimated anew it is "trace_reestimated".
+    With running statistics estimated anew it is "trace_reestimated"; of the loss of KD it is "kd_trace", or
+    "kd_trace_reestimated".
 
     Args:
         network: in eval mode; images -> logits (B, classes).
@@ -74,18 +84,25 @@ def evaluate(
         probes: K, number of Hessian-vector products; at least 2.
         sketch: m, random vectors whose products are a basis of what is caught exactly; 0 for none.
         batch_norm: the running statistics: of training, estimated anew on the training images, or a row for each.
+        kd_loss: whether the trace of the loss of KD is measured, too.
+        kd: gives that loss and the teacher in it.
     """
     if sketch < 0:
         raise UserError(f"hessian_trace.sketch is {sketch}, but must not be negative: 0 catches nothing")
     if probes < 2:
         raise UserError(f"hessian_trace.probes is {probes}, but a standard error needs at least 2")
-    for statistics in ("running", "reestimated"):
-        if batch_norm in (statistics, "both"):
-            metric = "trace" if statistics == "running" else "trace_reestimated"
-            measured = network if statistics == "running" else reestimated(network, data, STATISTICS_BATCH)
-            with operator(measured, data, images) as hessian:
-                found = _estimate(hessian, seed, probes, sketch)
-            yield {"metric": metric, **found}
+    kept = {"": lambda network: network, "_reestimated": lambda network: reestimated(network, data, STATISTICS_BATCH)}
+    asked = {"running": [""], "reestimated": ["_reestimated"], "both": list(kept)}[batch_norm]
+    for name in asked:
+        with operator(kept[name](network), data, images) as hessian:
+            found = _estimate(hessian, seed, probes, sketch)
+        yield {"metric": f"trace{name}", **found}
+    fixed = kd() if kd_loss else None
+    for name in asked if fixed else ():
+        teacher = kept[name](fixed.teacher) if fixed.teacher else None
+        with kd_operator(kept[name](Sayings(network)), replace(fixed, teacher=teacher), data, images) as hessian:
+            found = _estimate(hessian, seed, probes, sketch)
+        yield {"metric": f"kd_trace{name}", **found}
 
 
 def _estimate(hessian: HessianLinearOperator, seed: int, probes: int, sketch: int) -> dict:
@@ -110,9 +127,52 @@ def operator(network: nn.Module, data: Data, images: int) -> Iterator[HessianLin
         data: dataset whose training images make the loss.
         images: N, number of training images.
     """
-    chosen = data.subset("train", images)
+    inputs, labels = _images(data, images)
+    with _operator(network, nn.CrossEntropyLoss(), inputs, labels) as hessian:
+        yield hessian
+
+
+@contextmanager
+def kd_operator(sayings: Sayings, fixed: FixedTeacher, data: Data, images: int) -> Iterator[HessianLinearOperator]:
+    """The Hessian of the loss of KD as a linear operator; its products hold inside the block.
+
+    Args:
+        sayings: the student's, in eval mode.
+        fixed: the loss and the teacher.
+        data: dataset whose training images make the loss.
+        images: N, number of training images.
+    """
+    inputs, labels = _images(data, images)
+    with torch.no_grad():
+        parts = inputs.split(BATCH)
+        targets = torch.cat([fixed.teacher(part) if fixed.teacher else sayings(part)[:, -1, 0] for part in parts])
+    with _operator(sayings, _KDLoss(fixed), inputs, torch.cat([labels[:, None].float(), targets], 1)) as hessian:
+        yield hessian
+
+
+class _KDLoss(nn.Module):
+    """What curvlinops calls: what was said, and a label and a teacher's logits for each image (B, 1 + classes)."""
+
+    reduction = "mean"
+
+    def __init__(self, fixed: FixedTeacher) -> None:
+        super().__init__()
+        self.fixed = fixed
+
+    def forward(self, said: Tensor, goals: Tensor) -> Tensor:
+        return self.fixed.loss(said, goals[:, 0].long(), goals[:, 1:])
+
+
+def _images(data: Data, count: int) -> tuple[Tensor, Tensor]:
+    """Network input and labels of so many training images."""
+    chosen = data.subset("train", count)
     # contiguous: a tenth faster here than channels-last
-    inputs, labels = data.normalise(data.images["train"][chosen]).contiguous(), data.labels["train"][chosen]
+    return data.normalise(data.images["train"][chosen]).contiguous(), data.labels["train"][chosen]
+
+
+@contextmanager
+def _operator(network: nn.Module, loss: nn.Module, inputs: Tensor, goals: Tensor) -> Iterator[HessianLinearOperator]:
+    """The Hessian of a mean loss over images with respect to all parameters that the network's output depends on."""
     theta = _used(network, inputs[:1])
     # Fused attention has no forward-mode derivative. curvlinops takes the gradient by `jacrev`, under which PyTorch's
     # second derivative of layer normalisation is silently wrong (pytorch/functorch#534); of a scalar, `grad` is the
@@ -120,11 +180,11 @@ def operator(network: nn.Module, data: Data, images: int) -> Iterator[HessianLin
     with sdpa_kernel(SDPBackend.MATH), mock.patch("curvlinops.hessian.jacrev", grad):
         yield HessianLinearOperator(
             network,
-            nn.CrossEntropyLoss(),
+            loss,
             theta,
-            list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True)),
+            list(zip(inputs.split(BATCH), goals.split(BATCH), strict=True)),
             check_deterministic=False,  # it costs several products; eval mode and fixed images leave nothing random
-            num_data=len(labels),
+            num_data=len(inputs),
         )
 
 

@@ -53,6 +53,7 @@ class OnlineKD:
     spaced_until: float | None = None  # epoch until which it is; online KD after it
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+    loss_of_logits: ClassVar[bool] = True  # but for the feature loss, with a teacher that stands still
     needs: ClassVar[dict[str, dict[str, list]]] = {  # a setting that is not its default makes sense only with these
         "target": {"interval": ["online", "spaced"]},
         "lead": {"interval": ["spaced"], "target": ["after"]},

@@ -36,6 +36,7 @@ class SelfKD:
     reported_head: Literal["deepest", "ensemble"] = "deepest"  # what is evaluated: ensemble is the mean of logits (S3)
 
     roles: ClassVar[dict[str, str]] = {"teacher": "student", "student": "student"}
+    loss_of_logits: ClassVar[bool] = True  # but for the feature loss, with a teacher that stands still
     replayable: ClassVar[bool] = True
     exits: ClassVar[bool] = True
     needs: ClassVar[dict[str, dict[str, list]]] = {  # a setting that is not its default makes sense only with these
