@@ -124,6 +124,7 @@ def distillation(
     align: nn.Module,
     *,
     alpha: float,
+    hard_weight: float | None = None,
     temperature: float,
     beta: float,
     square_temperature: bool = True,
@@ -134,11 +135,13 @@ def distillation(
 
     Eq. 2 of the paper has the first two; Sec. 5.1 gives the third and the weights. T^2 keeps the size of the soft
     gradient independent of T (Hinton et al. 2015); the paper does not mention it. `align` maps the student's features
-    to the teacher's width. `soft_loss` and `feature_loss` name what stands in for KL and MSE.
+    to the teacher's width. `soft_loss` and `feature_loss` name what stands in for KL and MSE; `hard_weight` does for
+    1 - alpha.
     """
+    share = 1 - alpha if hard_weight is None else hard_weight
     scale = temperature**2 if square_temperature else 1.0
     return {
-        "hard": (1 - alpha) * hard(student.logits, labels),
+        "hard": share * hard(student.logits, labels),
         "soft": alpha * scale * SOFT_LOSSES[soft_loss](student.soft, teacher.logits, temperature),
         "feature": beta * FEATURE_LOSSES[feature_loss](align(student.features), teacher.features),
     }

@@ -1,6 +1,6 @@
 """Training without distillation, `w/o KD`: this run is also the teacher of every student that follows it.
 
-Source: Eq. 1 of the paper.
+Source: Eq. 1 of the paper. Only `hard_weight: 1` is the students' teacher.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ from spaced_kd.schedule import Turn, alone
 class Baseline:
     """Cross-entropy, one network."""
 
+    hard_weight: float = 1.0  # of cross-entropy; 0.7 is KD's share of it without a teacher
+
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher"}
     replayable: ClassVar[bool] = True
 
@@ -27,4 +29,4 @@ class Baseline:
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy with the labels."""
-        return {"hard": hard(networks["teacher"](batch.images), batch.labels)}
+        return {"hard": self.hard_weight * hard(networks["teacher"](batch.images), batch.labels)}

@@ -31,7 +31,8 @@ from spaced_kd.schedule import (
 class OnlineKD:
     """The student learns from labels, and from the teacher's logits and features."""
 
-    alpha: float = 0.3  # weight of the soft loss; the hard loss has 1 - alpha
+    alpha: float = 0.3  # weight of the soft loss
+    hard_weight: float | None = None  # of the hard loss; none: 1 - alpha. 1 adds the soft loss to labels of full weight
     temperature: float = 3.0  # T of both softmaxes
     beta: float = 0.03  # weight of the feature loss
     square_temperature: bool = True  # soft loss times T^2 (O2)
@@ -126,6 +127,7 @@ class OnlineKD:
             batch.labels,
             networks["align"],
             alpha=self.alpha,
+            hard_weight=self.hard_weight,
             temperature=self.temperature,
             beta=self.beta,
             square_temperature=self.square_temperature,
