@@ -105,11 +105,11 @@ def test_switches_are_ranked_by_what_they_change(paper_arms):
 
 def test_the_whole_set_has_a_line_of_its_own_and_is_last(paper_arms):
     released = [
-        shifted(Arm("online_kd", "0", "protocol=released"), 9, 9, 8),
-        shifted(Arm("online_kd", "1.5", "protocol=released"), 11, 11, 11),
+        shifted(Arm("online_kd", "0", "protocol=released_loop_only"), 9, 9, 8),
+        shifted(Arm("online_kd", "1.5", "protocol=released_loop_only"), 11, 11, 11),
     ]
     table = draw("switches", *paper_arms, *released, shifted(Arm("online_kd[adapter=mlp]", "0"), 1, 1, 2))
-    assert list(table["switch"]) == ["method.adapter: mlp", "all of them: protocol released"]
+    assert list(table["switch"]) == ["method.adapter: mlp", "all of them: protocol released_loop_only"]
     assert table.iloc[1]["s > 0"].startswith("+10.00 ± 0.00 (3)")
     assert table.iloc[1]["what spacing brings"].startswith("+1.33 ± 0.58 (3)")
 
@@ -166,7 +166,7 @@ def test_what_spacing_brings_without_a_loss_is_told_of_arms_without_it(lost, wei
 def test_controls_that_protocols_share_stand_once():
     longer = Arm("baseline", "", "epochs=x2")
     plain = results.join(shifted(WITHOUT, 0, 0, 0), shifted(longer, 1.0, 1.2, 0.9))
-    table = draw("controls", plain, plain.assign(recipe=plain["recipe"] + " protocol=released"))
+    table = draw("controls", plain, plain.assign(recipe=plain["recipe"] + " protocol=released_loop_only"))
     assert list(table["takes out"]) == ["half of the steps"]
 
 

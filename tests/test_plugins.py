@@ -274,7 +274,7 @@ def test_the_example_goes_through_the_workflow(installed, checkout):
     told = snakemake(checkout, {"study": "trial", "grids": [grid], "evaluations": evaluations, "tables": ["cost"]})
     assert told.returncode == 0, told.stderr
     assert "logit_kd, s = 1.5" in (checkout / "results/trial/tables/cost.csv").read_text()
-    assert ",logit_kd,1.5,0,paper," in (checkout / "results/trial/rows.csv").read_text()
+    assert ",logit_kd,1.5,0,textbook," in (checkout / "results/trial/rows.csv").read_text()
 
 
 @pytest.mark.slow

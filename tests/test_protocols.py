@@ -13,7 +13,7 @@ from conftest import TINY, tiny
 from torch import nn
 
 import spaced_kd
-from spaced_kd import arrays, catalog, checkpoint, keeper, protocol, schedule
+from spaced_kd import arrays, catalog, checkpoint, keeper, protocol, results, schedule
 from spaced_kd.assemble import assemble, make_method
 from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.errors import UserError
@@ -689,33 +689,42 @@ def followed(run: RunSpec) -> list[str]:
 
 
 INTERVALS = {"baseline": [0], "online_kd": [0, 1.5, "max"], "self_kd": [0, 4.0]}
+READINGS = ("textbook", "paper", "released", "released_loop_only")
+EVERY = [(method, interval) for method, intervals in INTERVALS.items() for interval in intervals]
 
 
-@pytest.mark.parametrize(("method", "interval"), [(m, i) for m, intervals in INTERVALS.items() for i in intervals])
-def test_the_papers_protocol_is_the_default(method, interval):
-    plain, paper, released = (
-        one(method=method, interval=interval, **p) for p in ({}, {"protocol": "paper"}, {"protocol": "released"})
-    )
-    assert plain.id == paper.id
-    assert followed(plain)[0] == "paper"
-    assert followed(released)[0] == ("paper" if method == "baseline" else "released")
-    assert (plain.id == released.id) == (method == "baseline")
+@pytest.mark.parametrize(("method", "interval"), EVERY)
+def test_textbook_is_the_default_and_every_reading_another_run(method, interval):
+    plain = one(method=method, interval=interval)
+    runs = {name: one(method=method, interval=interval, protocol=name) for name in READINGS}
+    assert plain.id == runs["textbook"].id
+    for name, run in runs.items():
+        assert name in followed(run), run.words()
+    alone = 2 if method == "baseline" else 4  # the loops alone have textbook's baselines, and `paper` the code's
+    assert len({run.id for run in runs.values()}) == alone
 
 
-def test_both_sets_name_the_same_switches_which_all_exist():
-    sets = {name: protocol.load(name) for name in ("paper", "released")}
-    assert set(sets["paper"]) == set(sets["released"]) == set(INTERVALS)
+@pytest.mark.parametrize(("dataset", "network"), [("cifar100", "resnet18"), ("tiny_imagenet", "resnet50")])
+def test_paper_and_released_share_their_baselines(dataset, network):
+    where = {"dataset": dataset, "network": network}
+    for one_reading, other in (("paper", "released"), ("textbook", "released_loop_only")):
+        baselines = [one(**where, method="baseline", protocol=name) for name in (one_reading, other)]
+        assert baselines[0].id == baselines[1].id
+        for interval in INTERVALS["online_kd"]:
+            for name in (one_reading, other):
+                student = one(**where, method="online_kd", interval=interval, protocol=name)
+                assert student.teacher_spec().id == baselines[0].id
+
+
+def test_readings_name_the_same_switches_which_all_exist():
+    weights = {"method.temperature", "method.alpha", "method.beta"}  # of the transformers' code, defaults elsewhere
     for method in INTERVALS:
-        assert list(sets["paper"][method]) == list(sets["released"][method])
+        named = {name: set(protocol.switches(name, method)) for name in READINGS}
+        assert named["textbook"] == named["paper"] | {"batch_norm"} == named["released"] - weights
+        assert named["textbook"] - named["released_loop_only"] <= {"network.initialisation", "standardisation"}
         own = {f"method.{key}" for key in catalog.defaults("methods", method)}
         own |= {f"network.{key}" for name in catalog.names("networks") for key in catalog.defaults("networks", name)}
-        assert set(sets["paper"][method]) <= own | set(vars(tiny(method="baseline")))
-
-
-def test_the_transformers_set_has_every_switch_and_weights_of_its_own():
-    paper, released = (protocol.load(name)["online_kd"] for name in ("paper", "released_vit"))
-    assert set(released) - set(paper) == {"method.temperature", "method.alpha", "method.beta"}
-    assert set(paper) <= set(released)
+        assert set().union(*named.values()) <= own | set(vars(tiny(method="baseline")))
 
 
 @pytest.mark.parametrize(
@@ -733,39 +742,85 @@ def test_the_transformers_set_has_every_switch_and_weights_of_its_own():
     ],
 )
 def test_the_released_transformers_settings(network, interval, expected):
-    run = one(network=network, method="online_kd", interval=interval, protocol="released_vit")
+    run = one(network=network, method="online_kd", interval=interval, protocol="released")
     always = {"soft_loss": "kl_per_logit", "temperature": 1.0, "alpha": 0.5, "beta": 0.0, "teacher_mode": "train"}
     plain = catalog.defaults("methods", "online_kd")
     assert {k: v for k, v in run.settings["method"].items() if v != plain[k]} == always | expected
-    assert run.settings.get("network", {}) == ({"distillation_token": True} if network == "deit_tiny" else {})
+    assert run.settings.get("network", {}).get("distillation_token", False) == (network == "deit_tiny")
     assert (run.clock, run.initial_weights) == ("teacher" if interval == 1.5 else "learner", "different")
-    assert followed(run) == ["released_vit"]
-    assert run.teacher_spec() == one(network=network, method="baseline", protocol="released_vit")
+    assert followed(run) == ["released"]
+    assert run.teacher_spec() == one(network=network, method="baseline", protocol="released")
+
+
+def test_switches_of_networks_hold_for_every_network_that_has_them():
+    run = one(network="deit_tiny", teacher="resnet50", method="online_kd", interval=1.5, protocol="released")
+    assert run.settings["teacher"] == {"initialisation": "torch"}
+    assert run.settings["network"]["distillation_token"] is True
+    assert results.labels(run)["teacher"] == "resnet50"
+    chain = one(method="takd", teacher="resnet50", assistant="vit_mini", protocol="paper")
+    assert (chain.settings["network"], chain.settings["teacher"]) == ({"initialisation": "torch"},) * 2
+    assert not chain.settings.get("assistant", {}).get("initialisation")
+    assert chain.alone("teacher") == one(network="resnet50", method="baseline", protocol="paper")
+
+
+@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize(("method", "interval"), EVERY)
+@pytest.mark.parametrize("dataset", ["cifar100", "tiny_imagenet"])
+def test_what_a_reading_sets_is_in_its_name_alone(name, method, interval, dataset):
+    run = one(dataset=dataset, network="resnet18", method=method, interval=interval, protocol=name, recipe={"lr": 0.1})
+    found = results.labels(run)
+    assert (found["dataset"], found["network"], found["teacher"], found["method"]) == (
+        *(dataset, "resnet18", "resnet18"),
+        method,
+    )
+    read = {"released": "paper", "released_loop_only": "textbook"}.get(name, name) if method == "baseline" else name
+    assert found["recipe"] == " ".join(filter(None, ["lr=0.1", f"protocol={read}" if read != "textbook" else ""]))
+
+
+def test_values_may_depend_on_several_things(tmp_path):
+    (tmp_path / "nested.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "all": {"standardisation": {"resnet": {"digits": "imagenet"}, "else": "cifar10"}},
+                "online_kd": {
+                    "method.soft_loss": {"resnet": {"spaced": {"cifar100": "l1", "else": "mse"}}, "pit_tiny": "kl"},
+                    "standardisation": {"resnet50": "own", "resnet": {"offline": "imagenet"}, "digits": "cifar10"},
+                },
+            }
+        )
+    )
+
+    def found(method, network, interval, dataset):
+        return protocol.values("nested", method, {"network": network}, interval, dataset, tmp_path)
+
+    soft, by = "method.soft_loss", "standardisation"
+    assert found("online_kd", "resnet18", 1.5, "cifar100") == {soft: "l1"}
+    assert found("online_kd", "resnet18", 1.5, "digits") == {soft: "mse"}  # the family comes before the dataset
+    assert found("online_kd", "resnet18", "max", "digits") == {by: "imagenet"}
+    assert found("online_kd", "resnet50", 0, "digits") == {by: "own"}
+    assert found("online_kd", "pit_tiny", 0, "digits") == {soft: "kl", by: "cifar10"}
+    assert found("self_kd", "resnet18", 0, "digits") == {by: "imagenet"}
+    assert found("dml", "vit_mini", 0, "digits") == {by: "cifar10"}
+    assert found("dml", "resnet18", 0, "cifar100") == {}
 
 
 def test_a_protocol_that_contradicts_a_run_is_not_its_own():
     run = one(method={"online_kd": {"lead": "constant", "soft_loss": "kl_of_probabilities"}}, interval=1.5)
     assert followed(run) == []  # the released codes drop the last block, and a constant lead has none
     run = one(method={"self_kd": {"soft_loss": "soft_cross_entropy"}}, interval=1.5)
-    assert followed(run) == []  # and not released_vit's, which says nothing of self KD
-    with pytest.raises(UserError, match="protocol released_vit says nothing of self_kd: it has baseline, online_kd"):
-        one(method="self_kd", protocol="released_vit")
+    assert followed(run) == []
+    with pytest.raises(UserError, match="protocol teacher_checkpoints says nothing of self_kd: it has baseline, onli"):
+        one(method="self_kd", protocol="teacher_checkpoints")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("network", "interval"), [("deit_tiny", 0), ("pit_tiny", 1.0), ("deit_tiny", "max")])
 def test_the_released_transformers_train_from_end_to_end(results, network, interval):
-    spec = deit(network=network, interval=interval, protocol="released_vit", batch_size=20, epochs=1)
+    spec = deit(network=network, interval=interval, protocol="released", batch_size=20, epochs=1)
     run = json.loads((train(spec, results) / "run.json").read_text())
     teacher, student = {0: (0, 2), 1.0: (2, 3), "max": (2, 2)}[interval]
     assert run["turns"] == {T: teacher, S: student}
     assert run["teacher_states"] == "trained along"
-
-
-def test_a_teacher_is_shared_between_protocols():
-    students = [one(method="online_kd", interval=1.5, protocol=name) for name in ("paper", "released")]
-    assert students[0].id != students[1].id
-    assert students[0].teacher_spec() == students[1].teacher_spec() == one(method="baseline", protocol="released")
 
 
 def test_what_is_given_wins_over_the_protocol():
@@ -778,7 +833,7 @@ def test_what_is_given_wins_over_the_protocol():
     assert "method.soft_loss" not in run.changed()
     assert run.changed()["method.feature_loss"] == "dist"
     assert followed(run) == []
-    assert followed(one(method={"online_kd": {"alpha": 0.0}}, interval=0)) == ["paper"]  # alpha is no switch
+    assert followed(one(method={"online_kd": {"alpha": 0.0}}, interval=0)) == ["textbook"]  # alpha is no switch
 
 
 def test_a_protocol_holds_for_a_kind_of_interval():
@@ -795,12 +850,13 @@ def test_released_code_switches_one_thing_at_a_time():
     found = load_study(ROOT / "config" / "experiments" / "released_code.yaml")
     switched = {}
     for run in found.runs:
-        named = set(protocol.load("paper").get(run.method, {})) & set(run.changed())
+        named = protocol.keys("textbook", run.method) & set(run.changed())
         if not followed(run):
             assert len(named) == 1, run.id
             switched.setdefault(run.method, set()).update(named)
     for method in ("online_kd", "self_kd"):
-        differ = {k for k, v in protocol.load("released")[method].items() if v != protocol.load("paper")[method][k]}
+        textbook, loops = (protocol.switches(name, method) for name in ("textbook", "released_loop_only"))
+        differ = {key for key, value in loops.items() if value != textbook[key]}
         assert differ - {"augmentation"} <= switched[method]  # which differs on CIFAR-100 only
 
 
@@ -814,7 +870,8 @@ def test_a_protocol_holds_for_a_dataset():
 
 
 BAD = [
-    ({"protocol": "papers"}, "'papers' is none of the protocols: paper, released"),
+    ({"protocol": "papers"}, "'papers' is none of the protocols: paper, released, released_loop_only, teacher_che"),
+    ({"protocol": "released_vit"}, "'released_vit' is none of the protocols: paper, released"),
     ({"method": "kd", "protocol": "paper"}, "'kd' is none of the methods"),
     ({"method.soft_los": "kl"}, "online_kd has no setting 'soft_los'"),
     ({"method.soft_loss": "KL"}, "online_kd.soft_loss is 'KL', but must be kl or kl_of_probabilities"),
@@ -898,15 +955,15 @@ def test_protocols_of_ones_own(tmp_path):
             expand(study(method="online_kd", protocol=name), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["paper", "released"])
+@pytest.mark.parametrize("name", READINGS)
 @pytest.mark.parametrize(
     ("method", "interval"),
     [("online_kd", 0), ("online_kd", 1.5), ("online_kd", "max"), ("self_kd", 0), ("self_kd", 1.0)],
 )
-def test_both_protocols_train_from_end_to_end(results, name, method, interval):
+def test_every_reading_trains_from_end_to_end(results, name, method, interval):
     spec = from_flat(tiny(method=method, interval=interval).changed() | {"protocol": name, "epochs": 2})
     run = json.loads((train(spec, results) / "run.json").read_text())
-    twice = method == "self_kd" and interval and name == "paper"  # on its own clock it makes twice the epochs
+    twice = method == "self_kd" and interval and name == "textbook"  # on its own clock it makes twice the epochs
     assert [entry["epoch"] for entry in run["losses"]][-1] == (4 if twice else 2)
     assert followed(spec) == [name]
 
@@ -933,8 +990,8 @@ def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypat
 
 def test_the_loop_of_training_names_no_switch():
     words = (ROOT / "src" / "spaced_kd" / "train.py").read_text()
-    switches = {key.removeprefix("method.") for given in protocol.load("paper").values() for key in given}
-    values = {str(value) for given in protocol.load("released").values() for value in given.values()}
+    switches = {key.removeprefix("method.") for given in protocol.load("textbook").values() for key in given}
+    values = {str(value) for given in protocol.load("released_loop_only").values() for value in given.values()}
     assert not [word for word in switches | values | {"protocol"} if re.search(rf"\b{re.escape(word)}\b", words)]
 
 
@@ -946,7 +1003,7 @@ def test_distilling_from_checkpoints_is_spaced_kd_with_three_switches():
     same = tiny(method="online_kd", interval=1.5, method__student_batches="new", method__alpha=1.0, method__beta=0.0)
     assert run == same
     assert followed(run) == ["teacher_checkpoints"]
-    assert followed(tiny(method="online_kd", interval=1.5)) == ["paper"]
+    assert followed(tiny(method="online_kd", interval=1.5)) == ["textbook"]
     assert followed(tiny(method="online_kd", interval=1.5, method__student_batches="new")) == []
     assert run.teacher_spec() == tiny(method="baseline")
 

@@ -137,8 +137,8 @@ def three_arms(protocol, gain, **words):
 
 @pytest.fixture(scope="module")
 def both_protocols():
-    """By the paper's text, spacing brings 1, and by the released code -3."""
-    return results.join(three_arms("paper", 1), three_arms("released", -3)).drop_duplicates("run")
+    """By `textbook`, spacing brings 1, and by the released loops -3."""
+    return results.join(three_arms("textbook", 1), three_arms("released_loop_only", -3)).drop_duplicates("run")
 
 
 def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
@@ -146,25 +146,25 @@ def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
     for claim, means in (("spaced_beats_online", [1.25, -2.75]), ("online_beats_without", [-10, -10])):
         found = [verdict for verdict in judged(sheet, rows, claim=claim) if not verdict.own]
         told = {verdict.setting.name: verdict.mean for verdict in found}
-        names = [f"digits, resnet_mini, epochs=4, protocol {name}" for name in ("paper", "released")]
+        names = [f"digits, resnet_mini, epochs=4, protocol {name}" for name in ("textbook", "released_loop_only")]
         assert told == dict(zip(names, map(pytest.approx, means), strict=True))
 
 
 def test_tables_have_a_line_for_each_protocol(paper, both_protocols):
     table = catalog.find("tables", "tab01")(results.beside(both_protocols, paper))
     ours = table[table["source"] == "ours"].set_index("recipe")
-    assert list(ours.index) == ["epochs=4", "epochs=4 protocol=released"]
+    assert list(ours.index) == ["epochs=4", "epochs=4 protocol=released_loop_only"]
     assert list(ours["w/o KD"]) == ["70.00 ± 0.00 (3)"] * 2  # the same runs, which both protocols share
     assert [text[:5] for text in ours["Δ to online KD"]] == ["+1.25", "-2.75"]
 
 
 def test_shared_runs_stand_where_a_protocol_has_runs_of_its_own(paper, both_protocols):
-    by_text = three_arms("paper", 2, lr=0.1)  # without KD these are runs of the released code, too
-    longer = where(three_arms("paper", 2, epochs=8), method="baseline")
+    by_text = three_arms("textbook", 2, lr=0.1)  # without KD these are runs of the released loops, too
+    longer = where(three_arms("textbook", 2, epochs=8), method="baseline")
     measured = where(by_text, method="baseline").assign(evaluation="bim")
     rows = results.beside(results.join(both_protocols, by_text, longer, measured), paper)
-    released = rows[rows["recipe"].str.contains("protocol=released")]
-    assert set(released["recipe"]) == {"epochs=4 protocol=released", "epochs=8 protocol=released"}
+    released = rows[rows["recipe"].str.contains("protocol=released_loop_only")]
+    assert set(released["recipe"]) == {"epochs=4 protocol=released_loop_only", "epochs=8 protocol=released_loop_only"}
     assert set(released["evaluation"]) == {"accuracy"}
 
 
@@ -184,7 +184,7 @@ def test_switches_and_controls_are_no_evidence_for_a_claim(sheet, paper):
     ]
     assert all(each.own for each in judged(sheet, paper, *of_controls, *switched))
     mild = small(sheet, paper, pair([9.0, 9.2, 9.1], method="online_kd[alpha=0.5]"))
-    assert mild.setting.name.endswith("protocol paper, alpha=0.5")
+    assert mild.setting.name.endswith("protocol textbook, alpha=0.5")
 
 
 def test_it_takes_the_two_sided_interval_to_contradict_equivalence(sheet, paper):
@@ -205,8 +205,8 @@ def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
     assert "run online_kd 1.5 and online_kd 0 on cifar100 with resnet50" in own[1].reason
     beside = [verdict for verdict in decided if not verdict.own]
     assert [verdict.setting.name for verdict in beside] == [
-        "cifar100, resnet18, epochs=10, protocol paper",
-        "digits, resnet_mini, epochs=12 lr=0.02, protocol paper",
+        "cifar100, resnet18, epochs=10, protocol textbook",
+        "digits, resnet_mini, epochs=12 lr=0.02, protocol textbook",
     ]
     assert all(verdict.paper is None for verdict in beside)
 
@@ -446,11 +446,11 @@ def test_scorecard(paper, monkeypatch):
     own, beside, absent = (line for _, line in table[table["place"] == "Tab. 1"].iterrows())
     assert (own["paper"], own["setting"], own["verdict"]) == (
         "+1.38",
-        "cifar100, resnet18, protocol paper",
+        "cifar100, resnet18, protocol textbook",
         "supported",
     )
     assert own["ours"].startswith("+1.07 ± 0.21 (3), [+0.55, +1.58]")
-    assert beside["setting"] == "other setting: digits, resnet_mini, epochs=12 lr=0.02, protocol paper"
+    assert beside["setting"] == "other setting: digits, resnet_mini, epochs=12 lr=0.02, protocol textbook"
     assert (absent["setting"], absent["ours"]) == ("13 rows of Tab. 1", "–")
     average = table[table["claim"].str.contains("on average")].iloc[0]
     assert average["paper"] == "+2.14; from its tables +2.32"
@@ -467,7 +467,7 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
     assert first.startswith(
         "Tab. 1: Spaced KD beats online KD (greater, margin 0.5 pp); the paper: +1.38 supported +1.07"
     )
-    assert "cifar100, resnet18, protocol paper; resolution 0.68" in first
+    assert "cifar100, resnet18, protocol textbook; resolution 0.68" in first
     told = " ".join(text.rpartition("\n\n")[2].split())
     absent = sum(verdict.verdict == "not run" for verdict in judged)
     own = [verdict.verdict for verdict in judged if verdict.own and verdict.verdict != "not run"]

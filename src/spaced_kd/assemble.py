@@ -185,6 +185,7 @@ def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data
         settings,
         dataset=spec.dataset,
         input_size=spec.input_size,
+        standardisation=spec.standardisation,
         workers=choose_workers(workers),
     )
     return data.hold_out(spec.held_out)

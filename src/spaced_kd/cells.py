@@ -26,7 +26,13 @@ LEGEND = (
     " the paper's number as exact. Not run: the study has no such run. Not available: the paper's number is in none of"
     " the sources at hand."
 )
-SWITCHES = ("augmentation=autoaugment_cutout", "batch_norm", "clock", "initial_weights")  # of a protocol, in a recipe
+SWITCHES = (
+    "augmentation=autoaugment_cutout",
+    "batch_norm",
+    "clock",
+    "initial_weights",
+    "standardisation",
+)  # of a protocol, in a recipe
 DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
 
 

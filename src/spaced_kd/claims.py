@@ -13,7 +13,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.cells import Arm, where
-from spaced_kd.spec import CHAIN, PAPER
+from spaced_kd.spec import CHAIN, TEXTBOOK
 
 KINDS = ("greater", "equivalent")
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
@@ -45,10 +45,10 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol paper, alpha=0.5"."""
+        """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol textbook, alpha=0.5"."""
         teacher = f"teacher {self.teacher}" if self.teacher != self.network else ""
         words = recipe_words(self.recipe)
-        protocol = f"protocol {words.pop('protocol', PAPER)}"
+        protocol = f"protocol {words.pop('protocol', TEXTBOOK)}"
         recipe = " ".join(f"{key}={value}" for key, value in words.items())
         return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, protocol, self.shared]))
 

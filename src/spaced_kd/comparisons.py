@@ -16,7 +16,7 @@ from spaced_kd.cells import Arm, label, where
 from spaced_kd.changes import changed
 from spaced_kd.claims import Claim, Measure, Row, Setting, Sheet, kept, recipe_words
 from spaced_kd.errors import UserError
-from spaced_kd.spec import PAPER, read_value
+from spaced_kd.spec import TEXTBOOK, read_value
 
 DETAILS = (  # what seeds must have in common
     *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),
@@ -113,7 +113,7 @@ def _shared(method: str, wanted: str) -> str | None:
     if name != other or not needed.items() <= own.items():
         return None
     further = {key: value for key, value in own.items() if key not in needed}
-    switches = {key.removeprefix("method.") for key in protocol.load(PAPER).get(name, {})}
+    switches = {key.removeprefix("method.") for key in protocol.keys(TEXTBOOK, name)}
     if switches & further.keys() or any(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
         return None
     return ",".join(f"{key}={value}" for key, value in further.items())

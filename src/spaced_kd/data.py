@@ -22,6 +22,10 @@ from spaced_kd.seeding import generator
 from spaced_kd.streaming import Files
 
 SPLITS = ("train", "test")
+STANDARDISATIONS = {  # mean and standard deviation of each channel, as published for these datasets
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+}
 
 
 class Shape(NamedTuple):
@@ -162,6 +166,7 @@ def load(
     *,
     dataset: str | None = None,
     input_size: int = 0,
+    standardisation: str = "own",
     workers: int = 0,
 ) -> Data:
     """Prepared data from `path`; UserError if it is missing, damaged, of another dataset, or has other `settings`.
@@ -171,6 +176,7 @@ def load(
         dataset: whose data they must be.
         settings: of the dataset, as the run has them.
         input_size: height and width at which networks see the images; 0 for the dataset's own.
+        standardisation: by whose mean and standard deviation: the dataset's own, or those of another.
         workers: processes that decode a streamed dataset ahead.
     """
     stored, about = read(path)
@@ -189,13 +195,14 @@ def load(
         images = {split: torch.from_numpy(stored[f"{split}_images"]) for split in SPLITS}
     if 0 < input_size < (own := images["train"].shape[1]):
         raise UserError(f"input_size is {input_size}, but the images have {own} pixels already: leave it out")
+    mean, std = STANDARDISATIONS.get(standardisation, (module.MEAN, module.STD))
     return Data(
         images=images,
         labels={split: torch.from_numpy(stored[f"{split}_labels"]) for split in SPLITS},
         classes=int(stored["train_labels"].max()) + 1,
         checksum=about["checksum"],
-        mean=module.MEAN,
-        std=module.STD,
+        mean=mean,
+        std=std,
         path=path,
         input_size=input_size,
     )

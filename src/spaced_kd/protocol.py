@@ -1,10 +1,13 @@
 """Protocols: named sets of switches, one YAML file each in config/protocols, such as `paper` and `released`.
 
-A file maps a method to its switches with their values: settings of the method as `method.soft_loss: kl`, others by
-name. A value may be for one kind of interval, as in `method.target: {online: before}`, for one network, as in
-`method.second_forward: {pit_tiny: true}`, or for one dataset; elsewhere it is the default.
+A file maps a method, or `all` methods, to switches with their values: settings of the method as `method.soft_loss: kl`,
+settings of networks as `network.initialisation: torch`, others by name. A value may depend on the network, its family
+(the file that it is in), the dataset and the kind of interval, one condition in another where both are needed:
+`method.last_block: {resnet: {spaced: dropped}}`. `else` is what holds for all that is not named; without it a switch
+keeps its default there.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from spaced_kd.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "config" / "protocols"
 KINDS = ("online", "spaced", "offline")
+ALL, ELSE = "all", "else"
+NETWORK = "network."  # switches of networks begin so; they hold for each network of a run
 
 
 def kind(interval: float | str) -> str:
@@ -21,13 +26,14 @@ def kind(interval: float | str) -> str:
     return {0: "online", "max": "offline"}.get(interval, "spaced")
 
 
+def family(network: str) -> str:
+    """The family of a network: resnet of resnet18 and resnet50."""
+    return catalog.plugin("networks", network).path.stem
+
+
 def names(folder: Path = FOLDER) -> list[str]:
     """The protocols that there are."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def _plugins() -> list[str]:
-    return [*catalog.names("networks"), *catalog.names("datasets")]
 
 
 @cache
@@ -40,27 +46,79 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     try:
         for method, given in content.items():
             for key, value in given.items():
-                if isinstance(value, dict) and not set(value) <= {*KINDS, *_plugins()}:
+                if unknown := set(_conditions(value)) - _known():
                     raise UserError(
-                        f"{path}: {key} of {method} depends on {', '.join(value)}: use {', '.join(KINDS)}, a network,"
-                        " or a dataset"
+                        f"{path}: {key} of {method} depends on {min(unknown, key=str)}: use {', '.join(KINDS)}, a"
+                        f" network, a family of networks, a dataset, or {ELSE}"
                     )
     except (AttributeError, TypeError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
     return content
 
 
-def switches(
-    name: str, method: str, network: str, interval: float | str, dataset: str, folder: Path = FOLDER
-) -> dict[str, Any]:
-    """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}."""
+def _known() -> set[str]:
+    networks = catalog.names("networks")
+    return {*KINDS, ELSE, *networks, *map(family, networks), *catalog.names("datasets")}
+
+
+def _conditions(value: Any) -> Iterator[Any]:
+    """All that a value depends on, at every depth."""
+    if isinstance(value, dict):
+        yield from value
+        for each in value.values():
+            yield from _conditions(each)
+
+
+def has(name: str, method: str, folder: Path = FOLDER) -> bool:
+    """Whether a protocol says anything of a method."""
+    return bool({method, ALL} & set(load(name, folder)))
+
+
+def switches(name: str, method: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Switches that a protocol has for a method, with their values as the file has them."""
     content = load(name, folder)
+    return content.get(ALL, {}) | content.get(method, {})
+
+
+def keys(name: str, method: str, folder: Path = FOLDER, roles: tuple[str, ...] = ()) -> set[str]:
+    """Keys of a run that are a protocol's switches; those of networks stand for each of `roles`, too."""
+    found = set(switches(name, method, folder))
+    of_networks = [key.removeprefix(NETWORK) for key in found if key.startswith(NETWORK)]
+    return found | {f"{role}.{setting}" for role in roles for setting in of_networks}
+
+
+def values(
+    name: str,
+    method: str,
+    networks: dict[str, str],
+    interval: float | str,
+    dataset: str,
+    folder: Path = FOLDER,
+    students: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}.
+
+    Args:
+        networks: role -> network of it: `network`, and `teacher` and `assistant` where they have networks of their own.
+        students: settings of networks that the student's alone has.
+    """
     catalog.plugin("methods", method)
-    if method not in content:
-        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(content)}")
-    what = (network, dataset, kind(interval))
-    given = {
-        key: next((value[each] for each in what if each in value), None) if isinstance(value, dict) else value
-        for key, value in content[method].items()
-    }
-    return {key: value for key, value in given.items() if value is not None}
+    if not has(name, method, folder):
+        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(load(name, folder))}")
+    found = {}
+    for key, value in switches(name, method, folder).items():
+        of_network, setting = key.startswith(NETWORK), key.removeprefix(NETWORK)
+        for role, network in networks.items():
+            if role == "network":
+                found[key] = _chosen(value, network, interval, dataset)
+            elif of_network and setting not in students and setting in catalog.plugin("networks", network).settings:
+                found[f"{role}.{setting}"] = _chosen(value, network, interval, dataset)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> Any:
+    """The value that holds for a network, a kind of interval and a dataset; None where the file says nothing of it."""
+    while isinstance(value, dict):
+        what = (network, family(network), dataset, kind(interval), ELSE)
+        value = next((value[each] for each in what if each in value), None)
+    return value

@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from spaced_kd import arrays, catalog
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places, altered, damaged, read_json, rows_digest, write_safely
-from spaced_kd.spec import CHAIN, PAPER, TEACHING, RunSpec, compare, from_words, protocols_of
+from spaced_kd.spec import CHAIN, TEACHING, TEXTBOOK, RunSpec, compare, from_words, protocols_of
 from spaced_kd.study import Study
 
 log = logging.getLogger(__name__)
@@ -323,12 +323,12 @@ def labels(run: RunSpec) -> dict[str, str]:
     """What a run's rows are found by: plug-ins and recipe by what differs from its protocol, which the recipe names.
 
     So the released code's online KD is `online_kd` with the recipe `protocol=released`; with some of its switches it is
-    the paper's with those in its labels, and `protocol` says `mixed`.
+    textbook's with those in its labels, and `protocol` says `mixed`.
     """
     followed = protocols_of(run)
     name, bare = next(iter(followed.items()), (MIXED, run))
     recipe = {key: value for key, value in bare.changed().items() if key.partition(".")[0] not in NAMED}
-    if name not in (PAPER, MIXED):
+    if name not in (TEXTBOOK, MIXED):
         recipe["protocol"] = name
     return {
         "dataset": bare.label("dataset"),

@@ -72,6 +72,7 @@ class RunSpec:
     held_out: float = 0.0  # share of each class's training images that no one learns, to choose an epoch by
     augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"  # the dataset's, S1's, the ViTs'
     input_size: int = 0  # pixels at which networks see images; 0 is the dataset's own (V11)
+    standardisation: Literal["own", "imagenet", "cifar10"] = "own"  # whose mean and deviation: the dataset's (B8, C7)
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
@@ -149,7 +150,7 @@ class RunSpec:
 # fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
 STUDENTS = ("clock", "initial_weights", "interval_rounding", "distillation_token")
 FOLLOWERS = ("interval", "interval_rounding", "method")  # fields by which a teacher knows when its student learns
-PAPER = "paper"  # the protocol whose switches are the defaults
+TEXTBOOK = "textbook"  # the protocol whose switches are the defaults
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
 
@@ -329,11 +330,12 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        name, method, network, dataset = (
-            catalog.check_type(key, flat[key], "str") for key in ("protocol", "method", "network", "dataset")
-        )
+        name, method, dataset = (catalog.check_type(key, flat[key], "str") for key in ("protocol", "method", "dataset"))
+        networks = {
+            role: catalog.check_type(role, flat[role], "str") for role in ("network", *TEACHING) if flat.get(role)
+        }
         interval = catalog.check_type("interval", flat.get("interval", 0), "float | str")
-        chosen = protocol.switches(name, method, network, interval, dataset, protocols)
+        chosen = protocol.values(name, method, networks, interval, dataset, protocols, STUDENTS)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
     values: dict[str, Any] = {"settings": {}}
@@ -356,23 +358,23 @@ def from_words(words: list[str]) -> RunSpec:
 
 
 def protocols_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> dict[str, RunSpec]:
-    """Protocols whose switches the run has, the paper's first, each with what the run would be without them.
+    """Protocols whose switches the run has, `textbook` first, each with what the run would be without them.
 
     None where it has some of one's and some of another's. Of a method of which no protocol says anything, runs have
     the first one's.
     """
-    names = sorted(protocol.names(protocols), key=lambda name: (name != PAPER, name))
-    telling = [name for name in names if spec.method in protocol.load(name, protocols)]
+    names = sorted(protocol.names(protocols), key=lambda name: (name != TEXTBOOK, name))
+    telling = [name for name in names if protocol.has(name, spec.method, protocols)]
     if not telling:
         return dict.fromkeys(names[:1], spec)
-    papers = protocol.load(PAPER, protocols).get(spec.method, {}) if PAPER in names else {}
+    of_textbook = protocol.keys(TEXTBOOK, spec.method, protocols, TEACHING) if TEXTBOOK in names else set()
     found = {}
     for name in telling:
-        switches = protocol.load(name, protocols)[spec.method]
+        switches = protocol.keys(name, spec.method, protocols, TEACHING)
         bare = {key: value for key, value in spec.changed().items() if key not in switches}
-        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol, or the paper's
-            # a switch that the protocol does not name is the paper's
-            if not bare.keys() & papers and from_flat(bare | {"protocol": name}, protocols).id == spec.id:
+        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol, or textbook
+            # a switch that the protocol does not name is textbook's
+            if not bare.keys() & of_textbook and from_flat(bare | {"protocol": name}, protocols).id == spec.id:
                 found[name] = from_flat(bare)
     return found
 

@@ -1,8 +1,9 @@
 """ResNets from timm's classes, with exits after each stage for self KD.
 
 Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code; from there on it is
-timm's: a 7x7 convolution with stride 2 and 64 channels, whatever the width, and a max-pool. Initial weights are timm's
-(Kaiming, fan out), but the last scale of each residual branch is 1 and not 0, again as in the released code.
+timm's: a 7x7 convolution with stride 2 and 64 channels, whatever the width, and a max-pool. `initialisation` is timm's
+(Kaiming, fan out), with torch's own for the exits; Kaiming for these, too; or torch's own everywhere, as in released
+networks without exits (B5, B6). The last scale of each residual branch is 1 and not 0, again as in the released code.
 Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
 """
 
@@ -17,45 +18,88 @@ from torch import Tensor, nn
 from spaced_kd.outputs import Exit
 
 
-def resnet_mini(classes: int, image_size: int, *, width: float = 0.125, exits: bool = False) -> nn.Module:
+def resnet_mini(
+    classes: int,
+    image_size: int,
+    *,
+    width: float = 0.125,
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
+) -> nn.Module:
     """ResNet with one basic block per stage, an eighth as wide as ResNet-18; for demos and tests."""
-    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits)
+    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits, initialisation)
 
 
-def resnet18(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+def resnet18(
+    classes: int,
+    image_size: int,
+    *,
+    width: float = 1.0,
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
+) -> nn.Module:
     """ResNet-18; `width` multiplies the channels of every stage (64, 128, 256, 512)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits, initialisation)
 
 
 def resnet18_x2(
-    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+    classes: int,
+    image_size: int,
+    *,
+    times: Literal["parameters", "width"] = "parameters",
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x2 of Tab. 8: twice the parameters (widths 90, 181, 362, 724), or twice the width (128 to 1024)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits, initialisation)
 
 
 def resnet18_x4(
-    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+    classes: int,
+    image_size: int,
+    *,
+    times: Literal["parameters", "width"] = "parameters",
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x4 of Tab. 8: four times the parameters (widths 128 to 1024), or the width (256 to 2048)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits, initialisation)
 
 
 def resnet18_x8(
-    classes: int, image_size: int, *, times: Literal["parameters", "width"] = "parameters", exits: bool = False
+    classes: int,
+    image_size: int,
+    *,
+    times: Literal["parameters", "width"] = "parameters",
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x8 of Tab. 8: eight times the parameters (widths 181, 362, 724, 1448), or the width (512 to 4096)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits, initialisation)
 
 
-def resnet50(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+def resnet50(
+    classes: int,
+    image_size: int,
+    *,
+    width: float = 1.0,
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
+) -> nn.Module:
     """ResNet-50; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits)
+    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits, initialisation)
 
 
-def resnet101(classes: int, image_size: int, *, width: float = 1.0, exits: bool = False) -> nn.Module:
+def resnet101(
+    classes: int,
+    image_size: int,
+    *,
+    width: float = 1.0,
+    initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    exits: bool = False,
+) -> nn.Module:
     """ResNet-101; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits)
+    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits, initialisation)
 
 
 WIDTHS = (64, 128, 256, 512)  # channels of the four stages
@@ -84,6 +128,7 @@ class _ResNet(nn.Module):
         classes: int,
         image_size: int,
         exits: bool,
+        initialisation: str,
     ) -> None:
         super().__init__()
         self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
@@ -96,6 +141,8 @@ class _ResNet(nn.Module):
             for name, stage in make_blocks((block,) * 4, channels, layers, channels[0], **kinds)[0]:
                 setattr(self.trunk, name, stage)
             self.trunk.init_weights(zero_init_last=False)
+        if initialisation == "torch":
+            _torch_initialisation(self.trunk)
         for module in self.trunk.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.in_channels < 8:
                 module.__class__ = _NarrowConv2d
@@ -103,6 +150,8 @@ class _ResNet(nn.Module):
         wide = [count * block.expansion for count in channels]
         self.widths = (wide[-1],) * (4 if exits else 1)
         self.branches = nn.ModuleList(_Branch(wide[depth:], classes) for depth in range(3)) if exits else None
+        if initialisation == "kaiming_with_exits" and exits:
+            _kaiming(self.branches)
 
     def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
         trunk, branches = self.trunk, self.branches if exits and self.branches else []
@@ -115,6 +164,20 @@ class _ResNet(nn.Module):
         features = trunk.global_pool(x)
         logits = trunk.fc(features)
         return [*found, Exit(logits, features)] if exits else logits
+
+
+def _torch_initialisation(network: nn.Module) -> None:
+    """Draw every convolution anew as torch does without being told: uniform in +-1 / sqrt(fan in)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+
+
+def _kaiming(network: nn.Module) -> None:
+    """Draw every convolution anew as timm draws the trunk's: normal of variance 2 / fan out (He et al. 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class _NarrowConv2d(nn.Conv2d):

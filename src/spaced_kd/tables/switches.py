@@ -1,8 +1,8 @@
-"""Switches: what each difference between the paper and its released code is worth alone.
+"""Switches: what each difference between `textbook` and the released code's loops is worth alone.
 
 Change of top-1 test accuracy at the last epoch in percentage points when one switch takes the released code's value,
-against the paper's protocol: mean ± standard deviation over seeds (number of seeds), taken seed by seed, and its paired
-95 % interval. The intervals are not adjusted: where nothing has any effect, one of twenty excludes 0. The columns
+against `textbook`: mean ± standard deviation over seeds (number of seeds), taken seed by seed, and its paired 95 %
+interval. The intervals are not adjusted: where nothing has any effect, one of twenty excludes 0. The columns
 are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self KD), what spacing brings (the second less the
 first), and offline KD. A switch that exists at one of the two intervals alone leaves the other as it is. Switches are
 ranked by the largest of these changes, those of a single seed last; all of them together end the list. Letters are
@@ -32,20 +32,21 @@ LETTERS = {
         **{"batch_norm": "O15", "augmentation": "S1"},
     },
 }
-BASES = {  # column -> the paper's arm
+BASES = {  # column -> the arm without the switch
     "online_kd": {"s = 0": ONLINE, "s > 0": SPACED, "s = max": OFFLINE},
     "self_kd": {"s = 0": SELF, "s > 0": SPACED_SELF},
 }
+LOOPS = "released_loop_only"  # the protocol whose values are tried
 ELSEWHERE = {"batch_norm": "halves", "augmentation": "autoaugment_cutout"}  # on two GPUs; on CIFAR-100
 SPACING = "what spacing brings"  # accuracy at s > 0 less that at s = 0
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
 
 
 def table(rows: DataFrame) -> DataFrame:
-    """A line for each switch that was run, ranked, and one for the released code's whole set."""
+    """A line for each switch that was run, ranked, and one for the released loops' whole set."""
     rows, lines = accuracies(rows), []
     for place in places(rows):
-        if "protocol=" in place.recipe:  # of a whole set, whose effect stands with the paper's setting
+        if "protocol=" in place.recipe:  # of a whole set, whose effect stands with textbook's setting
             continue
         for method, letters in LETTERS.items():
             found = [
@@ -53,7 +54,7 @@ def table(rows: DataFrame) -> DataFrame:
                 for key, value in _alone(method).items()
             ]
             found.sort(key=lambda line: _largest(line[2]), reverse=True)
-            found.append(("all of them: protocol released", NOTHING, _effects(rows, place, method)))
+            found.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
             for switch, letter, effects in found:
                 if any(effect.seeds for effect in effects.values()):
                     line = place._asdict() | {"method": method, "switch": switch, "letter": letter}
@@ -73,8 +74,8 @@ def _alone(method: str) -> dict[str, Any]:
 
 
 def _released(method: str, base: Arm) -> dict[str, Any]:
-    """What the released code sets otherwise than the paper, whose values are the defaults, at an arm's interval."""
-    words = from_flat(ANY | {"method": method, "interval": _interval(base), "protocol": "released"}).changed()
+    """What the released loops set otherwise than `textbook`, whose values are the defaults, at an arm's interval."""
+    words = from_flat(ANY | {"method": method, "interval": _interval(base), "protocol": LOOPS}).changed()
     return {key: value for key, value in words.items() if key not in NAMED}
 
 
