@@ -146,6 +146,9 @@ def every_dataset(tmp_path_factory) -> Path:
         for name, value in {"CLASSES": 2, "TRAIN_PER_CLASS": 2, "VAL_PER_CLASS": 1}.items():
             patch.setattr(tiny_imagenet, name, value)
         patch.setattr(imagenet100, "CLASSES", source / "chosen.txt")
+        for module in (imagenet1k, imagenet100, tiny_imagenet):
+            names = sorted(wnids) if module is imagenet1k else wnids
+            patch.setattr(module, "CLASSES_SHA256", data.classes_digest(names))
         for module in (imagenet1k, imagenet100):
             patch.setattr(module, "shape", lambda: Shape(4, 2, 2, 224))
         published.cifar100(source, classes=2, counts=counts)

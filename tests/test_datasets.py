@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from spaced_kd import catalog
-from spaced_kd.data import Shape, check
+from spaced_kd.data import Shape, check, classes_digest
 from spaced_kd.datasets import cifar100, digits, tiny_imagenet
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
@@ -187,6 +187,7 @@ def tiny(tmp_path, monkeypatch) -> Path:
     """The folder tiny-imagenet-200 with four classes of six training and two validation images of noise."""
     for name, value in {"CLASSES": 4, "TRAIN_PER_CLASS": 6, "VAL_PER_CLASS": 2}.items():
         monkeypatch.setattr(tiny_imagenet, name, value)
+    monkeypatch.setattr(tiny_imagenet, "CLASSES_SHA256", classes_digest(WNIDS))
     return published.tiny_imagenet(tmp_path, WNIDS, train=6, val=2)
 
 
@@ -259,6 +260,10 @@ def remove_wnids(folder: Path) -> None:
     (folder / "wnids.txt").unlink()
 
 
+def sort_wnids(folder: Path) -> None:
+    (folder / "wnids.txt").write_text("\n".join(sorted(WNIDS)))
+
+
 def double_wnid(folder: Path) -> None:
     (folder / "wnids.txt").write_text("\n".join([*WNIDS[:3], WNIDS[0]]))
 
@@ -313,6 +318,7 @@ def enlarge_image(folder: Path) -> None:
     [
         (remove_folder, "has no folder tiny-imagenet-200: download http"),
         (remove_wnids, "tiny-imagenet-200/wnids.txt cannot be read (No such file or directory): unpack http"),
+        (sort_wnids, "tiny-imagenet-200/wnids.txt has not the published classes in their order, and runs on others"),
         (double_wnid, "tiny-imagenet-200/wnids.txt has 3 classes in 4 lines, but must have 4: unpack"),
         (remove_training_image, "train/n00000003/images has 5 images, but must have 6: unpack"),
         (remove_annotations, "val/val_annotations.txt is missing, without it the validation images have no labels"),

@@ -12,6 +12,7 @@ import published
 import pytest
 
 from spaced_kd import cli
+from spaced_kd.data import classes_digest
 from spaced_kd.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.download import fetch, unzip
 from spaced_kd.errors import UserError
@@ -224,6 +225,7 @@ def archive(tmp_path, server, monkeypatch) -> Path:
     """A small Tiny-ImageNet that the server has, zipped."""
     for name, value in {"CLASSES": 2, "TRAIN_PER_CLASS": 2, "VAL_PER_CLASS": 1}.items():
         monkeypatch.setattr(tiny_imagenet, name, value)
+    monkeypatch.setattr(tiny_imagenet, "CLASSES_SHA256", classes_digest(["n1", "n2"]))
     folder = published.tiny_imagenet(tmp_path / "made", ["n1", "n2"], train=2, val=1)
     path = tmp_path / "made.zip"
     with zipfile.ZipFile(path, "w") as file:

@@ -41,6 +41,7 @@ def streamed(source, monkeypatch) -> Path:
     """A folder of results with that dataset prepared, at 32 pixels to be quick."""
     monkeypatch.setattr(imagenet1k, "shape", lambda: SHAPE)
     monkeypatch.setattr(imagenet1k, "SIZE", 32)
+    monkeypatch.setattr(imagenet1k, "CLASSES_SHA256", data.classes_digest(sorted(WNIDS)))
     monkeypatch.setattr(image_folder, "SIZE", 32)
     results = source / "results"
     content = imagenet1k.prepare(source)
@@ -86,6 +87,9 @@ def test_a_part_of_the_classes(source, monkeypatch, tmp_path):
     chosen.write_text(f"{WNIDS[2]} {WNIDS[0]}\n")
     monkeypatch.setattr(imagenet100, "CLASSES", chosen)
     monkeypatch.setattr(imagenet100, "shape", lambda: Shape(8, 4, 2, 224))
+    with pytest.raises(UserError, match=r"chosen.txt has not the published classes in their order"):
+        imagenet100.prepare(source)
+    monkeypatch.setattr(imagenet100, "CLASSES_SHA256", data.classes_digest([WNIDS[2], WNIDS[0]]))
     content = imagenet100.prepare(source)
     assert content["test_labels"].tolist() == [0, 0, 1, 1]
     assert b"n00000007" in content["test_files"][0].tobytes()

@@ -333,9 +333,11 @@ def _accept(arguments: argparse.Namespace) -> None:
 
 def _collect(arguments: argparse.Namespace) -> None:
     study = load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
-    from spaced_kd import results, verify
+    from spaced_kd import owner, results, verify
     from spaced_kd.files import Places, write_safely
 
+    if str(arguments.config) != "-" and not arguments.output:
+        owner.claim(study.name, [arguments.config], arguments.results)
     if arguments.output and len(study.parts) > 1:
         raise UserError(f"--output names one file, but {study.name} has several experiments: leave it out")
     checker = verify.Checker(arguments.results)

@@ -3,6 +3,7 @@
 Of a dataset that does not fit in memory, an index of its image files is prepared; they are decoded when asked for.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,6 +137,20 @@ class Data:
         moved = {"images": self.images, "labels": self.labels}
         moved = {key: {split: tensor.to(device) for split, tensor in value.items()} for key, value in moved.items()}
         return replace(self, **moved)
+
+
+def check_classes(names: Sequence[str], sha256: str, where: Path) -> None:
+    """UserError unless these are the published classes, in their order: runs of others would have the same ids."""
+    if classes_digest(names) != sha256:
+        raise UserError(
+            f"{where} has not the published classes in their order, and runs on others would have the same ids: restore"
+            " it, or make a dataset of your own"
+        )
+
+
+def classes_digest(names: Sequence[str]) -> str:
+    """Checksum of the names of classes in their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def is_index(content: dict[str, np.ndarray]) -> bool:

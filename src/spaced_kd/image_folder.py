@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spaced_kd.augmentation import random_resized_crop
-from spaced_kd.data import Shape
+from spaced_kd.data import Shape, check_classes
 from spaced_kd.errors import UserError
 
 # Of each channel over the training images, in [0, 1]: the rounded values in common use, also for parts of ImageNet.
@@ -29,13 +29,16 @@ LICENCE = (
 )
 
 
-def index(source: Path, expected: Shape, wnids: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def index(
+    source: Path, expected: Shape, wnids: Sequence[str] | None = None, *, sha256: str = ""
+) -> dict[str, np.ndarray]:
     """Files and labels of both splits: what is prepared of a dataset that is streamed.
 
     Args:
         source: folder with `ILSVRC2012/train/` and `ILSVRC2012/val/`, each with a folder per class.
         expected: what must be there.
         wnids: the classes, whose numbers are their places in alphabetical order; None for all.
+        sha256: checksum of all classes, where none are given.
 
     Returns:
         For each split `{split}_files`, uint8 (N, width), paths below `source`, padded with zeros; `{split}_bytes`,
@@ -67,6 +70,8 @@ def index(source: Path, expected: Shape, wnids: Sequence[str] | None = None) -> 
                 f"{folder / name} has {len(paths)} images in {len(classes)} classes, but must have {wanted} in"
                 f" {expected.classes}: unpack ILSVRC2012_img_{name}.tar again"
             )
+        if sha256:
+            check_classes(classes, sha256, folder / name)
         table = np.array(paths)
         arrays[f"{split}_files"] = table.view(np.uint8).reshape(len(paths), table.itemsize)
         arrays[f"{split}_bytes"] = np.array(sizes, dtype=np.int64)

@@ -3,7 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ NUMBERS = (
     *("temperature", "teacher_epoch"),
 )
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
+# without which a file has no rows of runs
+NEEDED = ("source", "study", "run", "dataset", "network", "method", "interval", "seed", "commit")
+NEEDED += ("evaluation", "metric", "value", "recipe")
 # what of a run is not in the column recipe
 NAMED = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
 CELL = ("dataset", "network", "teacher", "method", "interval", "corruption", "severity")  # of a table of the paper
@@ -128,7 +132,7 @@ def reference(path: Path) -> DataFrame:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: start in the repository's folder, or name it with --reference")
-    rows = join(_read_csv(path))
+    rows = join(_read_csv(path, ("table", "metric", "value", *CELL)))
     _check_reference(rows, path)
     evaluation = rows["corruption"].map(lambda name: {"": "accuracy", "bim": "bim"}.get(name, "corruptions"))
     rows = rows.replace({"method": {CONSTANT_LEAD: "online_kd[lead=constant]"}})
@@ -176,9 +180,9 @@ def read(*paths: Path) -> DataFrame:
     """Rows as `write` wrote them, of one study or of several that may share runs.
 
     Raises:
-        UserError: names a run whose rows do not say which commit they come from.
+        UserError: names a file that has no rows, or a run whose rows do not say which commit they come from.
     """
-    frames = [join(_read_csv(path)) for path in paths]
+    frames = [join(_read_csv(path, NEEDED)) for path in paths]
     for path, rows in zip(paths, frames, strict=True):
         nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
         if len(nameless):
@@ -393,16 +397,37 @@ def _rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_csv(path: Path) -> DataFrame:
+def _read_csv(path: Path, needed: Sequence[str]) -> DataFrame:
+    """A file's rows; UserError for one without the `needed` columns, or with a line of other fields than they."""
     try:
-        return pd.read_csv(
-            path,
-            dtype=dict.fromkeys(TEXTS, str),  # commit 12e4567 is no number, and interval "0" neither
-            keep_default_na=False,  # a text may be "NA"; empty becomes NaN, and is "" again after `join`
-            na_values=[""],
-            float_precision="round_trip",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with more fields than the first
+            rows = pd.read_csv(
+                path,
+                dtype=dict.fromkeys(TEXTS, str),  # commit 12e4567 is no number, and interval "0" neither
+                keep_default_na=False,  # a text may be "NA"; empty becomes NaN, and is "" again after `join`
+                na_values=[""],
+                index_col=False,  # else such a line's first field would become its name, and all others shift
+                float_precision="round_trip",
+                encoding="utf-8",
+            )
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: make it first, or name another file") from None
     except ValueError as error:
         raise UserError(f"{path} is no table of rows ({error}): make it again") from None
+    except pd.errors.ParserWarning:
+        raise UserError(f"{path} is no table of rows: a line has more fields than the first: make it again") from None
+    if missing := [column for column in needed if column not in rows]:
+        raise UserError(
+            f"{path} is no table of rows: it has no column {missing[0]}, where commas separate columns: make it again,"
+            " or name another file"
+        )
+    for column in rows.columns.intersection(NUMBERS):
+        wrong = pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()
+        if column == "value":
+            told = rows["source"] == "ours" if "source" in rows else rows["metric"].notna()
+            wrong |= rows[column].isna() & told & (rows["metric"] != "missing")
+        if wrong.any():
+            line, value = wrong.idxmax() + 2, rows[column][wrong.idxmax()]
+            raise UserError(f"{path}: line {line} has the {column} {value}, which is no number: make it again")
+    return rows

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spaced_kd.data import Shape
+from spaced_kd.data import Shape, check_classes
 from spaced_kd.image_folder import MEAN, SIZE, STD, augment, download, index
 
 __all__ = ["MEAN", "SIZE", "STD", "augment", "download", "prepare", "shape"]
 
 CLASSES = Path(__file__).with_suffix(".txt")
+CLASSES_SHA256 = "b06db93f7ac2851ef476c162d6c4cbba17197be0269c88005add46486f682cb0"
 
 
 def shape() -> Shape:
@@ -23,4 +24,6 @@ def shape() -> Shape:
 
 def prepare(source: Path) -> dict[str, np.ndarray]:
     """The index of the dataset: files and labels of the classes in imagenet100.txt, see `image_folder.index`."""
-    return index(source, shape(), CLASSES.read_text().split())
+    wnids = CLASSES.read_text("utf-8").split()
+    check_classes(wnids, CLASSES_SHA256, CLASSES)
+    return index(source, shape(), wnids)

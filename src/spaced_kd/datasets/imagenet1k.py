@@ -12,6 +12,8 @@ from spaced_kd.image_folder import MEAN, SIZE, STD, augment, download, index
 
 __all__ = ["MEAN", "SIZE", "STD", "augment", "download", "prepare", "shape"]
 
+CLASSES_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # of the sorted wnids
+
 
 def shape() -> Shape:
     """Numbers of training images, test images and classes, and the size in pixels."""
@@ -20,4 +22,4 @@ def shape() -> Shape:
 
 def prepare(source: Path) -> dict[str, np.ndarray]:
     """The index of the dataset: files and labels of all classes, see `image_folder.index`."""
-    return index(source, shape())
+    return index(source, shape(), sha256=CLASSES_SHA256)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spaced_kd.augmentation import random_crop
-from spaced_kd.data import Shape
+from spaced_kd.data import Shape, check_classes
 from spaced_kd.download import fetch, unzip
 from spaced_kd.errors import UserError
 from spaced_kd.seeding import generator
@@ -27,6 +27,7 @@ SHA256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 FOLDER = "tiny-imagenet-200"
 REMEDY = f"unpack {URL} again"
 CLASSES = 200
+CLASSES_SHA256 = "d9cb11f6be1439ac299ac5047acf001cda5f4dcc9cd17c7323b08389cd3ab7ea"  # of wnids.txt
 TRAIN_PER_CLASS = 500
 VAL_PER_CLASS = 50
 SIZE = 64
@@ -100,6 +101,7 @@ def _wnids(folder: Path) -> list[str]:
         raise UserError(
             f"{path} has {len(set(wnids))} classes in {len(wnids)} lines, but must have {CLASSES}: {REMEDY}"
         )
+    check_classes(wnids, CLASSES_SHA256, path)
     return wnids
 
 
