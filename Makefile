@@ -4,6 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 
+# the packages of .venv alone: another version on PYTHONPATH, or in a user's own folder, would give other numbers
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
+export PYTHONNOUSERSITE = 1
+
 .PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock record readme clean
 
 DEVICE ?= h200

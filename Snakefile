@@ -10,10 +10,17 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from spaced_kd.catalog import ROOT
+
 min_version("9.0")
 
 # the commands of the environment that Snakemake itself runs in, whether it is activated or not
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# and these packages alone: another version on PYTHONPATH, or in a user's own folder, would give other numbers
+SOURCES = "" if ROOT.is_relative_to(sys.prefix) else ROOT.parent
+shell.prefix(
+    f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH" PYTHONPATH="{SOURCES}" PYTHONNOUSERSITE=1;'
+    " unset PYTHONHOME PYTHONSTARTUP; "
+)
 
 if not config:
 
@@ -29,6 +36,10 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/results.smk"
+
+
+onstart:
+    owner.claim(STUDY.name, CONFIGS, Path("results"))
 
 
 rule all:

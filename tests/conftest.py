@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
 
@@ -84,6 +85,21 @@ def checkout(tmp_path):
         shutil.copy(ROOT / "config" / name, tmp_path / "config")
     (tmp_path / "config" / "recipes").symlink_to(ROOT / "config" / "recipes")  # which the claims name
     return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch) -> Path:
+    """Folder of packages of an environment of its own, which has all that this one has; `snakemake` runs in it."""
+    folder = tmp_path / "environment"
+    venv.create(folder, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    outer = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "outer.pth").write_text("\n".join([str(ROOT / "src"), *outer]))
+    command = folder / "bin" / "spaced-kd"
+    command.write_text(f'#!/bin/sh\nexec {folder}/bin/python -m spaced_kd "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
+    return site
 
 
 def snakemake(folder: Path, study: dict | str, *words: str) -> subprocess.CompletedProcess:

@@ -1,7 +1,6 @@
 """Plug-ins of other packages: found, listed, held to the contract, and refused by name where they break it."""
 
 import importlib
-import os
 import re
 import shutil
 import subprocess
@@ -248,17 +247,17 @@ def test_the_documentation_shows_the_example_as_it_is():
     assert all(text in blocks for text in files)
 
 
+OUTER = sys.executable
 CAPTURED = {"capture_output": True, "text": True, "check": False}
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch) -> None:
+def installed(tmp_path, environment) -> None:
     """The example as its own packaging installs it, for what is started from here."""
     shutil.copytree(EXAMPLE, tmp_path / "source")
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--no-build-isolation", "--offline", "--no-cache"]
-    told = subprocess.run([*uv, "--target", "site", "./source"], cwd=tmp_path, **CAPTURED)
+    uv = [OUTER, "-m", "uv", "pip", "install", "--no-deps", "--no-build-isolation", "--offline", "--no-cache"]
+    told = subprocess.run([*uv, "--target", str(environment), "./source"], cwd=tmp_path, **CAPTURED)
     assert told.returncode == 0, told.stderr
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
 
 
 @pytest.mark.slow

@@ -107,10 +107,9 @@ def test_one_failed_run_leaves_the_others_alive(checkout):
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_after_its_last_file_has_done_its_work(checkout, tmp_path, monkeypatch):
+def test_a_job_that_fails_after_its_last_file_has_done_its_work(checkout, environment):
     fault = "atexit.register(lambda: sys.argv[1:2] == ['train'] and '--finished' not in sys.argv and os._exit(1))"
-    (tmp_path / "sitecustomize.py").write_text(f"import atexit, os, sys\n{fault}\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (environment / "sitecustomize.py").write_text(f"import atexit, os, sys\n{fault}\n")
     study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
     told = snakemake(checkout, study, "--retries", "0")
     assert told.returncode == 0, told.stderr

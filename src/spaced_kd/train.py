@@ -1,11 +1,13 @@
 """Train one run: take the turns of its schedule one by one, each a step of that learner on the method's loss terms."""
 
+import warnings
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from spaced_kd import provenance
 from spaced_kd.assemble import assemble
-from spaced_kd.distributed import by_first, of_first, together
+from spaced_kd.distributed import by_first, of_first, rank, together
 from spaced_kd.files import Places
 from spaced_kd.keeper import Keeper, clear_up, finished
 from spaced_kd.lock import alone
@@ -44,6 +46,8 @@ def train(
         with by_first(alone(places.lock(spec), part)), closing(job.batches):
             if of_first(finished(spec, places)):  # by the process that this one has waited for
                 return places.run(spec)
+            if rank() == 0 and (told := provenance.warning()):
+                warnings.warn(told, stacklevel=1)
             keeper = Keeper(job, places, leave, checkpoint_every, part)
             for who, index in keeper.turns_to_go():
                 with keeper.watching(who, index):

@@ -6,8 +6,9 @@ import textwrap
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
-from spaced_kd import catalog, files as placed, spec, study, yaml_files
+from spaced_kd import catalog, files as placed, owner, provenance, spec, study, yaml_files
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 from spaced_kd.sources import changes as source_changes
@@ -20,6 +21,11 @@ try:
     for path in workflow.configfiles if workflow.is_main_process else ():
         yaml_files.read(Path(path))
     STUDY = study.expand(config)
+    CONFIGS = [Path(path) for path in workflow.configfiles]
+    if workflow.is_main_process:
+        owner.check(STUDY.name, CONFIGS, Path("results"))
+        if told := provenance.warning():
+            logger.warning(told)
     # a default that changed since is refused here, and never silently means something else; jobs look at their own run
     changed = []  # finished runs whose sources are others now
     for run in STUDY.runs if workflow.is_main_process else ():
