@@ -30,7 +30,7 @@ from spaced_kd.learner import backward, learning_rate, learning_rate_of_epoch, p
 from spaced_kd.networks import pit, vit
 from spaced_kd.schedule import epochs_of_updates, interval_in_batches, turns
 from spaced_kd.seeding import global_seed
-from spaced_kd.spec import RunSpec, from_flat, parse_word
+from spaced_kd.spec import RunSpec, from_flat, parse_word, protocols_of
 from spaced_kd.train import train
 
 T, S = "teacher", "student"
@@ -394,3 +394,56 @@ def test_drop_path_rises_to_the_last_block_or_past_it(rises, end):
     rates = [[part.drop_prob for part in (block.drop_path1, block.drop_path2)] for block in blocks[1:]]
     assert not isinstance(blocks[0].drop_path1, DropPath)
     assert rates == [pytest.approx([0.1 * i / end] * 2, rel=1e-7) for i in range(1, 12)]
+
+
+# The readings
+
+
+def read(protocol: str, network: str, method: str = "online_kd", interval: float | str = 1.5) -> RunSpec:
+    return transformer(network=network, method=method, interval=interval, protocol=protocol)
+
+
+BOTH = {"weight_decay_on": "weights", "lr_clock": "epochs", "warmup_lr": 5e-7, "network.initialisation": "zero_head"}
+C = {*BOTH, "last_batch", "interval_rounding", "network.drop_path_rises"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "network", "expected"),
+    [
+        ("textbook", "deit_tiny", {}),
+        ("textbook", "pit_tiny", {}),
+        ("paper", "deit_tiny", BOTH | {"interval_rounding": "up"}),
+        ("paper", "pit_tiny", BOTH | {"interval_rounding": "up", "network.drop_path_rises": "past_last"}),
+        ("released", "deit_tiny", BOTH | {"interval_rounding": "up", "last_batch": "dropped"}),
+        (
+            "released",
+            "pit_tiny",
+            BOTH | {"interval_rounding": "up", "last_batch": "dropped", "network.drop_path_rises": "past_last"},
+        ),
+        ("paper", "resnet_mini", {"network.initialisation": "torch"}),
+        ("released", "resnet_mini", {"network.initialisation": "torch"}),
+    ],
+)
+def test_what_each_reading_has_of_c1_to_c6(protocol, network, expected):
+    student, teacher = read(protocol, network), read(protocol, network, "baseline", 0)
+    assert {key: value for key, value in student.changed().items() if key in C} == expected
+    assert student.teacher_spec() == teacher
+    shared = {key: value for key, value in expected.items() if key != "interval_rounding"}
+    assert {key: value for key, value in teacher.changed().items() if key in C} == shared
+    assert protocol in protocols_of(student)
+
+
+@pytest.mark.parametrize("interval", [0, "max"])
+def test_rounding_is_named_where_there_is_something_to_round(interval):
+    assert read("released", "deit_tiny", interval=interval).interval_rounding == "down"
+
+
+def test_paper_has_the_texts_losses_for_transformers():
+    """V3, V4, V5, V7: the text's weights, no token, PiT's second pass, two updates."""
+    for network in ("deit_tiny", "pit_tiny"):
+        flat = read("paper", network).resolved()["settings"]
+        method, own = flat["method"], flat["network"]
+        assert (method["soft_loss"], method["temperature"], method["alpha"], method["beta"]) == ("kl", 3.0, 0.3, 0.03)
+        assert (method["joint_backward"], method["optimizers"], method["extra_step"]) == (False, "two", False)
+        assert method["second_forward"] is (network == "pit_tiny")
+        assert not own.get("distillation_token", False)
