@@ -1,6 +1,13 @@
 """Streamed datasets: an index is prepared, images are decoded when asked for, and everything works as from memory."""
 
+import errno
 import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +18,10 @@ from conftest import still
 from PIL import Image
 from torchvision import transforms
 
-from spaced_kd import arrays, catalog, cli, corrupt, data, image_folder
+from spaced_kd import arrays, catalog, cli, corrupt, data, image_folder, streaming
 from spaced_kd.assemble import assemble
+from spaced_kd.batches import Batches
+from spaced_kd.checkpoint import states
 from spaced_kd.data import Shape
 from spaced_kd.datasets import imagenet1k, imagenet100
 from spaced_kd.errors import UserError
@@ -20,6 +29,7 @@ from spaced_kd.files import Places, read_json
 from spaced_kd.image_folder import index
 from spaced_kd.keeper import Keeper
 from spaced_kd.record import predict
+from spaced_kd.slices import Slice, Stopped
 from spaced_kd.spec import from_flat
 from spaced_kd.streaming import Files, in_order
 from spaced_kd.train import train
@@ -154,6 +164,85 @@ def test_a_damaged_image_is_named_in_one_line(streamed, source, workers):
 def test_what_is_made_ahead_comes_in_order():
     made = in_order(lambda key: torch.tensor(key**2), range(20), workers=3)
     assert [int(each) for each in made] == [i**2 for i in range(20)]
+
+
+def in_another_process(folder: Path, *start: str, **variables: str) -> subprocess.CompletedProcess:
+    """Numbers that workers make in a process of its own."""
+    code = (
+        "import torch; from spaced_kd.streaming import in_order\n"
+        "made = in_order(lambda key: torch.full((500, 500), key, dtype=torch.uint8), range(40), workers=2)\n"
+        "print(sum(int(each[-1, -1]) for each in made))\n"
+    )
+    (folder / "made.py").write_text(code)
+    command = [*start, sys.executable, str(folder / "made.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_workers_need_no_short_folder_of_temporary_files(tmp_path):
+    long = tmp_path / "a_name_that_is_long" / ("x" * 100)  # sockets have 107 characters at most
+    long.mkdir(parents=True)
+    told = in_another_process(tmp_path, TMPDIR=str(long))
+    assert told.stdout == f"{sum(range(40))}\n", told.stderr
+
+
+def test_workers_need_no_shared_memory(tmp_path):
+    small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    told = in_another_process(tmp_path, *small)
+    assert told.stdout == f"{sum(range(40))}\n", told.stderr
+
+
+def test_a_worker_that_fails_ends_the_wait():
+    def make(key: int) -> torch.Tensor:
+        if key == 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "a disk")
+        return torch.tensor(key)
+
+    with pytest.raises(OSError, match="a disk"):
+        list(in_order(make, range(9), workers=2))
+
+
+def test_images_travel_as_they_are_stored(streamed, monkeypatch):
+    job = assemble(of(), Places(streamed), workers=1)
+    sent = []
+    monkeypatch.setattr(streaming, "_Made", lambda make, workers: sent.append(make) or MADE(make, workers))
+    job.batches.make_ahead(range(3), 1)
+    ahead = [job.batches[index].images for index in range(3)]
+    assert sent[0](0).dtype == torch.uint8
+    job.batches.close()
+    assert all(torch.equal(images, job.batches[index].images) for index, images in enumerate(ahead))
+
+
+MADE = streaming._Made
+
+
+@pytest.mark.parametrize("stop", ["the time limit", "SIGTERM"])
+def test_a_worker_that_hangs_does_not_keep_a_training_from_stopping(streamed, tmp_path, monkeypatch, stop):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(streamed / "data")
+    run = of(epochs=2)
+    whole = weights(train(run, other, workers=0))
+    augmented = Batches._augmented
+
+    def hang(self, index: int, view: int = 0) -> torch.Tensor:
+        if index == 4:
+            if stop == "SIGTERM":
+                os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(600)
+        return augmented(self, index, view)
+
+    part = Slice(*((6.0, 3.0) if stop == "the time limit" else ()))
+    with monkeypatch.context() as patched:
+        patched.setattr(Batches, "_augmented", hang)
+        with pytest.raises(Stopped) as stopped, part:
+            train(run, streamed, workers=1, part=part)
+    assert stopped.value.status == (75 if stop == "the time limit" else 143)
+    (state,) = states(Places(streamed).state(run))
+    assert 0 < int(state.stem.removeprefix("turn-")) <= 4
+    assert weights(train(run, streamed, workers=1)) == whole
 
 
 def test_predictions_are_those_of_the_decoded_images(streamed):

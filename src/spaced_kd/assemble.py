@@ -88,15 +88,18 @@ class Job:
             return f"{size} after {self.batches.size(index - 1)}"
         return size
 
-    def turns_after(self, done: int) -> Iterator[Turn]:
-        """The turns from number `done` on; where it pays, their batches are made ahead from now on."""
+    def turns_after(self, done: int, waiting: Callable[[], None] | None = None) -> Iterator[Turn]:
+        """The turns from number `done` on; where it pays, their batches are made ahead from now on.
+
+        `waiting` is called about each second that one of those batches takes.
+        """
         if self.decides:
             yield from self.method.order(self.total, self.modules)
             return
         to_go = self.turns[done:]
         if self.workers is not None:
             learnt = (index for who, index in to_go if isinstance(self.learners[who], Learner))
-            self.batches.make_ahead(learnt, self.workers)
+            self.batches.make_ahead(learnt, self.workers, waiting)
         yield from to_go
 
     def terms(self, who: str, index: int) -> dict[str, Tensor]:

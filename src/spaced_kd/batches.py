@@ -102,13 +102,14 @@ class Batches:
                 f" {self.processes} processes: give another batch_size"
             )
 
-    def make_ahead(self, indices: Iterable[int], workers: int) -> None:
+    def make_ahead(self, indices: Iterable[int], workers: int, waiting: Callable[[], None] | None = None) -> None:
         """From now on batches are asked for in the order of `indices`: `workers` processes make them ahead.
 
-        The batches are the same with and without. One that is asked for several times in a row is made once.
+        `waiting` is called about each second that one of them takes. The batches are the same with and without. One
+        that is asked for several times in a row is made once.
         """
         order = [index for index, _ in groupby(indices)]
-        self._coming = zip(order, in_order(self._inputs, order, workers), strict=True)
+        self._coming = zip(order, in_order(self._augmented, order, workers, waiting), strict=True)
 
     def close(self) -> None:
         """End the processes that make batches ahead; left to the garbage collector, they are waited for."""
@@ -138,17 +139,23 @@ class Batches:
         """The batch made ahead, which must be `index`, or the last one again."""
         if self._last is None or self._last[0] != index:
             self._last = next(self._coming)
-        made_for, images = self._last
+        made_for, made = self._last
         if made_for != index:
             raise RuntimeError(f"batch {index} was asked for, but {made_for} was announced")
-        return images
+        return self._as_input(made)
 
     def _inputs(self, index: int, view: int = 0) -> Tensor:
         """A view of a batch as networks see it, where the data lie: float (B, 3, H, W)."""
+        return self._as_input(self._augmented(index, view))
+
+    def _augmented(self, index: int, view: int = 0) -> Tensor:
+        """A view of a batch as the augmentation gives it: uint8, a quarter of the bytes, but where it standardises."""
         purpose = "augmentation" if view == 0 else f"augmentation of view {view}"
         purpose += f" in share {self.rank} of {self.processes}" if self.processes > 1 else ""
         pictures = self.data.originals("train", self._ids(index).tensor_split(self.processes)[self.rank])
-        made = self.augment(pictures, generator(self.augmentation_seed, purpose, index))
+        return self.augment(pictures, generator(self.augmentation_seed, purpose, index))
+
+    def _as_input(self, made: Tensor) -> Tensor:
         return made if made.is_floating_point() else self.data.normalise(made)
 
     def _ids(self, index: int) -> Tensor:

@@ -69,7 +69,10 @@ class Keeper:
             self._say(f"{self.job.spec.id}: goes on after turn {self.done} of {len(self.job.turns)}")
         if self.commits:
             self._say(f"{self.job.spec.id}: began with other code, commit {', '.join(self.commits)}")
-        yield from self.job.turns_after(self.done)
+        if self.job.data.streamed:
+            for images in self.job.data.images.values():
+                images.waiting = self._unless_over
+        yield from self.job.turns_after(self.done, self._wait)
 
     @contextlib.contextmanager
     def watching(self, who: str, index: int) -> Iterator[None]:
@@ -148,6 +151,17 @@ class Keeper:
         correct, seconds = accuracy(self.record.predictions[-1], self.labels), self.record.time()["wall"]
         share = self.done / len(self.job.turns)
         self._say(f"epoch {epoch:3d}  {share:4.0%}  accuracy {correct:5.2f} %  {losses}  {seconds:.0f} s")
+
+    def _wait(self) -> None:
+        """A turn waits for its batch: nothing of it is done, so that the training may stop here."""
+        if self.part.over() and self.job.spec.processes == 1:
+            self._save(self.done)
+        self._unless_over()
+
+    def _unless_over(self) -> None:
+        """Stopped if the slice is over; several processes agree on that after a turn, and not here."""
+        if (stop := self.part.over()) and self.job.spec.processes == 1:
+            raise stop
 
     def _save(self, index: int) -> None:
         self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
