@@ -307,6 +307,7 @@ def test_one_that_fails_holds_no_other_up(side_by_side, results):
 def slice_on_slurm(results: Path, bin: Path) -> int:
     os.environ.update(SLURM_JOB_ID="77", PATH=f"{bin}:{os.environ['PATH']}")
     words = [*vit().words(), "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    words += ["--requeue"]
     return cli.main(["train", *words])
 
 

@@ -107,7 +107,7 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
     scontrol(tmp_path, script, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
-    assert cli.main(words) == GO_ON == 75
+    assert cli.main([*words, "--requeue"]) == GO_ON == 75
     err = capsys.readouterr().err
     assert "the time limit is near: stopped" in err
     assert told in err
@@ -121,16 +121,26 @@ def test_asking_slurm_outlives_the_signal_that_torchrun_sends(results, tmp_path,
     scontrol(tmp_path, "kill -TERM $PPID; sleep 0.5", monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    words += ["--requeue"]
     told = subprocess.run([sys.executable, "-m", "spaced_kd", *words], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr.count("\n")) == (GO_ON, 1)
     assert told.stderr.endswith("; Slurm runs job 77 again\n")
+
+
+def test_a_job_of_somebody_else_is_not_run_again(results, tmp_path, monkeypatch, capsys):
+    scontrol(tmp_path, 'touch "$0.asked"', monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")  # of a driver that trains where it runs, say
+    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    assert cli.main(words) == GO_ON
+    assert "Slurm" not in capsys.readouterr().err
+    assert not (tmp_path / "scontrol.asked").exists()
 
 
 def test_only_a_time_limit_asks_slurm(results, tmp_path, monkeypatch, on_turn):
     scontrol(tmp_path, 'touch "$0.asked"', monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     on_turn(1, lambda: os.kill(os.getpid(), signal.SIGTERM))  # scancel, preemption: not ours to undo
-    assert cli.main(["train", *WORDS, "method=baseline", "--results", str(results)]) == 143
+    assert cli.main(["train", *WORDS, "method=baseline", "--requeue", "--results", str(results)]) == 143
     assert not (tmp_path / "scontrol.asked").exists()
 
 

@@ -159,6 +159,13 @@ def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
         *("--set-resources", "train:runtime=5", "train:margin=30"),
     )
     assert told.stdout.count("--time-limit 300 --margin 30") == 3
+    assert "--requeue" not in told.stdout  # also inside a Slurm job: it is not the training's own
+
+
+def test_a_training_that_the_workflow_submitted_asks_to_be_run_again(checkout):
+    study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
+    words = ("-n", "-p", "--workflow-profile", "none", "--set-resources", "train:runtime=5")
+    assert "--margin 120 --requeue" in snakemake(checkout, study, *words, "--mode", "remote").stdout
 
 
 @pytest.mark.parametrize(

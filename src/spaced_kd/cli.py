@@ -116,8 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "--time-limit",
         type=float,
         metavar="SECONDS",
-        help=f"stop before this much time has passed, with a state written and exit status {GO_ON}; in a Slurm job,"
-        " have it run again",
+        help=f"stop before this much time has passed, with a state written and exit status {GO_ON}",
+    )
+    train.add_argument(
+        "--requeue",
+        action="store_true",
+        help="have Slurm run the job again then: for a job that is this training alone, as those of the workflow",
     )
     train.add_argument(
         "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
@@ -290,7 +294,7 @@ def _train(arguments: argparse.Namespace) -> None:
             folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
         except Stopped as stopped:
             # while signals are only heard: torchrun sends one to the first process as soon as another has ended
-            if stopped.status == GO_ON and not _number():
+            if stopped.status == GO_ON and arguments.requeue and not _number():
                 stopped.again = requeue()
             raise
     if _number():

@@ -164,7 +164,9 @@ def time_limit(wildcards, resources):
     minutes = resources.get("runtime")
     if not isinstance(minutes, int):
         return ""
-    return f"--time-limit {60 * minutes} --margin {resources.get('margin', 120)}"
+    # a job that this workflow has submitted is the training alone; another may be the driver's
+    again = " --requeue" if workflow.remote_exec else ""
+    return f"--time-limit {60 * minutes} --margin {resources.get('margin', 120)}{again}"
 
 
 def workers(wildcards, resources):
