@@ -1,8 +1,10 @@
 """The command line as a person meets it: help, one line for a mistake, exit status, nothing half-written."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import TINY, tiny
@@ -10,6 +12,7 @@ from conftest import TINY, tiny
 from spaced_kd import cli
 from spaced_kd.files import Places
 
+ROOT = Path(__file__).parents[1]
 WORDS = [f"{key}={value}" for key, value in TINY.items()]
 
 
@@ -146,3 +149,13 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_recorded_rows_are_drawn_beside_what_is_recorded(tmp_path, monkeypatch, capsys):
+    recorded = tmp_path / "results" / "recorded" / "demo"
+    recorded.mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "recorded" / "theory" / "rows.csv", recorded)
+    words = ["render", "theory", "--rows", str(recorded / "rows.csv"), "--results", str(tmp_path / "results")]
+    assert cli.main([*words, "--reference", str(ROOT / "config" / "reference.csv")]) == 0
+    assert str(tmp_path / "results" / "demo-recorded" / "tables" / "theory.md") in capsys.readouterr().out
+    assert [path.name for path in recorded.iterdir()] == ["rows.csv"]

@@ -13,6 +13,7 @@ from spaced_kd.losses import (
     alignment,
     dist,
     distillation,
+    guiding,
     hard,
     kl,
     kl_of_probabilities,
@@ -197,6 +198,13 @@ def gradients(terms, network) -> bool:
     network.zero_grad()
     sum(terms.values()).backward()
     return any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_a_teacher_that_fails_has_its_mode_back():
+    network = nn.Linear(2, 2)
+    with pytest.raises(KeyError), guiding(network, "eval"):
+        raise KeyError
+    assert network.training
 
 
 def test_online_kd_teaches_the_student_and_never_the_teacher():

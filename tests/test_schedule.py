@@ -69,6 +69,11 @@ def test_a_tail_of_few_steps_has_each_of_them_once():
     assert tail(alone(5, T), {T}, 0) == {}
 
 
+def test_the_interval_in_batches_is_a_product_of_floating_point_numbers():
+    assert interval_in_batches(0.29, per_epoch=100, total=800) == 28
+    assert interval_in_batches(0.3, per_epoch=100, total=800) == 30
+
+
 def test_interval_in_batches_is_cut_not_rounded():
     # CIFAR-100 has 391 batches of 128 an epoch; the released code's int(len(loader) * rate)
     assert [interval_in_batches(s, 391, 31280) for s in (0, 0.5, 1.0, 1.5, 2.0, "max")] == [

@@ -139,6 +139,18 @@ def test_mistakes_are_named(source, damage, expected):
 # the files
 
 
+def test_an_image_that_is_cut_off_is_found_before_training(source):
+    path = source / "ILSVRC2012" / "val" / WNIDS[0] / f"{WNIDS[0]}_1.JPEG"
+    path = path if path.exists() else next(path.parent.glob("*.JPEG"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0")  # nothing is lost
+    index(source, SHAPE)
+    path.write_bytes(whole[: len(whole) // 2])
+    told = message(lambda: index(source, SHAPE))
+    assert told.startswith(f"{path} is damaged (")
+    assert "unpack it again" in told
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_files_stand_in_for_a_tensor(streamed, workers):
     files = data.load(Places(streamed).data(of()), workers=workers).images["train"]

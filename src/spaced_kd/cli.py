@@ -161,7 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--rows", type=Path, nargs="+", default=[], help="rows.csv of one study, or of several")
     render.add_argument("--reference", type=Path, default=Path("config/reference.csv"), help="the paper's numbers")
     render.add_argument("--images", type=Path, help="corrupted images, for the figure that shows them")
-    render.add_argument("--output", type=Path, help="folder for tables/ and figures/ (that of the first rows)")
+    render.add_argument(
+        "--output",
+        type=Path,
+        help="folder for tables/ and figures/ (that of the first rows; of recorded ones RESULTS/STUDY-recorded)",
+    )
 
     judge = _command(commands, "claims", _claims, "judge the paper's claims by the rows of studies: a scorecard")
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
@@ -377,7 +381,9 @@ def _render(arguments: argparse.Namespace) -> None:
 
     if not arguments.rows and not arguments.images:
         raise UserError("--rows is not given: name rows.csv of a study")
-    folder = arguments.output or (arguments.rows[0].parent if arguments.rows else arguments.images.parent)
+    folder = arguments.output or (arguments.rows or [arguments.images])[0].parent
+    if not arguments.output and folder.resolve().parent.name == "recorded":  # which the repository keeps
+        folder = arguments.results / f"{folder.resolve().name}-recorded"
     for path in arguments.rows:
         if not path.exists():
             raise UserError(f"{path} does not exist: {render.remedy(arguments.names[0])}")

@@ -21,6 +21,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 SIZE = 224
+END_OF_JPEG = b"\xff\xd9"
 FOLDER = "ILSVRC2012"
 FOLDERS = {"train": "train", "test": "val"}  # split -> folder; the published test images have no labels
 LICENCE = (
@@ -73,10 +74,27 @@ def index(
         if sha256:
             check_classes(classes, sha256, folder / name)
         table = np.array(paths)
+        _check_whole(source, paths)
         arrays[f"{split}_files"] = table.view(np.uint8).reshape(len(paths), table.itemsize)
         arrays[f"{split}_bytes"] = np.array(sizes, dtype=np.int64)
         arrays[f"{split}_labels"] = np.array(labels, dtype=np.int64)
     return arrays
+
+
+def _check_whole(source: Path, names: Sequence[bytes]) -> None:
+    """UserError for an image that is cut off: one that does not end as a JPEG does is decoded."""
+    for name in names:
+        path = source / name.decode()
+        try:
+            with open(path, "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - len(END_OF_JPEG)))
+                if file.read() == END_OF_JPEG:
+                    continue
+            with Image.open(path) as image:
+                image.load()
+        except (OSError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} is damaged ({error}): unpack it again") from None
 
 
 def augment(images: Sequence[Image.Image] | Tensor, draws: np.random.Generator) -> Tensor:

@@ -102,9 +102,11 @@ def guiding(network: nn.Module, mode: str) -> Iterator[None]:
     """While a network says a target: no gradient, and a mode of its own, `eval` or `train`."""
     training = network.training
     network.train(mode == "train")
-    with torch.no_grad():
-        yield
-    network.train(training)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
 
 
 def target(network: nn.Module, images: Tensor, mode: str = "eval") -> Exit:

@@ -199,7 +199,8 @@ def epochs_of_updates(
 def interval_in_batches(interval: float | str, per_epoch: int, total: int, rounding: str = "down") -> int:
     """The interval s in batches, s x batches per epoch rounded `down` or `up` (C4), at least 1.
 
-    `interval` is in epochs, or "max" for all batches.
+    `interval` is in epochs, or "max" for all batches. The product is one of floating-point numbers: 0.29 of 100 batches
+    is 28.999..., which rounds down to 28.
 
     Raises UserError for an s > 0 that rounds to one batch (it would be online KD under another name) and for one
     longer than the training.
