@@ -32,7 +32,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     path = arguments.recorded / f"{device.type}.json"
-    about = json.loads(path.read_text()) if path.exists() else {"groups": {}}
+    about = json.loads(path.read_text("utf-8")) if path.exists() else {"groups": {}}
     about["machine"] = describe(device, arguments.threads)
     wanted = groups(arguments, device)
     if "steps" in wanted or "ceilings" not in about:  # what steps are set beside was measured with them

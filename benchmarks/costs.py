@@ -25,7 +25,7 @@ from pathlib import Path
 from spaced_kd.spec import from_words
 from spaced_kd.train import train
 train(from_words(sys.argv[2:]), Path(sys.argv[1]), device=DEVICE)
-told = Path("/proc/self/status").read_text().split()
+told = Path("/proc/self/status").read_text("utf-8").split()
 host = int(told[told.index("VmHWM:") + 1]) * 1024  # of this process alone, where getrusage starts with its parent's
 print(json.dumps({"host": host, "device": torch.cuda.max_memory_allocated() if DEVICE != "cpu" else 0}))
 """
@@ -117,7 +117,7 @@ def tab01(results: Path) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Minutes of the three networks of Tab. 1's row Tiny-ImageNet, ResNet-18, of each seed finished below `results`."""
     minutes: dict[int, dict[str, float]] = {}
     for path in sorted(results.glob("runs/*/run.json")):
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text("utf-8"))
         spec = about["spec"]
         plain = {"dataset": "tiny_imagenet", "network": "resnet18", "epochs": 80, "batch_size": 128}
         whole = spec["settings"]["dataset"] == {"classes": 200, "train_per_class": 500, "size": 64}

@@ -128,7 +128,7 @@ def utilisation(about: dict[str, Any]) -> list[float]:
 
 def read(folder: Path = RECORDED) -> dict[str, dict[str, Any]]:
     """What is recorded, by kind of device."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def page(recorded: dict[str, dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from spaced_kd.devices import set_rounding
 def describe(device: torch.device, threads: int) -> dict[str, Any]:
     """Commit, versions, processor with what it has for bf16, GPU, threads."""
     about = provenance.describe(device)
-    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    flags = Path("/proc/cpuinfo").read_text("utf-8").split() if Path("/proc/cpuinfo").exists() else []
     about["bf16_instructions"] = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
     return about | {"threads": threads, "device": device.type}
 

@@ -195,7 +195,7 @@ def _in_words(annotation: str) -> str:
 
 def _read(kind: str, path: Path) -> list[Plugin]:
     try:
-        return _described(kind, path, ast.parse(path.read_text()))
+        return _described(kind, path, ast.parse(path.read_text("utf-8")))
     except SyntaxError as error:
         raise UserError(f"{path}: {error.msg} in line {error.lineno}") from None
     except ValueError as error:  # of ast.literal_eval

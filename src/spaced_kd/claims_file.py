@@ -151,7 +151,7 @@ class _Reader:
 
 def _metrics(path: Path) -> list[str]:
     """Metrics that an evaluation yields, from its source."""
-    return sorted(set(re.findall(r'"metric": "(\w+)"', path.read_text())))
+    return sorted(set(re.findall(r'"metric": "(\w+)"', path.read_text("utf-8"))))
 
 
 def _margin(text: Any) -> tuple[float, str]:

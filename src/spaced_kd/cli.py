@@ -1,6 +1,7 @@
 """The command line: a function for each command of `spaced-kd`, which `spaced-kd --help` lists."""
 
 import argparse
+import io
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TextIO
 
 from spaced_kd import catalog, spec
 from spaced_kd.errors import UserError
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake ends in one line and exit status 2, a stopped training in those of `slices`."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries' own futures
     warnings.showwarning = lambda message, *_: print(f"spaced-kd: warning: {message}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can: Spaced KD's ± and σ are in tables
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -203,6 +207,13 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     return parser
 
 
+def _standard_input() -> TextIO:
+    """In UTF-8, whatever the locale."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")
+    return sys.stdin
+
+
 class _Once(argparse.Action):
     """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
 
@@ -303,7 +314,7 @@ def _train(arguments: argparse.Namespace) -> None:
             raise
     if _number():
         return
-    rows = json.loads((folder / "rows.json").read_text())
+    rows = json.loads((folder / "rows.json").read_text("utf-8"))
     last = next(row["value"] for row in rows if row["selection"] == "last")
     print(f"wrote {folder}: accuracy {last:.2f} % after the last epoch")
 
@@ -340,7 +351,7 @@ def _accept(arguments: argparse.Namespace) -> None:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    study = load_study(sys.stdin if str(arguments.config) == "-" else arguments.config)
+    study = load_study(_standard_input() if str(arguments.config) == "-" else arguments.config)
     from spaced_kd import owner, results, verify
     from spaced_kd.files import Places, write_safely
 

@@ -45,7 +45,9 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu" or not MEMINFO.exists():
         return None
-    return next(1024 * int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
+    return next(
+        1024 * int(line.split()[1]) for line in MEMINFO.read_text("utf-8").splitlines() if "MemAvailable" in line
+    )
 
 
 def set_rounding(precision: str) -> None:

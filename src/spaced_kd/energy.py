@@ -94,8 +94,8 @@ def packages(folder: Path = POWERCAP) -> Reading:
     found = {}
     try:
         for zone in folder.glob("intel-rapl:*"):  # AMD's have this name too
-            if (zone / "name").read_text().startswith("package"):
-                now, span = (int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
+            if (zone / "name").read_text("utf-8").startswith("package"):
+                now, span = (int((zone / name).read_text("utf-8")) for name in ("energy_uj", "max_energy_range_uj"))
                 found[zone.name] = Counter(now / 1e6, span / 1e6)
     except (OSError, ValueError):
         return {}

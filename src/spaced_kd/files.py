@@ -43,7 +43,7 @@ def sweep(folder: Path) -> None:
 def read_json(path: Path, kind: type) -> Any:
     """Content of a JSON file, an object of `kind`; UserError if it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from None
     if not isinstance(content, kind):

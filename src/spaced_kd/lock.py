@@ -70,7 +70,7 @@ def remove_left(path: Path) -> bool:
 def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")  # noqa: SIM115 (open for as long as the lock is held)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (open for as long as the lock is held)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room, or name another folder") from None
     file.seek(0)

@@ -101,7 +101,7 @@ def finished_runs(results: Path) -> Iterator[dict[str, Any]]:
     """Descriptions of the runs that are finished here, and of those whose rows are recorded in the repository."""
     for path in [*results.glob("runs/*/run.json"), *results.glob("recorded/*/runs.json")]:
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text("utf-8"))
         except ValueError:
             raise UserError(f"{path} is damaged: delete it, and make it again") from None
         yield from found if isinstance(found, list) else [found]
