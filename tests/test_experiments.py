@@ -241,6 +241,30 @@ def test_seed_noise_and_what_it_leaves_to_see(paper):
     assert table.loc["online KD", "n = 3 resolves"] == "–"
 
 
+def test_rounding_stands_beside_order_and_augmentation(paper):
+    recipes = {"": [0.0, 0.0, 0.0], "threads=2": [0.3, -0.2, 0.1], "precision=bf16 threads=2": [-0.5, 0.4, 1.0]}
+    frames = [shifted(arm, *recipes[""], recipe=PLAIN) for arm in (ONLINE, SPACED)]
+    for words, apart in list(recipes.items())[1:]:
+        recipe = " ".join(sorted([*PLAIN.split(), *words.split()]))
+        frames += [
+            shifted(ONLINE, *apart, recipe=recipe),
+            shifted(SPACED, *(2 * each for each in apart), recipe=recipe),
+        ]
+    frames.append(shifted(ONLINE, 9, 9, 9, recipe=f"{PLAIN} momentum=0.5"))  # no rounding
+    table = draw("seed_noise", *frames, paper)
+    plain = table[table["recipe"] == PLAIN].set_index("accuracy")
+    pooled = np.sqrt(np.mean(np.var(list(recipes.values()), axis=0, ddof=1)))
+    assert plain.loc["online KD", "rounding alone"] == f"{pooled:.2f} (9)"
+    assert plain.loc["Spaced KD, s = 1.5", "rounding alone"] == f"{2 * pooled:.2f} (9)"
+    assert plain.loc["Spaced KD, s = 1.5 − online KD", "rounding alone"] == f"{pooled:.2f} (9)"
+    assert set(table[table["recipe"] == f"{PLAIN} momentum=0.5"]["rounding alone"]) == {"–"}
+    assert set(table["endpoint"]) == {"last"}
+    other = load_study(EXPERIMENTS / "rounding_noise.yaml")
+    assert {(run.precision, run.threads) for run in other.runs} == {(p, t) for p in ("fp32", "bf16") for t in (1, 2)}
+    shared = {run.id for run in other.runs} & {run.id for run in load_study(EXPERIMENTS / "seed_noise.yaml").runs}
+    assert len(shared) == 9  # in bf16, by one thread
+
+
 def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
     frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2), shifted(SPACED, 1, 2, 4)]
     anew = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} order_seed=1") for arm in (ONLINE, SPACED)]

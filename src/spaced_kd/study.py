@@ -51,6 +51,7 @@ class Study:
 
 STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
+ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 
 
@@ -206,15 +207,15 @@ def _check_paired(runs: Iterable[RunSpec]) -> None:
 
 
 def _check_precision(runs: Iterable[RunSpec], drawn: list[str]) -> None:
-    """UserError where a table or figure would show runs of two precisions: `precision` alone compares them."""
+    """UserError where a table or figure would show runs of two precisions, but for those that compare them."""
     found: dict[str, set[str]] = {}
     for run in runs:
         found.setdefault(f"{run.label('dataset')}, {run.label('network')}", set()).add(run.precision)
     for place, several in found.items():
-        if len(several) > 1 and (others := [name for name in drawn if name != "precision"]):
+        if len(several) > 1 and (others := [name for name in drawn if name not in ROUNDINGS]):
             raise UserError(
                 f"{others[0]} would mix precisions, since {place} is trained in {' and '.join(sorted(several))}: give"
-                " all runs one, or leave all but the table precision out"
+                f" all runs one, or leave all but the tables {' and '.join(ROUNDINGS)} out"
             )
 
 
