@@ -134,6 +134,16 @@ def test_cifar100_truncated_archive(cifar):
     assert f"{archive} is truncated or altered" in message(lambda: cifar100.prepare(cifar))
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_cifar100_takes_a_good_archive_beside_a_damaged_folder(cifar, damage):
+    whole = cifar100.prepare(cifar)
+    shutil.copytree(cifar / "unpacked" / "cifar-100-python", cifar / "cifar-100-python")
+    damage(cifar / "cifar-100-python" / "test")
+    assert same(whole, cifar100.prepare(cifar))
+    (cifar / "cifar-100-python.tar.gz").unlink()
+    assert f"{cifar / 'cifar-100-python' / 'test'} " in message(lambda: cifar100.prepare(cifar))
+
+
 def test_cifar100_altered_member(cifar, monkeypatch):
     monkeypatch.setitem(cifar100.MD5, "test", "0" * 32)
     text = message(lambda: cifar100.prepare(cifar))

@@ -92,6 +92,19 @@ def test_the_index_lists_classes_and_files_by_name(source):
     assert content["train_bytes"].tolist() == [(source / name).stat().st_size for name in names]
 
 
+def test_stray_files_are_neither_classes_nor_images(source):
+    before = index(source, SHAPE)
+    folder = source / "ILSVRC2012"
+    for name in ("notes.txt", "n00000003.tar", "._n00000003", "val/.DS_Store", "val/n00000099", "val/._x.JPEG"):
+        (folder / ("train" if "/" not in name else "") / name).write_text("stray")
+    (folder / "train" / "new_folder").mkdir()
+    for split in ("train", "val"):
+        (folder / split / WNIDS[0] / "._stray.JPEG").write_text("stray")
+        (folder / split / WNIDS[0] / "folder.JPEG").mkdir()
+    after = index(source, SHAPE)
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
 def test_a_part_of_the_classes(source, monkeypatch, tmp_path):
     chosen = tmp_path / "chosen.txt"
     chosen.write_text(f"{WNIDS[2]} {WNIDS[0]}\n")

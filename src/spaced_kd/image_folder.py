@@ -4,6 +4,7 @@ Source: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challe
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ STD = (0.229, 0.224, 0.225)
 SIZE = 224
 END_OF_JPEG = b"\xff\xd9"
 FOLDER = "ILSVRC2012"
+WNID = re.compile("n[0-9]{8}")  # the name of a class's folder
 FOLDERS = {"train": "train", "test": "val"}  # split -> folder; the published test images have no labels
 LICENCE = (
     "its licence forbids to pass it on: register at https://image-net.org/download-images, and unpack"
@@ -51,17 +53,17 @@ def index(
     folder = source / FOLDER
     arrays = {}
     for split, name in FOLDERS.items():
-        found = [entry.name for entry in _entries(folder / name)]
-        if split == "test" and any(each.endswith(".JPEG") for each in found):
+        found = _entries(folder / name)
+        if split == "test" and any(_is_image(entry) for entry in found):
             raise UserError(
                 f"{folder / name} is flat: move its images into a folder per class, as the script valprep.sh of"
                 " soumith/imagenetloader.torch does"
             )
         paths, sizes, labels = [], [], []
-        classes = sorted(wnids or [each for each in found if each.startswith("n")])
+        classes = sorted(wnids or [entry.name for entry in found if WNID.fullmatch(entry.name) and entry.is_dir()])
         for label, wnid in enumerate(tqdm(classes, desc=f"list {name}", unit="class", disable=None)):
             for entry in _entries(folder / name / wnid):
-                if entry.name.endswith(".JPEG"):
+                if _is_image(entry):
                     paths.append(f"{FOLDER}/{name}/{wnid}/{entry.name}".encode())
                     sizes.append(entry.stat().st_size)
                     labels.append(label)
@@ -105,6 +107,11 @@ def augment(images: Sequence[Image.Image] | Tensor, draws: np.random.Generator) 
 def download(folder: Path) -> None:
     """UserError with what to do instead."""
     raise UserError(f"ImageNet cannot be downloaded here, {LICENCE}")
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    """Whether it is one of the published images, and not what a file manager or an archiver has left beside them."""
+    return entry.name.endswith(".JPEG") and not entry.name.startswith(".") and entry.is_file()
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

@@ -48,7 +48,7 @@ def prepare(source: Path) -> dict[str, np.ndarray]:
         source: folder with `cifar-100-python.tar.gz`, or with `cifar-100-python/` unpacked from it.
 
     Raises:
-        UserError: neither is there, a file is not the published one, or it does not hold what it should.
+        UserError: neither is there and whole (a good archive beside a damaged folder will do), or it does not hold what it should.
     """
     arrays = {}
     for split, (path, content) in _files(source).items():
@@ -76,7 +76,11 @@ def _files(source: Path) -> dict[str, tuple[Path, bytes]]:
     """Split -> (path to name in messages, verified content)."""
     folder, archive = source / FOLDER, source / ARCHIVE
     if folder.is_dir():
-        return {split: (folder / split, _verified(folder / split, _read(folder / split))) for split in PER_CLASS}
+        try:
+            return {split: (folder / split, _verified(folder / split, _read(folder / split))) for split in PER_CLASS}
+        except UserError:
+            if not archive.is_file():
+                raise
     if not archive.is_file():
         raise UserError(
             f"{source} has neither {ARCHIVE} nor the folder {FOLDER}: download {URL} there, or add --download"
