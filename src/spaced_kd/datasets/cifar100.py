@@ -48,7 +48,7 @@ def prepare(source: Path) -> dict[str, np.ndarray]:
         source: folder with `cifar-100-python.tar.gz`, or with `cifar-100-python/` unpacked from it.
 
     Raises:
-        UserError: neither is there and whole (a good archive beside a damaged folder will do), or it does not hold what it should.
+        UserError: neither is there and whole, or it does not hold what it should. One of both will do.
     """
     arrays = {}
     for split, (path, content) in _files(source).items():
