@@ -8,7 +8,8 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 export PYTHONNOUSERSITE = 1
 
-.PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock record readme clean
+.PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock
+.PHONY: docs docs-full record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -78,8 +79,15 @@ format: env ## let the formatters write
 	$(BIN)/snakefmt Snakefile workflow
 
 lock: env ## lock the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
+
+docs: env ## the documentation, offline: site/index.html; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Look at site/index.html"
+
+docs-full: env ## run every block of code of the documentation, also those that take minutes
+	DOCS_FULL=1 $(BIN)/python -m pytest -q -n 2 tests/test_docs.py
 
 record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
 	$(BIN)/spaced-kd record results/$(STUDY)

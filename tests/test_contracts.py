@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -177,9 +178,8 @@ def two_steps(dataset: str, network: str):
 def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
     spec = two_steps(dataset, network)
     job = assemble.assemble(spec, Places(every_dataset), workers=0)
-    assert len(job.turns) == 2
     before = [weights.clone() for weights in job.result.parameters()]
-    for who, index in job.turns_after(0):
+    for who, index in islice(job.turns_after(0), 2):
         job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert all(torch.isfinite(weights).all() for weights in job.result.parameters())
     assert any(not torch.equal(old, new) for old, new in zip(before, job.result.parameters(), strict=True))

@@ -34,22 +34,22 @@ CHAIN = " > "  # stands between them where both are named
 class RunSpec:
     """One training. Every field can change the weights; besides, only machine and versions can, which are recorded."""
 
-    dataset: str
-    network: str
-    method: str
-    seed: int
+    dataset: str  # name, or {name: {setting: value}}; required
+    network: str  # of the student, and of the teacher unless `teacher` names another; required
+    method: str  # how the student learns; required
+    seed: int  # of initial weights, order and augmentation; arms with one seed are paired; required
     interval: float | str = 0.0  # epochs that the teacher is ahead; 0 is one batch (online KD), "max" is offline KD
     teacher: str = ""  # network of the teacher; empty: the student's
-    assistant: str = ""  # network of the one between teacher and student, in a chain of three; empty: the student's
+    assistant: str = ""  # network between teacher and student in a chain of three (TAKD); empty: the student's
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, networks and method
-    epochs: int = 80
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01
+    epochs: int = 80  # passes over the training set
+    batch_size: int = 128  # images; the last batch of an epoch is smaller where it does not divide the training set
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # weight decay applies to all parameters
+    lr: float = 0.01  # learning rate
     momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # the released code's for ResNets; the paper gives none
     nesterov: bool = False  # of sgd
-    lr_schedule: Literal["constant", "cosine", "steps"] = "constant"
+    lr_schedule: Literal["constant", "cosine", "steps"] = "constant"  # over the learner's own steps
     lr_drops: tuple[float, ...] = ()  # epochs from which on the steps' learning rate is a tenth of what it was
     warmup_epochs: float = 0.0  # epochs of linear warm-up
     warmup_lr: float = 0.0  # where warm-up begins
@@ -65,7 +65,7 @@ class RunSpec:
     tail_evaluations: int = 0  # further ones, spread over the last tenth of the reported network's own steps
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
     initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
-    # over the batch, each half of it as on two GPUs (O15), or each process's share
+    # batch statistics: over the batch, each half of it as on two GPUs (O15), or each process's share
     batch_norm: Literal["whole", "halves", "shares"] = "whole"
     order_seed: int | None = None  # of the order of images; None: `seed`
     augmentation_seed: int | None = None  # of crops, flips and the like; None: `seed`

@@ -49,7 +49,19 @@ class Study:
         return found
 
 
-STUDY_KEYS = ("study", "data", "store_teachers", "recipes", "grids", "evaluations", "tables", "figures", "experiments")
+STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is made from this
+    "study": "name: results are written to `results/<study>`",
+    "data": "folder of the published datasets; `data` unless given",
+    "store_teachers": "`true` (default): a teacher stores its state at the block ends of its students, on disk in"
+    " `results/state`. `false`: each student trains its teacher along, to the same bits",
+    "recipes": "named sets of run keys, for `recipe:` in a grid",
+    "grids": "list of grids of runs: every list in a grid is an axis, and the runs are their product",
+    "evaluations": "costly evaluations with their settings: `bim: {epsilon: 2}`",
+    "tables": "list of tables to draw; `spaced-kd list tables` shows them",
+    "figures": "list of figures to draw; `spaced-kd list figures` shows them",
+    "experiments": "list of experiment files whose union the study is, instead of grids. Runs that they share are"
+    " trained once; each has its own rows, tables and figures",
+}
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
 ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
