@@ -718,7 +718,7 @@ def test_paper_and_released_share_their_baselines(dataset, network):
 
 def test_readings_name_the_same_switches_which_all_exist():
     weights = {"method.temperature", "method.alpha", "method.beta"}  # of the transformers' code, defaults elsewhere
-    lacking = {"network.initialisation", "standardisation"}  # of the loops alone; and the transformers' C1 to C6
+    lacking = {"network.initialisation", "network.attention", "standardisation", "method.adapter"}  # and C1 to C6
     lacking |= {
         "weight_decay_on",
         "lr_clock",

@@ -18,7 +18,7 @@ from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.graphs import Replayed
-from spaced_kd.learner import Learner, backward
+from spaced_kd.learner import Learner, Onlooker, backward
 from spaced_kd.memory import Sizes
 from spaced_kd.schedule import Turn, epochs_of_updates, interval_in_batches, learners_clock, pauses, teachers_clock
 from spaced_kd.seeding import global_seed
@@ -68,8 +68,8 @@ class Job:
     @property
     def own_learners(self) -> dict[str, Learner]:
         """The learners whose state is this run's, by the name of their network."""
-        named = {self.method.roles[who]: learner for who, learner in self.learners.items()}
-        return {name: learner for name, learner in named.items() if isinstance(learner, Learner)}
+        learning = {who: learner for who, learner in self.learners.items() if isinstance(learner, Learner)}
+        return {self.method.roles[who]: learner for who, learner in learning.items()}
 
     @property
     def decides(self) -> bool:
@@ -310,8 +310,10 @@ def make_learners(
 ) -> dict[str, Learner]:
     """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
 
-    They have an optimiser each, or one together.
+    They have an optimiser each, or one together. Who only looks on, as the method's `onlookers` say, has turns besides.
     """
+    onlookers = {who: name for who, name in getattr(method, "onlookers", {}).items() if who in dict(turns)}
+    turns = [turn for turn in turns if turn[0] not in onlookers]
     names = list(dict.fromkeys(method.roles.values()))
     extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
     totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
@@ -328,4 +330,5 @@ def make_learners(
             beside=beside,
             epochs=epochs.get(name),
         )
-    return {who: made[name] for who, name in method.roles.items()}
+    looking = {who: Onlooker(made[name]) for who, name in onlookers.items()}
+    return {who: made[name] for who, name in method.roles.items()} | looking

@@ -153,3 +153,20 @@ class Learner:
             for parameter in group["params"]:
                 if parameter.grad is None and (self.sharing or self.optimizer.state.get(parameter)):
                     parameter.grad = torch.zeros_like(parameter)
+
+
+class Onlooker:
+    """Takes turns in which a learner's network sees a batch in train mode: running statistics move, weights do not."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.network = learner, learner.network
+
+    @property
+    def steps(self) -> int:
+        """The learner's updates, of which none is its own."""
+        return self.learner.steps
+
+    def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The passes alone, whose gradients the learner's next update drops; gives the loss terms."""
+        self.learner.optimizer.zero_grad()
+        return passes()

@@ -152,9 +152,11 @@ def distillation(
 def alignment(student_width: int, teacher_width: int, kind: str = "linear") -> nn.Module:
     """From the student's features to the teacher's width.
 
-    `linear` is nothing where the widths agree; `mlp`, the released code's, has a hidden layer of the mean width and is
-    always there, so that features are matched through it alone.
+    `linear` is nothing where the widths agree. `linear_always` and `mlp`, in the released code of self and online KD,
+    are always there, so that features are matched through them alone; `mlp` has a hidden layer of the mean width.
     """
+    if kind == "linear_always":
+        return nn.Linear(student_width, teacher_width)
     if kind == "mlp":
         hidden = (student_width + teacher_width) // 2
         return nn.Sequential(nn.Linear(student_width, hidden), nn.ReLU(), nn.Linear(hidden, teacher_width))

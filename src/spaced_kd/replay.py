@@ -36,7 +36,7 @@ def history(spec: RunSpec, places: Places, device: str = "auto") -> History:
     roles, result = job.method.roles, [*job.method.roles.values()][-1]
     taken: Counter[str] = Counter()
     taught = []
-    for who, _ in job.turns:
+    for who in (who for who, _ in job.turns if who in roles):  # not who only looks on
         if roles[who] == result != "teacher" in roles.values():
             taught.append(taken["teacher"])
         taken[roles[who]] += 1
@@ -57,7 +57,8 @@ def _look(
     job = assemble(spec, places, device)
     # a teacher whose states are stored at block ends alone learns again, too
     job.learners = dict(make_learners(spec, job.method, job.modules, job.turns, job.batches.per_epoch))
-    updates = Counter(job.method.roles[who] for who, _ in job.turns)
+    roles = job.method.roles
+    updates = Counter(roles[who] for who, _ in job.turns if who in roles)
     for name, number in moments:
         if not 0 <= number <= updates[name]:
             raise UserError(
@@ -69,7 +70,9 @@ def _look(
     for who, index in job.turns_after(0):
         with global_seed(spec.seed, f"step of {who}", index):  # as `Keeper.watching` has it
             job.learners[who].learn(index, partial(job.passes, who, index))
-        name = job.method.roles[who]
+        if who not in roles:
+            continue
+        name = roles[who]
         taken[name] += 1
         if (name, taken[name]) in moments:
             seen[name, taken[name]] = _see(job, name, see)

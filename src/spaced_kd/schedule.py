@@ -91,6 +91,12 @@ def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
             yield turn
 
 
+def looking_at_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
+    """`without_triggers`, but the network sees that batch before the block, without an update (B3)."""
+    for turn, then in pairwise([*order, ("end", 0)]):
+        yield ("onlooker", turn[1]) if (turn[0], then[0]) == ("teacher", "student") else turn
+
+
 def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
     """The student learns on later batches of the stream: another order, freshly augmented (O12)."""
     return ((who, i + total * (who == "student")) for who, i in order)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spaced_kd.batches import Batch
 from spaced_kd.losses import alignment, distillation, hard
 from spaced_kd.outputs import Ensemble, Exit
-from spaced_kd.schedule import Turn, alone, first_block_of, student_stops, without_triggers
+from spaced_kd.schedule import Turn, alone, first_block_of, looking_at_triggers, student_stops, without_triggers
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,19 @@ class SelfKD:
     square_temperature: bool = True  # soft loss times T^2 (S8)
     soft_loss: Literal["kl", "soft_cross_entropy"] = "kl"  # S8; their gradients agree
     feature_loss: Literal["mse", "dist"] = "mse"  # O4, S9
+    adapter: Literal["linear", "linear_always"] = "linear"  # linear: where widths differ (B1)
     feature_skips: Literal["none", "second_deepest"] = "none"  # exit without a feature loss (S9)
     first_block: Literal["interval", "epoch"] = "interval"  # length of the first block (S6)
-    trigger_batch: Literal["plain_too", "block_only"] = "plain_too"  # the batch that ends a block (S7)
+    # the batch that ends a block (S7): looked_at, it moves running statistics, but no weight, before the block (B3)
+    trigger_batch: Literal["plain_too", "looked_at", "block_only"] = "plain_too"
     last_block: Literal["flushed", "dropped"] = "flushed"  # where `interval` does not divide the training (S6)
-    idle_heads: Literal["untouched", "drifting"] = "untouched"  # shallow exits in the deepest one's own steps (S10)
+    # shallow exits in the deepest one's own steps (S10, B4)
+    idle_heads: Literal["untouched", "running", "drifting"] = "untouched"
     reported_head: Literal["deepest", "ensemble"] = "deepest"  # what is evaluated: ensemble is the mean of logits (S3)
 
     roles: ClassVar[dict[str, str]] = {"teacher": "student", "student": "student"}
     loss_of_logits: ClassVar[bool] = True  # but for the feature loss, with a teacher that stands still
+    onlookers: ClassVar[dict[str, str]] = {"onlooker": "student"}
     replayable: ClassVar[bool] = True
     exits: ClassVar[bool] = True
     needs: ClassVar[dict[str, dict[str, list]]] = {  # a setting that is not its default makes sense only with these
@@ -56,12 +60,14 @@ class SelfKD:
             order = student_stops(order, total - (total - first) % interval)
         if self.trigger_batch == "block_only":
             order = without_triggers(order)
+        if self.trigger_batch == "looked_at":
+            order = looking_at_triggers(order)
         return order
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """For each shallower exit the layer that brings its features to the deepest one's width."""
         *shallow, deepest = networks["student"].widths
-        return {"align": nn.ModuleList(alignment(width, deepest) for width in shallow)}
+        return {"align": nn.ModuleList(alignment(width, deepest, self.adapter) for width in shallow)}
 
     def reported(self, network: nn.Module) -> nn.Module:
         """What of the network is evaluated."""
@@ -69,8 +75,8 @@ class SelfKD:
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """As teacher the deepest exit's cross-entropy alone; as student that, and each shallower exit's three terms."""
-        if who == "teacher":
-            if self.idle_heads == "drifting":  # the released code runs them: their running statistics move
+        if who in ("teacher", "onlooker"):
+            if self.idle_heads != "untouched":  # the released code runs them: their running statistics move
                 return {"hard": hard(networks["student"](batch.images, exits=True)[-1].logits, batch.labels)}
             return {"hard": hard(networks["student"](batch.images), batch.labels)}
         *shallow, deepest = networks["student"](batch.images, exits=True)

@@ -4,12 +4,14 @@ Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in 
 timm's: a 7x7 convolution with stride 2 and 64 channels, whatever the width, and a max-pool. `initialisation` is timm's
 (Kaiming, fan out), with torch's own for the exits; Kaiming for these, too; or torch's own everywhere, as in released
 networks without exits (B5, B6). The last scale of each residual branch is 1 and not 0, again as in the released code.
-Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
+`attention` of the exits is enlarged by the nearest value, or as in the released code, with one more batch norm before,
+bilinearly (B2). Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
 """
 
 from itertools import pairwise
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
 from timm.models.resnet import ResNet as TimmResNet
@@ -24,10 +26,11 @@ def resnet_mini(
     *,
     width: float = 0.125,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet with one basic block per stage, an eighth as wide as ResNet-18; for demos and tests."""
-    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits, initialisation)
+    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits, initialisation, attention)
 
 
 def resnet18(
@@ -36,10 +39,11 @@ def resnet18(
     *,
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18; `width` multiplies the channels of every stage (64, 128, 256, 512)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits, initialisation)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits, initialisation, attention)
 
 
 def resnet18_x2(
@@ -48,10 +52,11 @@ def resnet18_x2(
     *,
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x2 of Tab. 8: twice the parameters (widths 90, 181, 362, 724), or twice the width (128 to 1024)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits, initialisation)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits, initialisation, attention)
 
 
 def resnet18_x4(
@@ -60,10 +65,11 @@ def resnet18_x4(
     *,
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x4 of Tab. 8: four times the parameters (widths 128 to 1024), or the width (256 to 2048)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits, initialisation)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits, initialisation, attention)
 
 
 def resnet18_x8(
@@ -72,10 +78,11 @@ def resnet18_x8(
     *,
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x8 of Tab. 8: eight times the parameters (widths 181, 362, 724, 1448), or the width (512 to 4096)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits, initialisation)
+    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits, initialisation, attention)
 
 
 def resnet50(
@@ -84,10 +91,11 @@ def resnet50(
     *,
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-50; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits, initialisation)
+    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits, initialisation, attention)
 
 
 def resnet101(
@@ -96,10 +104,11 @@ def resnet101(
     *,
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
+    attention: Literal["nearest", "bilinear"] = "nearest",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-101; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits, initialisation)
+    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits, initialisation, attention)
 
 
 WIDTHS = (64, 128, 256, 512)  # channels of the four stages
@@ -129,6 +138,7 @@ class _ResNet(nn.Module):
         image_size: int,
         exits: bool,
         initialisation: str,
+        attention: str,
     ) -> None:
         super().__init__()
         self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
@@ -149,7 +159,9 @@ class _ResNet(nn.Module):
         # after the trunk, so that the trunk starts alike with and without exits
         wide = [count * block.expansion for count in channels]
         self.widths = (wide[-1],) * (4 if exits else 1)
-        self.branches = nn.ModuleList(_Branch(wide[depth:], classes) for depth in range(3)) if exits else None
+        self.branches = (
+            nn.ModuleList(_Branch(wide[depth:], classes, attention) for depth in range(3)) if exits else None
+        )
         if initialisation == "kaiming_with_exits" and exits:
             _kaiming(self.branches)
 
@@ -196,17 +208,37 @@ class _NarrowConv2d(nn.Conv2d):
 class _Branch(nn.Module):
     """Exit after a stage: attention, then a separable convolution per stage left; features as wide as the last."""
 
-    def __init__(self, channels: list[int], classes: int) -> None:
+    def __init__(self, channels: list[int], classes: int, attention: str) -> None:
         super().__init__()
         self.attention = _separable(channels[0], channels[0])
+        self.bilinear = attention == "bilinear"
+        if self.bilinear:
+            self.attention.extend([nn.BatchNorm2d(channels[0]), nn.ReLU()])
         self.shrink = nn.Sequential(*(_separable(before, after) for before, after in pairwise(channels)))
         self.fc = nn.Linear(channels[-1], classes)
 
     def forward(self, x: Tensor) -> Exit:
-        # nearest, not bilinear: its gradient is deterministic on a GPU too
-        mask = F.interpolate(self.attention(x), size=x.shape[-2:], mode="nearest").sigmoid()
+        enlarge = _bilinear if self.bilinear else _nearest
+        mask = enlarge(self.attention(x), x.shape[-2:]).sigmoid()
         features = self.shrink(x * mask).mean(dim=(2, 3))
         return Exit(self.fc(features), features)
+
+
+def _nearest(x: Tensor, size: torch.Size) -> Tensor:
+    """Enlarged to `size`; its gradient is deterministic on a GPU, too."""
+    return F.interpolate(x, size=size, mode="nearest")
+
+
+def _bilinear(x: Tensor, size: torch.Size) -> Tensor:
+    """F.interpolate's bilinear as two products, since its own gradient is not deterministic on a GPU (B2)."""
+    rows, columns = (_linear(before, after, x) for before, after in zip(x.shape[-2:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def _linear(before: int, after: int, like: Tensor) -> Tensor:
+    """Matrix (after, before) of linear interpolation along one axis."""
+    unit = torch.eye(before, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=after, mode="linear")[0].T
 
 
 def _separable(before: int, after: int) -> nn.Sequential:
