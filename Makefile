@@ -7,6 +7,13 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 # the packages of .venv alone: another version on PYTHONPATH, or in a user's own folder, would give other numbers
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 export PYTHONNOUSERSITE = 1
+# what pip and uv would take from the user's own settings; a home that cannot be written has no cache
+export PIP_USER = 0
+unexport PIP_TARGET PIP_PREFIX UV_TARGET UV_PREFIX
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export UV_NO_CACHE = 1
+export PIP_NO_CACHE_DIR = 1
+endif
 
 .PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock
 .PHONY: docs docs-full record readme clean
@@ -22,7 +29,7 @@ env: .venv/.ready ## the environment in .venv, from locked versions and hashes
 # uv installs the whole set in under a minute; where it is missing, it comes into .venv first
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.txt)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .

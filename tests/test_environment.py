@@ -1,5 +1,6 @@
 """The files that describe the environment agree, and say nothing of one machine."""
 
+import os
 import re
 import subprocess
 import sys
@@ -62,3 +63,47 @@ def test_the_makefile_helps():
 
 def test_python_is_new_enough():
     assert sys.version_info >= (3, 11)
+
+
+@pytest.fixture
+def venv(tmp_path):
+    """What `make env` would run in a folder of its own, with commands that only write down how they were called."""
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    log = tmp_path / "log"
+    command = f"""#!/bin/sh
+echo "$0 $@ PIP_USER=$PIP_USER UV_NO_CACHE=$UV_NO_CACHE PIP_TARGET=$PIP_TARGET" >> {log}
+case "$*" in *"-m venv"*)
+  [ "$4" ] && rm -rf "$4"
+  mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/uv;;
+esac
+"""
+    python = tmp_path / "python3"
+    python.write_text(command)
+    python.chmod(0o755)
+
+    def make(**variables: str) -> str:
+        subprocess.run(
+            ["make", "-s", "env", f"PYTHON={python}"], cwd=tmp_path, env=os.environ | variables, check=True, timeout=60
+        )
+        return log.read_text()
+
+    return make
+
+
+def test_make_env_replaces_a_foreign_environment(venv, tmp_path):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "of_another_python").touch()
+    assert "-m venv --clear .venv" in venv()
+    assert not (tmp_path / ".venv" / "bin" / "of_another_python").exists()
+
+
+def test_make_env_heeds_no_settings_of_the_users_pip(venv, tmp_path):
+    log = venv(PIP_USER="1", PIP_TARGET="/elsewhere", HOME=str(tmp_path / "none"))
+    assert log.count("PIP_USER=0 UV_NO_CACHE=1 PIP_TARGET=\n") == len(log.splitlines())
+
+
+def test_the_documented_installation_of_a_plugin_leaves_the_lock_alone():
+    for path in ("README.md", "config/README.md"):
+        found = re.findall(r"uv pip install[^`]*", (ROOT / path).read_text())
+        assert all("--no-deps" in command for command in found)

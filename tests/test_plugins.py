@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import TINY, snakemake, tiny
 
-from spaced_kd import arrays, assemble, catalog, cli, provenance
+from spaced_kd import arrays, assemble, catalog, cli, contract, provenance
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
 from spaced_kd.files import Places
@@ -175,6 +175,39 @@ def test_a_broken_method_is_named_before_anyone_learns(old, new, complaint, inst
     assert "\n" not in str(error.value)
 
 
+def test_a_method_that_names_a_network_wrongly_is_told_the_right_names(install, results):
+    install("methods", "logit_kd", changed('networks["teacher"]', 'networks["tutor"]'))
+    told = r"^logit_kd: its terms of student ask for 'tutor', but its networks are teacher, student$"
+    with pytest.raises(UserError, match=told):
+        train(tiny(method="logit_kd", interval="max"), results)
+
+
+def test_a_setting_without_a_default_has_to_be_given(install):
+    install("methods", "logit_kd", changed("weight: float = 0.1", "weight: float"))
+    assert tiny(method="logit_kd", method__weight=0.1).settings["method"] == {"weight": 0.1}
+    with pytest.raises(UserError, match=r"^logit_kd\.weight has no default and is not given: give it"):
+        tiny(method="logit_kd")
+
+
+def test_a_networks_setting_without_a_type_is_named(install):
+    path = install("networks", "flat_net", SOURCES["networks"].replace("wide: int = 8", "wide=8"))
+    with pytest.raises(UserError, match=rf"^{path}: .*wide of flat_net has no type"):
+        catalog.names("networks")
+
+
+def test_a_method_added_to_the_tree_is_tried_as_those_of_other_packages(results, monkeypatch, tmp_path):
+    monkeypatch.setattr(contract, "SHIPPED", {"methods": (), "networks": ("resnet_mini",)})
+    monkeypatch.setattr(OnlineKD, "terms", lambda self, who, networks, batch: networks["tutor"])
+    with pytest.raises(UserError, match=r"^online_kd: its terms of teacher ask for 'tutor'"):
+        train(tiny(method="online_kd", interval="max"), results)
+
+
+def test_what_is_shipped_is_listed():
+    for kind, known in contract.SHIPPED.items():
+        own = {plugin.name for plugin in catalog.plugins(kind).values() if not plugin.package}
+        assert set(known) <= own
+
+
 def test_a_network_that_says_something_else_is_named(install, results):
     install("networks", "flat_net", SOURCES["networks"].replace("nn.Linear(wide, classes)", "nn.Linear(wide, 3)"))
     flat = TINY | {"network": "flat_net", "method": "baseline"}
@@ -221,6 +254,8 @@ def test_a_name_is_taken_once_by_two_packages(install):
         ("", "my_kd", "a file in methods holds one dataclass, this one has 0"),
         (changed("0.1 ", "1 / 10 "), "my_kd", "my_kd.py: defaults and constants must be plain values"),
         (changed("roles: ", "names: "), "my_kd", "my_kd.py: LogitKD has no roles: say who learns"),
+        (changed("def terms", "def losses"), "my_kd", "my_kd.py: LogitKD has no function terms: add it"),
+        (changed("weight: float", "weight"), "my_kd", "my_kd.py: weight of LogitKD has no type, and is no setting"),
         (changed("def terms", "de terms"), "my_kd", "my_kd.py: invalid syntax in line"),
     ],
 )

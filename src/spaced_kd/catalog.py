@@ -114,8 +114,14 @@ def find(kind: str, name: str) -> Any:
 
 
 def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """`given` with each value checked against its annotation; UserError names an unknown setting or a wrong type."""
+    """`given` with each value checked against its annotation; UserError names an unknown setting or a wrong type.
+
+    UserError for one that is missing and has no default, too.
+    """
     known = plugin(kind, name).settings
+    for key, (annotation, default) in known.items():
+        if default is REQUIRED and key not in given:
+            raise UserError(f"{name}.{key} has no default and is not given: give it, or write a default ({annotation})")
     for key in given:
         if key not in known:
             raise UserError(f"{name} has no setting {key!r}: it has {', '.join(known) or 'none'}")
@@ -226,9 +232,25 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
         if kind == "methods"
         else _constants(tree, "SOURCES", "RANGES")
     )
-    if kind == "methods" and "roles" not in constants:
-        raise UserError(f"{path}: {nodes[0].name} has no roles: say who learns, and as which network")
+    if kind == "methods":
+        _check_method(path, nodes[0], constants)
     return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0], constants)]
+
+
+def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> None:
+    """UserError for a method without roles, terms or a schedule, or with a field that has no type."""
+    if "roles" not in constants:
+        raise UserError(f"{path}: {node.name} has no roles: say who learns, and as which network")
+    has = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    for face in ("schedule", "terms"):
+        if face not in has and not node.bases:
+            raise UserError(f"{path}: {node.name} has no function {face}: add it")
+    for item in node.body:
+        if isinstance(item, ast.Assign):
+            raise UserError(
+                f"{path}: {ast.unparse(item.targets[0])} of {node.name} has no type, and is no setting: write"
+                f" {ast.unparse(item.targets[0])}: float = ..., or ClassVar for a constant"
+            )
 
 
 def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:
@@ -241,7 +263,11 @@ def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:
 def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
     """Keyword-only arguments are settings, but for the suite's own."""
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in OWN}
+    found = {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in OWN}
+    for arg in node.args.kwonlyargs:
+        if arg.arg in found and arg.annotation is None:
+            raise ValueError(f"{arg.arg} of {node.name} has no type")
+    return found
 
 
 def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]:

@@ -1,6 +1,6 @@
-"""What a method's terms must be; a plug-in of another package is tried before hours are spent on it.
+"""What a method's terms must be; a plug-in that this suite does not ship is tried before hours are spent on it.
 
-This package's own plug-ins are held to more by tests/test_contracts.py.
+Those that it ships are held to more by tests/test_contracts.py.
 """
 
 import copy
@@ -15,6 +15,21 @@ from spaced_kd.errors import UserError
 from spaced_kd.schedule import Turn
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import TEACHING, RunSpec
+
+SHIPPED = {
+    "methods": (
+        *("adaptive_interval", "ban", "baseline", "dlb", "dml", "online_kd", "ps_kd", "self_kd", "shake", "takd"),
+    ),
+    "networks": (
+        *("deit_tiny", "pit_tiny", "resnet101", "resnet18", "resnet18_x2", "resnet18_x4", "resnet18_x8", "resnet50"),
+        *("resnet_mini", "vit_mini"),
+    ),
+}
+
+
+def shipped(kind: str, name: str) -> bool:
+    """Whether a plug-in is one of this suite's: neither another package's nor a file that was added to the tree."""
+    return not catalog.plugin(kind, name).package and name in SHIPPED[kind]
 
 
 def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
@@ -31,7 +46,7 @@ def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
 
 
 def rehearse(spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches) -> None:
-    """Try another package's method or network on one batch of each role, on copies: the training is left as it is.
+    """Try a method or network that is not shipped on one batch of each role, on copies: the training is left as it is.
 
     So a student that only learns after days of its teacher's does not fail then.
 
@@ -40,9 +55,9 @@ def rehearse(spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: l
     """
     networks = {name: described.network for name, described in _described(spec, method).items()}
     for name, network in networks.items():
-        if catalog.plugin("networks", network).package:
+        if not shipped("networks", network):
             _check_network(network, modules[name], batches)
-    if not catalog.plugin("methods", spec.method).package:
+    if shipped("methods", spec.method):
         return
     firsts = dict(reversed(turns))  # who -> the first batch
     if strangers := sorted(set(firsts) - set(method.roles)):
@@ -52,7 +67,13 @@ def rehearse(spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: l
     for who in sorted(firsts, key=list(method.roles).index):
         own, trained = copy.deepcopy((method, modules))
         with global_seed(spec.seed, f"rehearsal of {who}"):
-            terms = check_terms(spec.method, who, own.terms(who, trained, batches[firsts[who]]))
+            try:
+                said = own.terms(who, trained, batches[firsts[who]])
+            except KeyError as error:
+                raise UserError(
+                    f"{spec.method}: its terms of {who} ask for {error}, but its networks are {', '.join(trained)}"
+                ) from error
+            terms = check_terms(spec.method, who, said)
             sum(terms.values()).backward()
         if all(weights.grad is None for weights in trained[method.roles[who]].parameters()):
             raise UserError(f"{spec.method}: no term of {who} depends on its network, {method.roles[who]}")
