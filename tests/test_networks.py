@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd import catalog
 from spaced_kd.assemble import assemble
+from spaced_kd.errors import UserError
 from spaced_kd.files import Places
 from spaced_kd.networks.pit import pit_tiny
 from spaced_kd.networks.resnet import resnet_mini
@@ -201,3 +202,35 @@ def test_a_narrow_convolution_takes_its_stride_beforehand():
     images = torch.randn(2, 4, 8, 8)
     expected = nn.functional.conv2d(images, narrow_ones[0].weight, stride=2)
     torch.testing.assert_close(narrow_ones[0](images), expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "image_size", "larger"),
+    [
+        (pit_tiny, 4, 16),
+        (pit_tiny, 12, 16),
+        (pit_tiny, 40, 41),
+        (deit_tiny, 4, 8),
+        (deit_tiny, 33, 36),
+        (vit_mini, 3, 4),
+        (vit_mini, 9, 12),
+    ],
+)
+def test_images_that_patches_do_not_cover_are_refused_in_one_line(make, image_size, larger):
+    complaint = f"{make.__name__}: its patches do not cover images of {image_size} pixels: give input_size={larger}"
+    with pytest.raises(UserError, match=complaint) as caught:
+        make(10, image_size)
+    assert "\n" not in str(caught.value)
+    assert make(10, larger)(torch.zeros(1, 3, larger, larger)).shape == (1, 10)
+
+
+def test_heads_that_do_not_share_a_width_are_refused_in_one_line():
+    with pytest.raises(UserError, match=r"vit_mini\.dim is 3, but must be even: two heads share it"):
+        vit_mini(10, 16, dim=3)
+
+
+@pytest.mark.parametrize("make", [pit_tiny, deit_tiny, vit_mini])
+@pytest.mark.parametrize("image_size", [16, 32, 64, 224])
+def test_every_dataset_is_covered_by_patches(make, image_size):
+    with torch.device("meta"):
+        make(10, image_size)

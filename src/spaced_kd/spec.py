@@ -263,6 +263,14 @@ def _check_learning_rate(spec: RunSpec) -> None:
         raise UserError(
             f"lr_clock is epochs, but {spec.method} finds the order of its turns on the way: use lr_clock=steps"
         )
+    if not 0 <= spec.warmup_epochs <= spec.epochs:
+        raise UserError(
+            f"warmup_epochs is {spec.warmup_epochs:g}, but must be within the {spec.epochs} epochs: lower it, or raise"
+            " epochs"
+        )
+    for key in ("min_lr", "warmup_lr"):
+        if not 0 <= getattr(spec, key) <= spec.lr:
+            raise UserError(f"{key} is {getattr(spec, key):g}, but must be from 0 to lr, {spec.lr:g}: lower it")
     drops = spec.lr_drops
     if bool(drops) != (spec.lr_schedule == "steps"):
         raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {spec.lr_schedule}: steps needs drops")

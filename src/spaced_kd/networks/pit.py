@@ -11,8 +11,10 @@ from timm.models.pit import PoolingVisionTransformer
 from torch import Tensor, nn
 
 from spaced_kd.outputs import Exit
+from spaced_kd.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
+RANGES = {"drop_path": "[0, 1)"}
 
 
 def pit_tiny(
@@ -30,7 +32,8 @@ def pit_tiny(
     last block's rate, risen linearly from 0, in every released configuration 0.1; past_last (C6) would reach it one
     block after the last: block i of 12 has drop_path x i / 12. `initialisation` zero_head (C5) starts the head at 0.
     """
-    patch = min(16, image_size // 8)
+    check_patches("pit_tiny", image_size, _covered)
+    patch = _patch(image_size)
     trunk = PoolingVisionTransformer(
         img_size=image_size,
         patch_size=patch,
@@ -47,6 +50,17 @@ def pit_tiny(
         nn.init.zeros_(trunk.head.weight)
         nn.init.zeros_(trunk.head.bias)
     return _PiT(trunk, exits)
+
+
+def _patch(image_size: int) -> int:
+    """Height and width of patches in pixels."""
+    return min(16, image_size // 8)
+
+
+def _covered(image_size: int) -> bool:
+    """Whether patches, half of their size apart, end with the image."""
+    patch = _patch(image_size)
+    return patch >= 2 and (image_size - patch) % (patch // 2) == 0
 
 
 def _raise_past_last(trunk: PoolingVisionTransformer, drop_path: float) -> None:

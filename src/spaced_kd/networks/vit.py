@@ -12,13 +12,19 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spaced_kd.errors import UserError
 from spaced_kd.outputs import Exit
+from spaced_kd.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
+RANGES = {"drop_path": "[0, 1)", "depth": "[1, inf)", "dim": "[2, inf)"}
 
 
 def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, exits: bool = False) -> nn.Module:
     """Small ViT with 16 patches and 2 heads; for demos and tests."""
+    check_patches("vit_mini", image_size, lambda size: size % 4 == 0)
+    if dim % 2:
+        raise UserError(f"vit_mini.dim is {dim}, but must be even: two heads share it")
     # pooled over patches: with a few hundred training images a class token learns too slowly
     trunk = VisionTransformer(
         img_size=image_size,
@@ -50,7 +56,8 @@ def deit_tiny(
     adds a token and a head for the soft loss; in eval mode the network says the mean of both heads. `initialisation`
     zero_head (C5) starts heads at 0 and the class token with a standard deviation of 0.02 instead of 1e-6.
     """
-    shape = {"img_size": image_size, "patch_size": min(16, image_size // 8), "embed_dim": 192, "depth": 12}
+    check_patches("deit_tiny", image_size, lambda size: size >= 8 and size % _patch(size) == 0)
+    shape = {"img_size": image_size, "patch_size": _patch(image_size), "embed_dim": 192, "depth": 12}
     shape |= {"num_heads": 3, "num_classes": classes, "drop_path_rate": drop_path}
     trunk = VisionTransformer(**shape)
     if initialisation == "zero_head":
@@ -61,6 +68,11 @@ def deit_tiny(
         for head in (trunk.head, trunk.head_dist) if distillation_token else (trunk.head,):
             nn.init.zeros_(head.weight)
     return _ViT(trunk, exits)
+
+
+def _patch(image_size: int) -> int:
+    """Height and width of DeiT's patches in pixels."""
+    return min(16, image_size // 8)
 
 
 def _with_token(plain: VisionTransformer, distilled: VisionTransformerDistilled) -> VisionTransformerDistilled:
