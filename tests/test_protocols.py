@@ -736,6 +736,14 @@ def test_readings_name_the_same_switches_which_all_exist():
         assert set().union(*named.values()) <= own | set(vars(tiny(method="baseline")))
 
 
+@pytest.mark.parametrize("name", READINGS[:3])
+def test_every_value_of_a_reading_has_its_source(name):
+    """The comment beside a switch names its letter; the table of readings is made from these lines."""
+    lines = (protocol.FOLDER / f"{name}.yaml").read_text().splitlines()
+    silent = [line for line in lines if re.match(r"  [\w.]+:", line) and not re.search(r"# ([OSVBC]\d+)", line)]
+    assert not silent
+
+
 @pytest.mark.parametrize(
     ("network", "interval", "expected"),
     [

@@ -357,8 +357,9 @@ SWITCHES = {  # switch -> (letters, what it changes)
         "`dist` is the norm over the whole batch; its gradient has norm 1 for every batch size",
     ),
     "method.adapter": (
-        "O5",
-        "layer from student to teacher features: linear where widths differ, or always Linear-ReLU-Linear (`mlp`)",
+        "O5, B1",
+        "layer from student to teacher features: linear where widths differ, or always: linear in self KD"
+        " (`linear_always`), Linear-ReLU-Linear in online KD (`mlp`)",
     ),
     "method.target": ("O6", "`before`: targets of the teacher before its update on the student's block"),
     "method.teacher_mode": ("O7, V6", "`train`: targets with the statistics of the batch and with drop-path"),
@@ -376,13 +377,15 @@ SWITCHES = {  # switch -> (letters, what it changes)
     "method.reported_head": ("S3", "self KD: the deepest head, or the mean of all heads' logits"),
     "method.first_block": ("S6", "self KD: length of the first block"),
     "method.trigger_batch": (
-        "S7",
-        "self KD: whether the batch that ends a block also has a step of the deepest head alone",
+        "S7, B3",
+        "self KD: whether the batch that ends a block also has a step of the deepest head alone, or a forward pass"
+        " without an update (`looked_at`)",
     ),
     "method.feature_skips": ("S9", "self KD: the exit without a feature loss"),
     "method.idle_heads": (
-        "S10",
-        "self KD: whether shallow heads keep moving by momentum and weight decay while they are idle",
+        "S10, B4",
+        "self KD: whether idle shallow heads are run, so that their statistics move, and whether they keep moving by"
+        " momentum and weight decay as well",
     ),
     "augmentation": ("S1, V11", "augmentation of training images"),
     "method.optimizers": (
@@ -407,6 +410,10 @@ SWITCHES = {  # switch -> (letters, what it changes)
         "B5, B6, C5",
         "initial weights: of ResNets Kaiming (fan out), torch's own, or Kaiming for the exits as well; of transformers"
         " timm's, or heads that start at 0",
+    ),
+    "network.attention": (
+        "B2",
+        "self KD of ResNets: how the attention of an exit is enlarged; bilinear with one more batch norm before",
     ),
     "standardisation": (
         "S1, B8, C7",
