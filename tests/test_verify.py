@@ -251,12 +251,12 @@ def test_without_its_data_nothing_can_be_predicted_again(study, capsys):
 
 
 @pytest.mark.parametrize("kind", ["an accuracy and its checksum", "the data", "the teacher", "a checksum left out"])
-def test_the_collector_refuses_what_verify_finds(study, tmp_path, capsys, kind):
+def test_the_collector_refuses_what_verify_finds(study, capsys, kind):
     alter, line = ALTERED[kind]
     alter(study)
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    (study / "study.yaml").write_text(yaml.safe_dump(STUDY))
     before = (study / "small" / "rows.csv").read_bytes()
-    assert cli.main(["collect", str(tmp_path / "small.yaml"), "--results", str(study)]) == 2
+    assert cli.main(["collect", str(study / "study.yaml"), "--results", str(study)]) == 2
     said = capsys.readouterr().err
     assert line in said
     assert "train it again" in said
@@ -264,10 +264,10 @@ def test_the_collector_refuses_what_verify_finds(study, tmp_path, capsys, kind):
     assert (study / "small" / "rows.csv").read_bytes() == before
 
 
-def test_a_run_that_still_trains_is_missing_and_no_fault(study, tmp_path, capsys):
+def test_a_run_that_still_trains_is_missing_and_no_fault(study, capsys):
     (student(study) / "run.json").unlink()  # its folder is there from the beginning
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
-    assert cli.main(["collect", str(tmp_path / "small.yaml"), "--results", str(study)]) == 0
+    (study / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    assert cli.main(["collect", str(study / "study.yaml"), "--results", str(study)]) == 0
     assert "rows of 1 of 2 runs" in capsys.readouterr().out
 
 

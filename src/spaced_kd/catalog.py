@@ -9,9 +9,10 @@ Other installed packages add to it by entry points, in the groups spaced_kd.meth
 """
 
 import ast
+import difflib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -24,6 +25,13 @@ ROOT = Path(__file__).parent
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
 FACES = {"datasets": "prepare", "evaluations": "evaluate", "tables": "table", "figures": "figure"}
 OWN = ("seed", "exits", "history", "kd")  # keyword-only arguments that the suite gives
+PAPERS_NAMES = {  # what the paper calls a method -> what it is here
+    "spaced_kd": "online_kd interval=1.5",
+    "spaced_online_kd": "online_kd interval=1.5",
+    "offline_kd": "online_kd interval=max",
+    "kd": "online_kd, or online_kd interval=max for offline KD",
+    "spaced_self_kd": "self_kd interval=4",
+}
 REQUIRED = object()  # default of a setting that has none
 
 
@@ -103,7 +111,14 @@ def plugin(kind: str, name: str) -> Plugin:
     try:
         return plugins(kind)[name]
     except (KeyError, TypeError):
-        raise UserError(f"{name!r} is none of the {kind}: {', '.join(names(kind))}") from None
+        raise UserError(f"{name!r} is none of the {kind}: {', '.join(names(kind))}{hint(name, names(kind))}") from None
+
+
+def hint(given: Any, known: Iterable[str]) -> str:
+    """What a misspelt name may stand for, as the end of a message; empty where nothing is near."""
+    meant = PAPERS_NAMES.get(given) if isinstance(given, str) else None
+    near = [meant] if meant else difflib.get_close_matches(str(given), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def find(kind: str, name: str) -> Any:
@@ -124,7 +139,7 @@ def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any
             raise UserError(f"{name}.{key} has no default and is not given: give it, or write a default ({annotation})")
     for key in given:
         if key not in known:
-            raise UserError(f"{name} has no setting {key!r}: it has {', '.join(known) or 'none'}")
+            raise UserError(f"{name} has no setting {key!r}: it has {', '.join(known) or 'none'}{hint(key, known)}")
     typed = {key: check_type(f"{name}.{key}", value, known[key][0]) for key, value in given.items()}
     for key, allowed in plugin(kind, name).constants.get("RANGES", {}).items():
         if typed.get(key) is not None:

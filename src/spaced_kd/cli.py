@@ -355,10 +355,15 @@ def _collect(arguments: argparse.Namespace) -> None:
     from spaced_kd import owner, results, verify
     from spaced_kd.files import Places, write_safely
 
-    if str(arguments.config) != "-" and not arguments.output:
-        owner.claim(study.name, [arguments.config], arguments.results)
     if arguments.output and len(study.parts) > 1:
         raise UserError(f"--output names one file, but {study.name} has several experiments: leave it out")
+    if not any((Places(arguments.results).run(run) / "run.json").exists() for run in study.runs):
+        raise UserError(
+            f"none of the {len(study.runs)} runs of {study.name} is finished in {arguments.results}: train some, or"
+            " name another folder with --results"
+        )
+    if str(arguments.config) != "-" and not arguments.output:
+        owner.claim(study.name, [arguments.config], arguments.results)
     checker = verify.Checker(arguments.results)
     for part in study.parts:
         path = arguments.output or arguments.results / part.name / "rows.csv"

@@ -4,6 +4,7 @@ Of a dataset that does not fit in memory, an index of its image files is prepare
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,7 +195,9 @@ def load(
         standardisation: by whose mean and standard deviation: the dataset's own, or those of another.
         workers: processes that decode a streamed dataset ahead.
     """
-    stored, about = read(path)
+    words = [f"dataset={dataset}"] if dataset else []
+    words += [f"dataset.{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    stored, about = arrays.read(path, remedy=f"make it with `spaced-kd prepare {' '.join(words) or 'dataset=...'}`")
     made = about.get("settings", {})
     for key, value in (settings or {}).items():
         if made.get(key, value) != value:

@@ -355,7 +355,8 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
             values[key] = value
         else:
             raise UserError(
-                f"unknown key {key!r}: a run has {', '.join(sorted(known))}, and settings as method.alpha=0.5"
+                f"unknown key {key!r}: a run has {', '.join(sorted(known | {'protocol'}))}, and settings as"
+                f" method.alpha=0.5{catalog.hint(key, known)}"
             )
     return check(RunSpec(**values))
 
