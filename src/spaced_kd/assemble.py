@@ -293,7 +293,19 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
         differs = name != "teacher" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
         with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
             exits = getattr(method, "exits", False)
-            modules[name] = make(classes, image_size, exits=exits, **described.settings.get("network", {}))
+            settings = described.settings.get("network", {})
+            size = f"images of {image_size} pixels"
+            told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
+            try:
+                modules[name] = make(classes, image_size, exits=exits, **settings)
+            except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
+                raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
+            except RuntimeError as error:
+                if "negative dimension" not in str(error):  # memory may be the matter
+                    raise
+                raise UserError(f"{told} (a layer of negative width)") from error
+            if any(0 in weights.shape for weights in modules[name].parameters()):
+                raise UserError(f"{told} (a layer of no width)")
         if spec.batch_norm == "halves":
             halve(modules[name])
     if hasattr(method, "modules"):
