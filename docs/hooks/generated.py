@@ -11,7 +11,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -259,10 +259,22 @@ def protocols() -> str:
 
 
 def _by_kind(value: object) -> str:
-    if isinstance(value, dict):
-        parts = [f"{_by_kind(item)} {'elsewhere' if key == 'else' else f'for {key}'}" for key, item in value.items()]
-        return "; ".join(parts)
-    return "default" if value is None else code(value)
+    """A switch's values, each with the conditions under which it holds."""
+    if not isinstance(value, dict):
+        return "default" if value is None else code(value)
+    places: dict[str, list[str]] = {}
+    for conditions, leaf in _leaves(value):
+        places.setdefault(code(leaf), []).append(" on ".join(conditions).replace("else", "all others"))
+    return "; ".join(f"{leaf}: {', '.join(where)}" for leaf, where in places.items())
+
+
+def _leaves(value: dict) -> Iterator[tuple[list[str], object]]:
+    """Conditions and value, at every depth."""
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from (([str(key), *more], leaf) for more, leaf in _leaves(item))
+        else:
+            yield [str(key)], item
 
 
 @part

@@ -34,43 +34,45 @@ CHAIN = " > "  # stands between them where both are named
 class RunSpec:
     """One training. Every field can change the weights; besides, only machine and versions can, which are recorded."""
 
-    dataset: str  # name, or {name: {setting: value}}; required
-    network: str  # of the student, and of the teacher unless `teacher` names another; required
-    method: str  # how the student learns; required
-    seed: int  # of initial weights, order and augmentation; arms with one seed are paired; required
+    dataset: str  # dataset, by name, or {name: {setting: value}}
+    network: str  # network of the student, and of the teacher unless `teacher` names another
+    method: str  # method by which the student learns
+    seed: int  # seed of initial weights, order and augmentation; arms are paired by it
     interval: float | str = 0.0  # epochs that the teacher is ahead; 0 is one batch (online KD), "max" is offline KD
     teacher: str = ""  # network of the teacher; empty: the student's
     assistant: str = ""  # network between teacher and student in a chain of three (TAKD); empty: the student's
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of dataset, networks and method
-    epochs: int = 80  # passes over the training set
-    batch_size: int = 128  # images; the last batch of an epoch is smaller where it does not divide the training set
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # weight decay applies to all parameters
+    epochs: int = 80  # length of the training in passes over the training set
+    batch_size: int = 128  # images per batch; the last one of an epoch may be smaller
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # optimiser of every network
     lr: float = 0.01  # learning rate
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4  # the released code's for ResNets; the paper gives none
-    nesterov: bool = False  # of sgd
-    lr_schedule: Literal["constant", "cosine", "steps"] = "constant"  # over the learner's own steps
-    lr_drops: tuple[float, ...] = ()  # epochs from which on the steps' learning rate is a tenth of what it was
+    momentum: float = 0.9  # momentum of SGD
+    weight_decay: float = 5e-4  # weight decay per step: the released code's for ResNets, since the paper gives none
+    nesterov: bool = False  # Nesterov momentum of SGD
+    # schedule of the learning rate; with steps it falls at `lr_drops`
+    lr_schedule: Literal["constant", "cosine", "steps"] = "constant"
+    lr_drops: tuple[float, ...] = ()  # epochs at which the learning rate is divided by 10
     warmup_epochs: float = 0.0  # epochs of linear warm-up
-    warmup_lr: float = 0.0  # where warm-up begins
-    min_lr: float = 0.0  # where cosine ends
-    lr_clock: Literal["steps", "epochs"] = "steps"  # a rate for each step, or for each epoch of the data (C2)
-    weight_decay_on: Literal["all", "weights"] = "all"  # weights: not biases, normalisations, tokens, positions (C1)
-    last_batch: Literal["kept", "dropped"] = "kept"  # of an epoch, where it is smaller than the others (C3)
-    interval_rounding: Literal["down", "up"] = "down"  # of the interval to batches (C4)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32: of a GPU's products; bf16 is autocast
-    threads: int = 1  # CPU threads: 1 and 2 give different weights
-    processes: int = 1  # that share each batch, as one GPU each: other numbers draw and round otherwise
+    warmup_lr: float = 0.0  # learning rate at which warm-up starts
+    min_lr: float = 0.0  # learning rate at which cosine ends
+    lr_clock: Literal["steps", "epochs"] = "steps"  # one learning rate per step, or per epoch of the data (C2)
+    weight_decay_on: Literal["all", "weights"] = "all"  # weight decay on all parameters or on weights alone (C1)
+    last_batch: Literal["kept", "dropped"] = "kept"  # the last batch of an epoch where it is smaller (C3)
+    interval_rounding: Literal["down", "up"] = "down"  # rounding of the interval to whole batches (C4)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32: products on a GPU are rounded to TF32; bf16: autocast
+    threads: int = 1  # CPU threads; 1 and 2 give different weights
+    processes: int = 1  # processes that share each batch, one GPU each; other numbers round differently
     eval_every: int = 1  # epochs between evaluations on the test set; the last epoch always
-    tail_evaluations: int = 0  # further ones, spread over the last tenth of the reported network's own steps
+    tail_evaluations: int = 0  # further evaluations over the last tenth of the reported network's own steps
     clock: Literal["learner", "teacher"] = "learner"  # whose epochs end in an evaluation (O10)
-    initial_weights: Literal["same", "different"] = "same"  # of teacher and student (O9)
+    initial_weights: Literal["same", "different"] = "same"  # initial weights of teacher and student (O9)
     # batch statistics: over the batch, each half of it as on two GPUs (O15), or each process's share
     batch_norm: Literal["whole", "halves", "shares"] = "whole"
-    order_seed: int | None = None  # of the order of images; None: `seed`
-    augmentation_seed: int | None = None  # of crops, flips and the like; None: `seed`
-    held_out: float = 0.0  # share of each class's training images that no one learns, to choose an epoch by
-    augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"  # the dataset's, S1's, the ViTs'
+    order_seed: int | None = None  # seed of the order of images; None: `seed`
+    augmentation_seed: int | None = None  # seed of crops, flips and the like; None: `seed`
+    held_out: float = 0.0  # share of each class's training images that is kept from training, to select an epoch
+    # transforms of training images
+    augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"
     input_size: int = 0  # pixels at which networks see images; 0 is the dataset's own (V11)
     standardisation: Literal["own", "imagenet", "cifar10"] = "own"  # whose mean and deviation: the dataset's (B8, C7)
 
