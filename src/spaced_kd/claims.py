@@ -1,12 +1,14 @@
 """The paper's claims: each a sentence, the comparison that decides it, and the paper's own numbers for it.
 
 A claim compares two arms (method, interval, epochs as a multiple of the setting's) by one measure, paired over seeds.
-Its kind says what the paper says of the difference: `greater`, or `equivalent`, which is within a margin of 0.
+It may compare two differences instead (`less`), each of an arm to a reference, in one reading or in two.
+Its kind says what the paper says of the difference: `greater`; `equivalent`, which is within a margin of 0; or
+`not_greater`, which is less than the margin above 0.
 `claims_file.py` reads claims, `verdicts.py` judges them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,10 @@ from pandas import DataFrame, Series
 from spaced_kd.cells import Arm, where
 from spaced_kd.spec import CHAIN, TEXTBOOK
 
-KINDS = ("greater", "equivalent")
+KINDS = ("greater", "equivalent", "not_greater")
+MAIN = "main claims"  # the family of those that the overview shows
+COUNTED = ("training_flops", "training_flops_with_teacher")  # metrics that are counted, not sampled
+PRIMARY = "primary"  # selection: the mean over the tail of the training where both arms have it, else the last epoch
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
 POSITIVE = "positive"  # every value above 0, where a measure keeps rows
 SILENT = ("eval_every", "tail_evaluations", "threads")  # words of a recipe that leave it the paper's
@@ -44,6 +49,16 @@ class Setting(NamedTuple):
     shared: str = ""
 
     @property
+    def scale(self) -> tuple[str, str, str, str]:
+        """What settings of one family share: dataset, networks and epochs, whatever else of recipe and reading."""
+        return (*self[:3], recipe_words(self.recipe).get("epochs", ""))
+
+    @property
+    def reading(self) -> str:
+        """The reading of the paper (protocol) that its runs follow."""
+        return recipe_words(self.recipe).get("protocol", PAPER)
+
+    @property
     def name(self) -> str:
         """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol textbook, alpha=0.5"."""
         teacher = f"teacher {self.teacher}" if self.teacher != self.network else ""
@@ -53,8 +68,7 @@ class Setting(NamedTuple):
         return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, protocol, self.shared]))
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """One number of each run: the mean of the rows kept, less the mean of those in `less`."""
 
     evaluation: str
@@ -74,8 +88,14 @@ class Claim:
     margin: float
     unit: str
     main: bool = False  # whether the overview shows it
+    family: str = ""  # the question that it belongs to: claims of one are adjusted together
+    margin_source: str = ""  # where the margin comes from; without one, a verdict shows how it depends on the margin
     after: Arm | None = None
     before: Arm | None = None
+    less: tuple[Arm, Arm] | None = None  # of a contrast of differences: the references of `after` and of `before`
+    measure_before: Measure | None = None  # of `before`, where it is another than that of `after`
+    varies: dict[str, tuple] = field(default_factory=dict)  # key of a recipe -> values: only settings with one of them
+    readings: tuple[str, str] | None = None  # of a contrast: protocols of both differences, where they are not one
     measure: Measure | None = None
     rows: tuple[Row, ...] = ()
     only_rows: bool = False  # whether small settings have no say, since another claim on the same arms has them
@@ -94,6 +114,11 @@ class Claim:
     def arms(self) -> tuple[Arm, Arm]:
         """What is compared: `after` less `before`."""
         return self.after, self.before
+
+    @property
+    def counted(self) -> bool:
+        """Whether it compares counts, which are no sample and need no test."""
+        return bool(self.measure) and self.measure.metric in COUNTED
 
 
 class Sheet(NamedTuple):
@@ -125,7 +150,7 @@ def paper_statistic(claim: Claim, rows: DataFrame) -> float:
 
 def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
     """The paper's difference, from the cells of its table: a mean over corruptions and severities where it has some."""
-    if not claim.paper:
+    if not claim.paper or claim.less:
         return None
     rows = where(rows, source="paper", table=claim.paper, metric=claim.measure.metric, **row._asdict())
     rows = kept(rows, {key: value for key, value in claim.measure.keep.items() if key in ("corruption", "severity")})
@@ -145,3 +170,9 @@ def recipe_words(recipe: str) -> dict[str, str]:
     """Words of a recipe without those that leave it the paper's."""
     words = dict(word.partition("=")[::2] for word in recipe.split())
     return {key: value for key, value in words.items() if key not in SILENT}
+
+
+def under(reading: str, recipe: str) -> str:
+    """A recipe's words, with the reading (protocol) that they name; the default reading is not named."""
+    words = [word for word in recipe.split() if not word.startswith("protocol=")]
+    return " ".join(sorted([*words, f"protocol={reading}"] if reading != PAPER else words))

@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame
 
-from spaced_kd import catalog, recipe, yaml_files
+from spaced_kd import catalog, protocol, recipe, yaml_files
 from spaced_kd.cells import Arm, where
 from spaced_kd.changes import ANY, arm
-from spaced_kd.claims import KINDS, UNITS, Claim, Measure, Row, Sheet
+from spaced_kd.claims import KINDS, MAIN, UNITS, Claim, Measure, Row, Sheet
 from spaced_kd.errors import UserError
 from spaced_kd.results import COLUMNS, COSTS
-from spaced_kd.spec import from_flat
+from spaced_kd.spec import RunSpec, from_flat
 
 PATH = Path("config/claims.yaml")
 
@@ -71,7 +71,7 @@ class _Reader:
 
     def _measure(self, name: str, given: Any) -> Measure:
         given = _mapping(f"measure {name}", given, {"evaluation", "metric"}, {"keep", "less"})
-        known = {"accuracy": ["accuracy"], "cost": list(COSTS)}
+        known = {"accuracy": ["accuracy"], "cost": list(COSTS), "theory": ["teacher_gap", "signed_sum", "trace"]}
         known |= {plugin.name: _metrics(plugin.path) for plugin in catalog.plugins("evaluations").values()}
         _one_of(f"measure {name}: evaluation", given["evaluation"], known)
         _one_of(f"measure {name}: metric", given["metric"], known[given["evaluation"]])
@@ -85,15 +85,16 @@ class _Reader:
         shapes = {  # by the key that tells which shape it is
             "needs": ({"needs"}, {"paper"}),
             "of": ({"of", "statistic", "states"}, {"dataset"}),
-            "after": ({"after", "before", "measure"}, {"paper", "rows", "only_rows"}),
+            "after": ({"after", "before", "measure"}, {"paper", "rows", "only_rows", "less", "readings", "varies"}),
         }
         given = _mapping("it", given)
         shape = next((key for key in shapes if key in given), "after")
-        given = _mapping("it", given, always | shapes[shape][0], {"main"} | shapes[shape][1])
+        given = _mapping("it", given, always | shapes[shape][0], {"main", "family", "margin_source"} | shapes[shape][1])
         _one_of("kind", given["kind"], KINDS)
         number, unit = _margin(given["margin"])
         main = catalog.check_type("main", given.get("main", False), "bool")
         claim = Claim(name, given["sentence"], given["place"], given["kind"], number, unit, main=main)
+        claim = replace(claim, family=_family(given, claim), margin_source=_text(given, "margin_source"))
         if given.get("paper"):
             _one_of("paper", given["paper"], sorted(set(self.paper["table"])))
             claim = replace(claim, paper=given["paper"])
@@ -101,12 +102,18 @@ class _Reader:
             return [replace(claim, needs=given["needs"])]
         if shape == "of":
             return [self._summary(claim, given)]
-        _one_of("measure", given["measure"], self.measures)
-        claim = replace(claim, measure=self.measures[given["measure"]], rows=self._rows(given.get("rows", {}), claim))
+        measures = _list(given["measure"])
+        for measure in measures:
+            _one_of("measure", measure, self.measures)
+        claim = replace(claim, measure=self.measures[measures[0]], rows=self._rows(given.get("rows", {}), claim))
+        if len(measures) > 1:
+            claim = replace(claim, measure_before=self._second_measure(measures, given))
+        claim = replace(claim, varies=_varies(given.get("varies", {}), claim))
         claim = replace(claim, only_rows=catalog.check_type("only_rows", given.get("only_rows", False), "bool"))
         pairs = [(after, before) for after in _list(given["after"]) for before in _list(given["before"])]
         for name_of_arm in dict.fromkeys(each for pair in pairs for each in pair):
             _one_of("arm", name_of_arm, self.arms)
+        claim = replace(claim, less=self._less(given, claim), readings=_readings(given))
         return [
             replace(
                 claim,
@@ -117,6 +124,26 @@ class _Reader:
             )
             for after, before in pairs
         ]
+
+    def _second_measure(self, names: list[str], given: dict[str, Any]) -> Measure:
+        """Of `before`, of the same evaluation and metric."""
+        first, second = (self.measures[name] for name in names[:2])
+        if len(names) > 2 or first[:2] != second[:2] or "less" in given:
+            raise UserError(f"measure is {names!r}, but must be one, or two of one evaluation and metric without less")
+        return second
+
+    def _less(self, given: dict[str, Any], claim: Claim) -> tuple[Arm, Arm] | None:
+        """References of the two differences of a contrast: one each, or one for both."""
+        if "less" not in given:
+            return None
+        if claim.unit != "pp":
+            raise UserError(f"less is given, but margin is in {claim.unit}: a contrast of differences is in pp")
+        names = _list(given["less"])
+        for name in names:
+            _one_of("less: arm", name, self.arms)
+        if len(names) > 2:
+            raise UserError(f"less is {names!r}, but must be one arm, or one for `after` and one for `before`")
+        return self.arms[names[0]], self.arms[names[-1]]
 
     def _rows(self, given: Any, claim: Claim) -> tuple[Row, ...]:
         rows = []
@@ -152,6 +179,37 @@ class _Reader:
 def _metrics(path: Path) -> list[str]:
     """Metrics that an evaluation yields, from its source."""
     return sorted(set(re.findall(r'"metric": "(\w+)"', path.read_text("utf-8"))))
+
+
+def _family(given: dict[str, Any], claim: Claim) -> str:
+    """The question that a claim belongs to: the main claims are one unless they say otherwise, others their place."""
+    return _text(given, "family") or (MAIN if claim.main else claim.place)
+
+
+def _varies(given: Any, claim: Claim) -> dict[str, tuple]:
+    """Keys of a recipe with their values."""
+    varied = {key: tuple(_list(values)) for key, values in _mapping("varies", given).items()}
+    if varied and not claim.rows:
+        raise UserError("varies is given, but no rows: name the networks whose recipe varies")
+    for key in varied:
+        _one_of("varies", key, [each.name for each in fields(RunSpec)])
+    return varied
+
+
+def _text(given: dict[str, Any], key: str) -> str:
+    return catalog.check_type(key, given.get(key, ""), "str")
+
+
+def _readings(given: dict[str, Any]) -> tuple[str, str] | None:
+    """Protocols of the two differences of a contrast."""
+    if "readings" not in given:
+        return None
+    names = _list(given["readings"])
+    if len(names) != 2 or "less" not in given:
+        raise UserError(f"readings is {names!r}, but must be two protocols, of two differences that `less` makes")
+    for name in names:
+        _one_of("readings: protocol", name, protocol.names())
+    return names[0], names[1]
 
 
 def _margin(text: Any) -> tuple[float, str]:

@@ -25,6 +25,14 @@ PACKAGES = (
 )
 
 
+KINDS = {  # kind of processor -> flags that it has, the widest first
+    "amx": {"amx_tile", "amx_bf16"},
+    "avx512_bf16": {"avx512_bf16"},
+    "avx512": {"avx512f"},
+    "avx2": {"avx2"},
+}
+
+
 def commit() -> tuple[str, bool | None]:
     """Commit of the code, and whether files differ from it or are new; ("unknown", None) where no commit has them.
 
@@ -93,6 +101,7 @@ def describe(device: Any = None) -> dict[str, Any]:
         "system": platform.platform(),
         "processor": processor(),
         "processors": os.cpu_count(),
+        "machine": kind(device),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
     if device is not None and device.type == "cuda":
@@ -101,6 +110,19 @@ def describe(device: Any = None) -> dict[str, Any]:
         found["accelerator"] = torch.cuda.get_device_name(device)
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return found
+
+
+def kind(device: Any = None) -> str:
+    """Kind of machine: the GPU's name, or the processor's widest instructions, by which its kernels are chosen.
+
+    Two kinds round differently, so that the same run ends at different weights there.
+    """
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    flags = set(_processor_field("flags").split())
+    return next((name for name, needed in KINDS.items() if needed <= flags), platform.machine())
 
 
 def _git(folder: Path, *words: str) -> str:
@@ -161,8 +183,13 @@ def _version(package: str) -> str | None:
 
 def processor() -> str:
     """Its model, as the operating system names it."""
+    return _processor_field("model name") or platform.processor() or platform.machine()
+
+
+def _processor_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -28,7 +28,7 @@ LATEX = {
     **{"±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "−": "$-$", "–": "--", "×": r"$\times$"},
 }
 LONG = 40  # characters of a cell that may be broken into several lines
-VERDICTS = {"supported", "contradicted"}  # cells that have a colour
+VERDICTS = {"supported": "supported", "opposite shown": "opposite"}  # cells that have a colour, and its class
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -43,7 +43,7 @@ tbody tr:nth-child(even) {{ background: #f4f4f4; }}
 td.again {{ color: #999; }}
 td.long {{ white-space: normal; min-width: 16em; }}
 td.supported {{ color: #00664a; font-weight: bold; }}
-td.contradicted {{ color: #a03a00; font-weight: bold; }}
+td.opposite {{ color: #a03a00; font-weight: bold; }}
 caption {{ text-align: left; max-width: 60em; padding-bottom: 0.8em; }}
 p {{ max-width: 60em; margin: 0.3em 0; font-size: 90%; }}
 </style>
@@ -176,5 +176,9 @@ def _html(caption: str, table: DataFrame) -> str:
 
 
 def _html_cell(text: str, *, again: bool) -> str:
-    kinds = [*(["again"] if again else []), *(["long"] if len(text) > LONG else []), *(VERDICTS & {text})]
+    kinds = [
+        *(["again"] if again else []),
+        *(["long"] if len(text) > LONG else []),
+        *([VERDICTS[text]] if text in VERDICTS else []),
+    ]
     return f'<td class="{" ".join(kinds)}">{html.escape(text)}</td>' if kinds else f"<td>{html.escape(text)}</td>"

@@ -26,11 +26,12 @@ COLUMNS = (
     *("evaluation", "metric", "value", "recipe", "selection", "epoch", "states"),
     *("sigma", "draw", "probes", "stderr", "corruption", "severity", "epsilon", "steps"),
     *("target", "temperature", "teacher_epoch"),
+    *("machine", "student_steps", "planned"),  # kind of machine; training steps; seeds listed before the first run
     *("table", "note"),  # of the paper's numbers
 )
 NUMBERS = (
     *("seed", "value", "epoch", "states", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps"),
-    *("temperature", "teacher_epoch"),
+    *("temperature", "teacher_epoch", "student_steps"),
 )
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 # without which a file has no rows of runs
@@ -43,6 +44,7 @@ CONSTANT_LEAD = "constant_lead"  # a method in the file of the paper's numbers; 
 MIXED = "mixed"  # protocol of a run that has some switches of one, and some of another
 MOST_SHOWN = 5  # of what is missing
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
+TRAINED = ("commit", "machine", "student_steps")  # what rows have of a training as such
 JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
 COSTS = tuple(f"{name}{more}" for name in (*SECONDS, *JOULES, "training_flops") for more in ("", "_with_teacher"))
 
@@ -60,8 +62,12 @@ def collect(study: Study, results: Path) -> DataFrame:
         present = {row["evaluation"] for row in found}
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
         missing += [f"{name} of {run.id}" for name in absent]
-        same = _identity(study.name, run) | {"commit": found[0]["commit"] if found else ""}
-        rows += [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
+        known = {key: found[0][key] for key in TRAINED if key in found[0]} if found else {"commit": ""}
+        planned = {"planned": " ".join(map(str, study.planned.get(run.id, ())))}
+        same = _identity(study.name, run) | known
+        rows += [
+            row | planned for row in [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
+        ]
     if missing:
         shown = ", ".join(missing[:MOST_SHOWN]) + (", ..." if len(missing) > MOST_SHOWN else "")
         log.warning("missing in study %s: %d results: %s", study.name, len(missing), shown)
@@ -83,7 +89,16 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
     told = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
     found = stored["rows"] + told + evaluated
-    return [row | _identity(study, run) | {"commit": stored["commit"]} for row in found]
+    trained = {"commit": stored["commit"]} | _trained(stored["description"])
+    return [row | _identity(study, run) | trained for row in found]
+
+
+def _trained(description: dict[str, Any]) -> dict[str, Any]:
+    """Kind of machine and training steps of the student, as far as a run's description has them."""
+    provenance, turns = description.get("provenance") or {}, description.get("turns") or {}
+    machine = provenance.get("machine") or provenance.get("accelerator") or ""
+    steps = turns.get("student", turns.get("teacher"))  # a baseline has one learner
+    return {"machine": machine} | ({"student_steps": steps} if steps is not None else {})
 
 
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
@@ -182,13 +197,58 @@ def read(*paths: Path) -> DataFrame:
     Raises:
         UserError: names a file that has no rows, or a run whose rows do not say which commit they come from.
     """
-    frames = [join(_read_csv(path, NEEDED)) for path in paths]
+    frames = [_described(join(_read_csv(path, NEEDED)), path.with_name("runs.json")) for path in paths]
     for path, rows in zip(paths, frames, strict=True):
         nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
         if len(nameless):
             run = nameless["run"].iloc[0]
             raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect them again")
-    return reduce(merge, frames) if frames else join(DataFrame())
+    if not frames:
+        return join(DataFrame())
+    planned = _planned(frames)
+    rows = reduce(_merge_studies, frames)
+    return rows.assign(planned=[planned.get(run, "") for run in rows["run"]])
+
+
+def _described(rows: DataFrame, path: Path) -> DataFrame:
+    """Rows with what the descriptions of their runs beside them have of the training, where the rows lack it."""
+    lacking = set(rows.loc[(rows["source"] == "ours") & (rows["machine"] == ""), "run"])
+    if not lacking or not path.exists():
+        return rows
+    known = {run["id"]: _trained(run) for run in read_json(path, list) if run.get("id") in lacking}
+    for column in ("machine", "student_steps"):
+        found = rows["run"].map({run: trained[column] for run, trained in known.items() if column in trained})
+        rows[column] = found.where(found.notna(), rows[column])
+    return join(rows)
+
+
+def _planned(frames: list[DataFrame]) -> dict[str, str]:
+    """Run -> seeds planned for its arm, by all studies that have it."""
+    found: dict[str, set[int]] = {}
+    for rows in frames:
+        for run, planned in rows.loc[rows["planned"] != "", ["run", "planned"]].drop_duplicates().to_numpy():
+            found.setdefault(run, set()).update(map(int, planned.split()))
+    return {run: " ".join(map(str, sorted(seeds))) for run, seeds in found.items()}
+
+
+def _merge_studies(older: DataFrame, newer: DataFrame) -> DataFrame:
+    """Rows of several studies; of a run that was trained on two kinds of machines, those of the first study named."""
+    if others := other_machines(older, newer):
+        run, machine, first = others[0]
+        log.warning(
+            "%s was trained on %s and on %s: the first one's rows are kept%s",
+            *(run, first, machine, f" (and so of {len(others) - 1} more)" if len(others) > 1 else ""),
+        )
+    return merge(older, newer[~newer["run"].isin([run for run, *_ in others])])
+
+
+def other_machines(older: DataFrame, newer: DataFrame) -> list[tuple[str, str, str]]:
+    """Runs of both that were trained on different known kinds of machines: run, the newer kind, the older."""
+    kinds = [
+        dict(rows.loc[rows["machine"] != "", ["run", "machine"]].drop_duplicates().to_numpy())
+        for rows in (older, newer)
+    ]
+    return [(run, kind, kinds[0][run]) for run, kind in kinds[1].items() if kinds[0].get(run, kind) != kind]
 
 
 def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
@@ -215,7 +275,8 @@ def record(study: Path, into: Path) -> Recorded:
     """Keep what is finished of a study beside what is recorded in a folder already.
 
     Raises:
-        UserError: names a run that was not made from a clean commit, and so cannot be made again.
+        UserError: names a run that was not made from a clean commit, and so cannot be made again; a seed that is not
+            planned; a run that is recorded from another kind of machine; two arms of a seed from two kinds.
     """
     rows, runs = read(study / "rows.csv"), read_json(study / "runs.json", list)
     rows = rows[rows["metric"] != "missing"]
@@ -226,6 +287,8 @@ def record(study: Path, into: Path) -> Recorded:
             raise UserError(f"{run} comes from commit {commit!r}, not from a clean one: commit, and train it again")
     known = [into / name for name in ("rows.csv", "runs.json")]
     older = read(*(path for path in known[:1] if path.exists()))
+    _check_planned(rows, study / "rows.csv")
+    _check_machines(older, rows)
     apart = _last(rows) - _last(older)
     rows = merge(older, rows)
     before = {run["id"]: run for run in (read_json(known[1], list) if known[1].exists() else [])}
@@ -235,6 +298,35 @@ def record(study: Path, into: Path) -> Recorded:
     pairs = [(before[run["id"]], run) for run in runs if run != before.get(run["id"], run)]
     others = [new["id"] for old, new in pairs if old.get("outputs") != new.get("outputs")]
     return Recorded(len(described), len(pairs), len(pairs) - len(others), [*apart.reindex(others).dropna()])
+
+
+def _check_planned(rows: DataFrame, path: Path) -> None:
+    """UserError for a seed that the study's plan, where it has one, does not list."""
+    for run, seed, planned in rows.loc[rows["planned"] != "", ["run", "seed", "planned"]].drop_duplicates().to_numpy():
+        if int(seed) not in map(int, planned.split()):
+            raise UserError(
+                f"{path}: {run} has seed {seed:g}, but planned are {planned}: a plan stands before the first run, so"
+                " leave it out, or make it a study of its own"
+            )
+
+
+def _check_machines(older: DataFrame, newer: DataFrame) -> None:
+    """UserError where a run, or another arm of its seed, comes from another kind of machine than what is there."""
+    if others := other_machines(older, newer):
+        run, machine, recorded = others[0]
+        raise UserError(
+            f"{run} is recorded from {recorded} and was trained again on {machine}: a repetition on another kind of"
+            " machine is a study with seeds of its own"
+        )
+    runs = join(older, newer)
+    runs = runs[(runs["source"] == "ours") & (runs["machine"] != "")].drop_duplicates("run")
+    for (_, _, seed), arms in runs.groupby(["dataset", "network", "seed"]):
+        if arms["machine"].nunique() > 1:
+            one, other = arms.drop_duplicates("machine")[["run", "machine"]].to_numpy()[:2]
+            raise UserError(
+                f"seed {seed:g} is on two kinds of machines, {one[0]} on {one[1]} and {other[0]} on {other[1]}: train"
+                " all arms of a seed on one kind"
+            )
 
 
 def _last(rows: DataFrame) -> Series:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +25,7 @@ class Study:
     figures: tuple[str, ...]
     data: str  # folder of the published datasets
     store_teachers: bool  # whether teachers leave their states for their students
+    planned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # id of a run -> seeds planned for its arm
     experiments: tuple["Study", ...] = ()  # of which the study is the union; each has a folder of results in its own
 
     @property
@@ -54,6 +55,8 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     "data": "folder of the published datasets; `data` unless given",
     "store_teachers": "`true` (default): a teacher stores its state at the block ends of its students, on disk in"
     " `results/state`. `false`: each student trains its teacher along, to the same bits",
+    "planned_seeds": "list of the seeds that are planned, written before the first run; others are refused, and verdicts"
+    " are `interim` until all are there. In a grid: those of its arms",
     "recipes": "named sets of run keys, for `recipe:` in a grid",
     "grids": "list of grids of runs: every list in a grid is an axis, and the runs are their product",
     "evaluations": "costly evaluations with their settings: `bim: {epsilon: 2}`",
@@ -62,6 +65,7 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     "experiments": "list of experiment files whose union the study is, instead of grids. Runs that they share are"
     " trained once; each has its own rows, tables and figures",
 }
+WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
 EXPERIMENTS = protocol.FOLDER.parent / "experiments"
 ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
@@ -105,8 +109,10 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
     }
     runs: dict[str, RunSpec] = {}
     evaluated: dict[str, set[str]] = {}
+    planned: dict[str, tuple[int, ...]] = {}
     for grid in _sequence("grids", config.get("grids")):
         for point in _points(grid):
+            plan = _plan(point.pop("planned_seeds", config.get("planned_seeds")))
             wanted = _evaluations(point.pop("evaluate", []), evaluations)
             point = _flat(point)
             spec = from_flat(_recipe(point, recipes) | point, protocols)
@@ -114,6 +120,9 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
                 if each:
                     runs.setdefault(each.id, each)
                     evaluated.setdefault(each.id, set())
+                    if plan:
+                        _check_planned(each, plan)
+                        planned[each.id] = tuple(sorted({*planned.get(each.id, ()), *plan}))
             _check_epochs({name: evaluations[name] for name in wanted}, spec)
             evaluated[spec.id] |= set(wanted)
     if not runs:
@@ -129,12 +138,33 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
         **drawn,
         data=catalog.check_type("data", config.get("data", "data"), "str"),
         store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
+        planned=planned,
     )
+
+
+def _plan(given: Any) -> tuple[int, ...]:
+    """The seeds that are planned, of the study or of a grid; none where there is no plan."""
+    if given is None:
+        return ()
+    seeds = [catalog.check_type("planned_seeds", seed, "int") for seed in _sequence("planned_seeds", given)]
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"planned_seeds is {given!r:.200}, but must list seeds from 0 on, each once")
+    return tuple(seeds)
+
+
+def _check_planned(run: RunSpec, plan: tuple[int, ...]) -> None:
+    if run.seed not in plan:
+        raise UserError(
+            f"seed {run.seed} of {run.method} is not planned: planned_seeds lists {', '.join(map(str, plan))}"
+        )
 
 
 def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
     """The study that consists of experiments: what they share is one run, and each is collected and drawn alone."""
-    name, common = config["study"], {key: config[key] for key in ("data", "store_teachers") if key in config}
+    name, common = (
+        config["study"],
+        {key: config[key] for key in ("data", "store_teachers", "planned_seeds") if key in config},
+    )
     for key in ("recipes", "grids", "evaluations"):
         if key in config:
             raise UserError(f"a study with experiments has no {key} of its own: write them into an experiment")
@@ -154,6 +184,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
     runs: dict[str, RunSpec] = {}
     evaluations: dict[str, dict[str, Any]] = {}
     evaluated: dict[str, set[str]] = {}
+    planned: dict[str, tuple[int, ...]] = {}
     for part in parts:
         for key, settings in part.evaluations.items():
             if evaluations.setdefault(key, settings) != settings:
@@ -161,6 +192,8 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         for run in part.runs:
             runs.setdefault(run.id, run)
             evaluated.setdefault(run.id, set()).update(part.evaluated[run.id])
+            if plan := part.planned.get(run.id):
+                planned[run.id] = tuple(sorted({*planned.get(run.id, ()), *plan}))
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
     _check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
     for kind in drawn:
@@ -175,6 +208,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         **drawn,
         data=parts[0].data,
         store_teachers=parts[0].store_teachers,
+        planned=planned,
         experiments=tuple(parts),
     )
 
@@ -238,9 +272,7 @@ def _points(grid: Any) -> list[dict[str, Any]]:
     points = []
     for arm in _sequence("arms", arms):
         axes = grid | _mapping("an arm", arm)
-        lists = {
-            key: value if isinstance(value, list) and key != "evaluate" else [value] for key, value in axes.items()
-        }
+        lists = {key: value if isinstance(value, list) and key not in WHOLE else [value] for key, value in axes.items()}
         for key, values in lists.items():
             if len({json.dumps(value) for value in values}) < len(values):
                 raise UserError(f"{key} lists a value twice: {values!r:.200}")

@@ -19,7 +19,7 @@ from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT,
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 INK = "0.35"  # of what is not a method: fits, the paper's numbers
-VERDICTS = {"supported": GREEN, "contradicted": ORANGE}  # the rest is INK
+VERDICTS = {"supported": GREEN, "opposite shown": ORANGE}  # the rest is INK
 WIDEST = 26  # characters of a title that fit above a panel
 
 RC = {
