@@ -56,7 +56,7 @@ class Setting(NamedTuple):
     @property
     def reading(self) -> str:
         """The reading of the paper (protocol) that its runs follow."""
-        return recipe_words(self.recipe).get("protocol", PAPER)
+        return recipe_words(self.recipe).get("protocol", TEXTBOOK)
 
     @property
     def name(self) -> str:
@@ -175,4 +175,4 @@ def recipe_words(recipe: str) -> dict[str, str]:
 def under(reading: str, recipe: str) -> str:
     """A recipe's words, with the reading (protocol) that they name; the default reading is not named."""
     words = [word for word in recipe.split() if not word.startswith("protocol=")]
-    return " ".join(sorted([*words, f"protocol={reading}"] if reading != PAPER else words))
+    return " ".join(sorted([*words, f"protocol={reading}"] if reading != TEXTBOOK else words))

@@ -26,6 +26,7 @@ DETAILS = (  # what seeds must have in common
 
 
 OVER_TIME = ("supervision_complexity", "theory")  # evaluations of several epochs, over which their mean is taken
+PAPER = "paper"  # the reading that decides the paper's own rows
 WEIGHTS = ("alpha", "beta")  # of the losses of KD
 
 
@@ -190,12 +191,15 @@ def _values(
 
 
 def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
-    """Whether a comparison is made in the paper's own setting: of the claim, or of any where it has none."""
+    """Whether a comparison is made in the paper's own setting: of the claim, or of any where it has none.
+
+    Its reading is that of the paper's text; the released code decides none of its rows.
+    """
     setting = comparison.setting
     row = Row(*setting[:3])
-    if setting.shared or row not in (comparison.claim.rows or sheet.rows):
+    if setting.reading != PAPER or setting.shared or row not in (comparison.claim.rows or sheet.rows):
         return False
-    words = {key: read_value(text) for key, text in recipe_words(setting.recipe).items()}
+    words = {key: read_value(text) for key, text in recipe_words(setting.recipe).items() if key != "protocol"}
     return words == sheet.recipes[row.teachers[0]]
 
 
