@@ -59,6 +59,17 @@ GOOD = {
         ("measures.m.evaluation", "speed", "measure m: evaluation 'speed' does not exist: .*bim"),
         ("measures.m.keep", {"size": 1}, "measure m: keep 'size' does not exist: there is source, study"),
         ("recipes.resnet18", {"speed": 1}, "recipe of resnet18: unknown key 'speed'"),
+        ("claims.c.less", "z", "claim c: less: arm 'z' does not exist: there is a, b"),
+        ("claims.c.less", ["a", "b", "a"], "claim c: less is .*, but must be one arm, or one for `after` and one for"),
+        (
+            "claims.c.readings",
+            ["paper", "released"],
+            "claim c: readings is .*, but must be two protocols, of two differ",
+        ),
+        ("claims.c.measure", ["m", "m", "m"], "claim c: measure is .*, but must be one, or two of one evaluation"),
+        ("claims.c.varies", {"speed": 1}, "claim c: varies 'speed' does not exist: there is dataset, network"),
+        ("claims.c.family", 3, "claim c: family is 3, but must be"),
+        ("claims.c.margin_source", 3, "claim c: margin_source is 3, but must be"),
         ("claims.c", 3, "claim c: it is 3, but must be a mapping"),
     ],
 )
@@ -101,3 +112,15 @@ def test_summary_names_claims_and_a_number_that_exist(tmp_path, paper):
         file.write_text(yaml.safe_dump(content, sort_keys=False))
         with pytest.raises(UserError, match=message):
             claims_file.load(file, paper)
+
+
+def test_families_and_contrasts(tmp_path, paper):
+    file = tmp_path / "claims.yaml"
+    contrast = GOOD["claims"]["c"] | {"less": "a", "readings": ["released", "textbook"], "margin_source": "S"}
+    main = GOOD["claims"]["c"] | {"main": True}
+    own = GOOD["claims"]["c"] | {"family": "q"}
+    file.write_text(yaml.safe_dump(GOOD | {"claims": {"c": contrast, "m": main, "o": own}}, sort_keys=False))
+    first, second, third = claims_file.load(file, paper).claims
+    assert first.less == (first.before, first.before)
+    assert (first.readings, first.margin_source) == (("released", "textbook"), "S")
+    assert [first.family, second.family, third.family] == ["Tab. 1", "main claims", "q"]

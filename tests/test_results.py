@@ -39,6 +39,8 @@ def folder(study, tmp_path):
         save(made / "weights.safetensors", run.id)
         outputs = {name: sha256(made / name) for name in ("rows.json", "weights.safetensors")}
         about = {"id": run.id, "spec": run.resolved(), "provenance": provenance, "outputs": outputs}
+        about |= {"turns": {"teacher": 40, "student": 38}}
+        provenance["machine"] = "amx"
         save(made / "run.json", about)
         bim = [{"evaluation": "bim", "metric": "accuracy", "epsilon": 0.5, "steps": 10, "value": 0.1 + number}]
         if run.id in study.evaluated:
@@ -57,6 +59,8 @@ def test_rows_carry_their_whole_story(study, folder):
     rows = results.collect(study, folder)
     assert tuple(rows.columns) == results.COLUMNS
     assert len(rows) == 6 * 3 + 4
+    assert set(rows["machine"]) == {"amx"}
+    assert set(rows["student_steps"]) == {38}
     row = rows[(rows["evaluation"] == "bim") & (rows["interval"] == "1.5") & (rows["seed"] == 1)].iloc[0]
     run = next(run for run in study.runs if run.interval == 1.5 and run.seed == 1)
     assert row["run"] == run.id
@@ -340,6 +344,76 @@ def test_recording_says_how_many_runs_came_out_the_same_again(tmp_path):
         (study / "runs.json").write_text(json.dumps(runs))
         told = results.record(study, into)
         assert told == ((2, 0, 0, []), (2, 1, 1, []), (2, 1, 0, [0.5]))[again]
+
+
+def test_a_seed_that_is_not_planned_is_not_recorded(tmp_path):
+    rows = [numbers("a", 1.0) | {"planned": "0 1"}, numbers("b", 2.0) | {"seed": 7, "planned": "0 1"}]
+    with pytest.raises(UserError, match=r"rows\.csv: b has seed 7, but planned are 0 1: a plan stands before") as error:
+        results.record(made(tmp_path / "study", *rows), tmp_path / "recorded")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "recorded").exists()
+
+
+def test_a_recorded_run_is_not_replaced_by_one_of_another_kind_of_machine(tmp_path):
+    into = tmp_path / "recorded"
+    results.record(made(tmp_path / "first", numbers("a", 1.0) | {"machine": "amx"}), into)
+    results.record(made(tmp_path / "again", numbers("a", 1.5) | {"machine": "amx"}), into)
+    elsewhere = made(tmp_path / "other", numbers("a", 2.0) | {"machine": "NVIDIA H200"})
+    with pytest.raises(UserError, match=r"^a is recorded from amx and was trained again on NVIDIA H200: a repetition"):
+        results.record(elsewhere, into)
+    assert recorded(into)[0] == {("a", "accuracy"): 1.5}
+    unknown = made(tmp_path / "old", numbers("a", 1.7))  # from before machines were written down
+    assert results.record(unknown, into).runs == 1
+
+
+def test_all_arms_of_a_seed_are_of_one_kind_of_machine(tmp_path):
+    rows = [numbers("a", 1.0) | {"machine": "amx"}, numbers("b", 2.0) | {"machine": "avx2", "seed": 1}]
+    assert results.record(made(tmp_path / "first", *rows), tmp_path / "recorded").runs == 2
+    other = made(tmp_path / "second", numbers("c", 1.0) | {"machine": "avx2"})
+    with pytest.raises(UserError, match="seed 0 is on two kinds of machines, a on amx and c on avx2: train all arms"):
+        results.record(other, tmp_path / "recorded")
+
+
+def test_of_several_studies_the_first_machine_of_a_run_is_kept_and_it_is_said(tmp_path, caplog):
+    for name, machine, value in (("one", "amx", 1.0), ("two", "avx2", 2.0)):
+        made(tmp_path / name, numbers("a", value) | {"machine": machine}, numbers(name, value) | {"machine": machine})
+    rows = results.read(*(tmp_path / name / "rows.csv" for name in ("one", "two")))
+    assert rows.set_index("run")["value"].to_dict() == {"a": 1.0, "one": 1.0, "two": 2.0}
+    assert "a was trained on amx and on avx2: the first one's rows are kept" in caplog.text
+
+
+def test_older_rows_take_machine_and_steps_from_the_descriptions_beside_them(tmp_path):
+    folder = made(tmp_path / "study", numbers("a", 1.0), numbers("b", 2.0))
+    about = [
+        {"id": "a", "provenance": {"accelerator": "NVIDIA H200"}, "turns": {"teacher": 9, "student": 8}},
+        {"id": "b"},
+    ]
+    save(folder / "runs.json", about)
+    rows = results.read(folder / "rows.csv").set_index("run")
+    assert list(rows["machine"]) == ["NVIDIA H200", ""]
+    assert list(rows["student_steps"].fillna(-1)) == [8, -1]
+
+
+def test_plans_of_studies_that_share_runs_are_joined(tmp_path):
+    for name, planned in (("one", "0 1"), ("two", "0 2")):
+        made(tmp_path / name, numbers("a", 1.0) | {"planned": planned})
+    rows = results.read(*(tmp_path / name / "rows.csv" for name in ("one", "two")))
+    assert list(rows["planned"]) == ["0 1 2"]
+
+
+def test_rows_carry_machine_steps_and_plan():
+    grid = {"dataset": "digits", "network": "resnet_mini", "seed": [0, 1], "recipe": {"epochs": 2}}
+    arms = [{"method": "baseline"}, {"method": "online_kd", "interval": 0, "planned_seeds": [0, 1, 2]}]
+    study = expand({"study": "s", "planned_seeds": [0, 1, 5], "grids": [grid | {"arms": arms}]})
+    plans = {run.method: study.planned[run.id] for run in study.runs}
+    assert plans == {"baseline": (0, 1, 2, 5), "online_kd": (0, 1, 2)}  # the baseline teaches, too
+    for planned, message in (
+        ([0], "seed 1 of baseline is not planned"),
+        ([0, 0, 1], "each once"),
+        (["a"], "planned_seeds"),
+    ):
+        with pytest.raises(UserError, match=message):
+            expand({"study": "s", "planned_seeds": planned, "grids": [grid | {"method": "baseline"}]})
 
 
 @pytest.mark.parametrize("commit", ["12e4567", CLEAN + "-dirty"])

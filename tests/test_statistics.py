@@ -187,3 +187,43 @@ def test_bootstrap_over_images_is_that_of_drawing_images():
 def test_networks_on_different_images_are_refused():
     with pytest.raises(UserError, match="same seeds and images"):
         statistics.mcnemar(np.ones(3), np.ones(4))
+
+
+def test_blocks_are_those_of_a_regression_on_their_indicators():
+    d, blocks = np.array([1.0, 1.4, 0.7, 3.2, 2.6, 2.9, 2.2]), list("aaabbbb")
+    s, freedom = statistics.deviation(d, blocks)
+    indicators = np.array([[block == name for name in "ab"] for block in blocks], float)
+    residual = d - indicators @ np.linalg.lstsq(indicators, d)[0]
+    assert (s, freedom) == (pytest.approx(np.sqrt(residual @ residual / 5)), 5)
+    interval = statistics.paired_interval(d, 0.1, blocks)
+    half = stats.t.ppf(0.95, 5) * s / np.sqrt(7)
+    assert interval == pytest.approx((d.mean() - half, d.mean() + half))
+    assert statistics.paired_test(d, blocks) == pytest.approx(2 * stats.t.sf(d.mean() / (s / np.sqrt(7)), 5))
+    one = statistics.paired_interval(d, 0.1, ["a"] * 7)
+    assert one == pytest.approx(statistics.paired_interval(d, 0.1))
+    with pytest.raises(UserError, match="one seed of each kind of machine has no spread"):
+        statistics.deviation([1.0, 2.0], "ab")
+
+
+def test_sign_flips_are_exact():
+    assert statistics.sign_flip_test([1.0, 2.0, 3.0]) == 0.25  # the least that three seeds can have
+    assert statistics.sign_flip_test([1.0, 2.0, 3.0, 4.0, 5.0]) == 0.0625
+    assert statistics.sign_flip_test([1.0, -1.0]) == 1
+    # of the sums ±3 ±1 ±1 six are at least as far from 0 as 3: ±5, ±3 twice; two of eight are ±1
+    assert statistics.sign_flip_test([3.0, 1.0, -1.0]) == 6 / 8
+    assert statistics.sign_flip_test([0.1, 0.2, -0.3]) == 1
+
+
+def test_interval_of_a_deviation_is_that_of_chi_square():
+    low, high = statistics.deviation_interval(2.0, 4)
+    assert stats.chi2.sf(4 * 2.0**2 / low**2, 4) == pytest.approx(0.025)
+    assert stats.chi2.cdf(4 * 2.0**2 / high**2, 4) == pytest.approx(0.025)
+    assert low < 2 < high
+
+
+def test_below_is_one_side_of_equivalence():
+    d = [0.1, 0.3, -0.2, 0.2]
+    assert statistics.below_test(d, 0.5) == pytest.approx(stats.ttest_1samp(d, 0.5, alternative="less").pvalue)
+    assert statistics.equivalence_test(d, 0.5) == pytest.approx(
+        max(statistics.below_test(d, 0.5), stats.ttest_1samp(d, -0.5, alternative="greater").pvalue)
+    )

@@ -1,10 +1,10 @@
-"""The paper's main claims beside ours: differences in top-1 test accuracy at the last epoch.
+"""The paper's main claims beside ours: differences in top-1 test accuracy at the endpoint of the table `overview`.
 
 In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
 deviations; where there is none, the paper does not compare the two. Points are our means over seeds, differences taken
-seed by seed, with the intervals of the table `scorecard`; an arrow stands where an interval goes on beyond the axis; n
-is the number of seeds, two or more. A setting that is none of the paper's own decides none of its rows; it stands
-beside them.
+seed by seed, with the adjusted intervals of that table: 95 % for a family of comparisons together; an arrow stands
+where an interval goes on beyond the axis; n is the number of seeds, two or more. A setting that is none of the paper's
+own decides none of its rows; it stands beside them.
 """
 
 import textwrap

@@ -2,12 +2,14 @@
 
 Small networks in the proof's own setting, with exact derivatives (`theory.py` has the formulas). Each line compares the
 teachers of Spaced KD and online KD at the same steps of their students, in the epochs from the one named on. Changes
-are in percent, seed by seed: mean ± standard deviation over seeds (number of seeds), the 95 % interval of the mean
-(paired t, each on its own), and in how many seeds the paper's inequality holds. u is the teacher's gap of Lemma 4.3; S
-the signed sum that the proof orders next, its change in percent of the trace. The traces of Theorem 4.4 are taken at
-one minimum for both, that of online KD, as in the proof, and then at each student's own; at one minimum β is −αΔφᵀ∇g,
-not + as in Eq. 7, so that the trace falls where S rises. The error of linearisation is that of Δφᵀ∇g for g_φ − g_φ*
-with online KD. Training ended with g(x) and f(x) at ±1 up to the error named last, the largest of all.
+are in percent, seed by seed: mean ± standard deviation over seeds (number of seeds), the raw 95 % interval of the mean
+(paired t, each alone, not adjusted), and in how many seeds the paper's inequality holds. u is the teacher's gap of
+Lemma 4.3; S the signed sum that the proof orders next, its change in percent of the trace. The traces of Theorem 4.4
+are taken at one minimum for both, that of online KD, as in the proof, and then at each student's own; at one minimum β
+is −αΔφᵀ∇g, not + as in Eq. 7, so that the trace falls where S rises. The error of linearisation is that of Δφᵀ∇g for
+g_φ − g_φ* with online KD. Where both limits of S, or of the trace at one minimum, are within a thousandth of the trace,
+there is nothing to decide: the difference of which the theorem speaks is that small. Training ended with g(x) and f(x)
+at ±1 up to the error named last, the largest of all.
 """
 
 from pandas import DataFrame, Series
