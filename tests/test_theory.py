@@ -1,6 +1,7 @@
 """The proof of Theorem 4.4, measured: its formulas against autograd, its schedule, and where its steps break."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from torch.func import hessian
 
 from spaced_kd import catalog, cli, results, schedule, theory
 from spaced_kd.errors import UserError
+from spaced_kd.statistics import paired_interval
 
 SMALL = theory.Setting(per_class=4, hidden=3, batch_size=4, epochs=8, intervals=(0, 1.5), windows=(0, 3), length=3)
 
@@ -125,6 +127,63 @@ def test_equation_7_has_the_wrong_sign():
     trace = end.trace(theory.network(theta + delta, x), classes, 0.3)
     assert (signed.abs() > 1e-7).all()
     torch.testing.assert_close(trace - end.squares, -signed, rtol=1e-3, atol=0)
+
+
+def fitted(theta, x, target):
+    """Weights (P,) near `theta` with which the network says `target` (N,), by Gauss-Newton."""
+    for _ in range(50):
+        jacobian = theory.gradients(theta[None], x)[0]
+        theta = theta + torch.linalg.pinv(jacobian) @ (target - theory.network(theta, x))
+    torch.testing.assert_close(theory.network(theta, x), target, rtol=0, atol=1e-12)
+    return theta
+
+
+def test_where_the_student_fits_the_labels_the_kd_loss_has_no_minimum(trained):
+    x, y, runs = trained
+    g = theory.network(runs[0].phi[0], x)  # a teacher that has not ended: it does not say y
+    theta = fitted(runs[0].theta[0], x, y)
+    slope = theory.slope(theta[None], x, y, g[None], 0.3)[0]
+    by_formula = torch.einsum("n,np->p", 0.3 * (y - g), theory.gradients(theta[None], x)[0]) / len(y)
+    torch.testing.assert_close(slope, by_formula)
+    assert slope.norm() > 1e-3
+
+
+def test_at_the_minimum_for_a_fixed_teacher_the_second_term_vanishes(trained):
+    x, y, runs = trained
+    g = theory.network(runs[0].phi[0], x)
+    theta = fitted(runs[0].theta[0], x, 0.7 * y + 0.3 * g)
+    assert theory.slope(theta[None], x, y, g[None], 0.3).abs().max() < 1e-12
+    squares = theory.gradients(theta[None], x)[0].square().sum(-1).mean()
+    whole = hessian(lambda each: theory.loss(each, x, y, g, 0.3))(theta)
+    torch.testing.assert_close(whole.trace(), squares, rtol=1e-10, atol=0)  # nothing of the teacher is left in it
+    others = theory.End(fitted(theta, x, y)[None], x).trace(g[None], y, 0.3)
+    assert (others - theory.End(fitted(theta, x, y)[None], x).squares).abs() > 1e-3  # elsewhere it is there
+
+
+RECORDED = Path(__file__).parents[1] / "results" / "recorded" / "theory" / "rows.csv"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="no rows of the theory are recorded")
+def test_the_sizes_that_the_documentation_has_are_those_of_the_rows():
+    rows = results.read(RECORDED)
+    cells = rows.pivot_table(index=["interval", "epoch", "seed"], columns="metric", values="value")
+    sums = {
+        epoch: 100 * (cells.loc["0", epoch].signed_sum.abs() / cells.loc["0", epoch].trace).mean()
+        for epoch in (60, 1920)
+    }
+    said = (Path(__file__).parents[1] / "config" / "README.md").read_text()
+    section = " ".join(said.partition("## The theory")[2].partition("\n## ")[0].split())
+    assert f"S is {sums[60]:.2f} % of the trace in the first window, and {sums[1920]:.3f} % in the last" in section
+    changes = {
+        (interval, epoch): 100 * (cells.loc[interval, epoch].trace / cells.loc["0", epoch].trace - 1)
+        for interval in ("1.5", "15")
+        for epoch in sums.keys() | {120, 240, 480, 960}
+    }
+    largest = max(changes, key=lambda place: abs(changes[place].mean()))
+    assert largest == ("15", 60)
+    low, high = paired_interval(changes[largest])
+    assert f"{changes[largest].mean():+.3f} % [{low:+.3f}, {high:+.3f}]" in section
+    assert f"the error of linearisation is {100 * cells.loc['0', 60].linear_error.mean():.0f} %" in section
 
 
 def test_rows_are_whole_and_the_same_again(rows):
