@@ -55,8 +55,8 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     "data": "folder of the published datasets; `data` unless given",
     "store_teachers": "`true` (default): a teacher stores its state at the block ends of its students, on disk in"
     " `results/state`. `false`: each student trains its teacher along, to the same bits",
-    "planned_seeds": "list of the seeds that are planned, written before the first run; others are refused, and verdicts"
-    " are `interim` until all are there. In a grid: those of its arms",
+    "planned_seeds": "list of the seeds that are planned, written before the first run; others are refused, and"
+    " verdicts are `interim` until all are there. In a grid: those of its arms",
     "recipes": "named sets of run keys, for `recipe:` in a grid",
     "grids": "list of grids of runs: every list in a grid is an axis, and the runs are their product",
     "evaluations": "costly evaluations with their settings: `bim: {epsilon: 2}`",
