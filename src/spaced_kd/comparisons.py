@@ -79,7 +79,8 @@ def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
     asked = []
     for leg in legs(claim):
         mine = rows[rows["interval"] == leg.arm.interval]
-        mine = mine.assign(shared=[_shared(method, leg.arm.method) for method in mine["method"]])
+        shared = {method: _shared(method, leg.arm.method) for method in mine["method"].unique()}
+        mine = mine.assign(shared=[shared[method] for method in mine["method"]])
         mine = mine[mine["shared"].notna()]
         groups = mine.groupby(["dataset", "network", "teacher", "recipe", "shared"], sort=False)
         asked.append({Setting(*key): group for key, group in groups})
