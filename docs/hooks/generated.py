@@ -141,8 +141,22 @@ def settings(kind_of: str) -> str:
     return "\n\n".join(_plugin(each) for each in catalog.plugins(kind_of).values() if not each.package)
 
 
+SHARED = {  # settings that several networks have
+    "width": "factor of the channels of every stage",
+    "times": "whether the parameters or the channels are multiplied",
+    "initialisation": "initial weights (B5, B6, C5)",
+    "attention": "how self KD's attention at the exits is enlarged (B2)",
+    "drop_path": "drop-path rate of the last block; it rises linearly from 0",
+    "drop_path_rises": "to the last block's rate, or past it (C6)",
+    "distillation_token": "a token and a head of their own for the soft loss (V4)",
+    "depth": "number of blocks",
+    "dim": "width of the tokens",
+}
+
+
 def _plugin(each: catalog.Plugin) -> str:
-    known = comments(each.path) | arguments(each.docstring) | arguments(_function_docstring(each))
+    known = SHARED if each.kind == "networks" else {}
+    known = known | comments(each.path) | arguments(each.docstring) | arguments(_function_docstring(each))
     rows = [
         [
             code(name),
