@@ -14,7 +14,8 @@ from benchmarks import costs, goals, steps
 from benchmarks.machine import ceilings, describe
 from spaced_kd.devices import choose_device
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, write_safely
+from spaced_kd.files import write_safely
+from spaced_kd.paths import Places
 
 Group = Callable[[], tuple[dict[str, list[float]], dict[str, Any]]]
 LEFT_OUT = {  # of a GPU's groups, what is no work of its own; on a CPU, what would take months

@@ -15,7 +15,7 @@ from benchmarks.setup import prepare, run
 from spaced_kd import checkpoint
 from spaced_kd.assemble import assemble
 from spaced_kd.counts import Counts
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.spec import from_flat
 
 CHECKPOINT_EVERY = 300.0  # seconds, the default of `spaced-kd train`

@@ -16,7 +16,7 @@ from spaced_kd import data
 from spaced_kd.data import Data
 from spaced_kd.evaluate import finished_network
 from spaced_kd.evaluations import hessian_trace
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import processors
 from spaced_kd.train import train
@@ -28,7 +28,11 @@ IMAGES, SKETCH, PROBES = 50, 8, 20
 
 def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 1,000."""
-    from spaced_kd.corrupt import NAMES, SEVERITIES, corrupt_images  # late: a borrowed machine has no imagecorruptions
+    from spaced_kd.corrupt import (
+        NAMES,
+        SEVERITIES,
+        corrupt_images,  # late: a borrowed machine has no imagecorruptions
+    )
 
     spec = run(dataset__size=32)
     prepare(spec, source, places)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spaced_kd import catalog, data
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.spec import RunSpec, from_flat
 
 PART = {"dataset": "tiny_imagenet", "dataset.classes": 20, "dataset.train_per_class": 250}

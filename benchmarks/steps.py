@@ -27,8 +27,8 @@ from spaced_kd.batches import Batch
 from spaced_kd.counts import META, Networks
 from spaced_kd.data import Shape
 from spaced_kd.devices import set_rounding
-from spaced_kd.files import Places
 from spaced_kd.keeper import Keeper
+from spaced_kd.paths import Places
 from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec
 

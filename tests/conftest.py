@@ -31,7 +31,7 @@ TINY = {
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of results that holds nothing but prepared data: 4 training images of each digit, 60 test images."""
     from spaced_kd import data
-    from spaced_kd.files import Places
+    from spaced_kd.paths import Places
 
     results = tmp_path_factory.mktemp("digits") / "results"
     spec = tiny(method="baseline")

@@ -16,7 +16,7 @@ from spaced_kd import arrays, cli, files, keeper
 from spaced_kd.assemble import Job
 from spaced_kd.checkpoint import states
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.train import train
 
 WORDS = [f"{key}={value}" for key, value in TINY.items()]

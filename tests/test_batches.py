@@ -9,7 +9,7 @@ from conftest import tiny
 from spaced_kd.assemble import assemble
 from spaced_kd.data import load
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.record import accuracy_rows, predict
 from spaced_kd.train import train
 

@@ -18,7 +18,8 @@ from benchmarks import costs, goals, parts, steps
 from benchmarks.plain import Plain, loader
 from spaced_kd import provenance
 from spaced_kd.assemble import assemble
-from spaced_kd.files import Places, sha256
+from spaced_kd.files import sha256
+from spaced_kd.paths import Places
 from spaced_kd.study import load_study
 from spaced_kd.train import train
 

@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from conftest import tiny
 
 from spaced_kd import arrays, keeper, memory
-from spaced_kd.assemble import assemble, states_to_leave
+from spaced_kd.assemble import assemble
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
 from spaced_kd.learner import Learner
 from spaced_kd.losses import distillation, hard, kl, soft_cross_entropy, target
 from spaced_kd.memory import Memory, Sizes
 from spaced_kd.methods.ban import BAN
 from spaced_kd.methods.dlb import DLB
 from spaced_kd.methods.ps_kd import PSKD
+from spaced_kd.paths import Places
 from spaced_kd.schedule import turns
+from spaced_kd.timeline import states_to_leave
 from spaced_kd.train import train
 from spaced_kd.trajectory import Walker
 

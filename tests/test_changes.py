@@ -1,7 +1,6 @@
 import pytest
 
-from spaced_kd.cells import Arm
-from spaced_kd.changes import arm, changed
+from spaced_kd.arms import Arm, arm, changed
 from spaced_kd.errors import UserError
 
 

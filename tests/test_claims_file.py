@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spaced_kd import claims_file, results
+from spaced_kd import claims_file, reference
 from spaced_kd.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def paper():
-    return results.reference(ROOT / "config" / "reference.csv")
+    return reference.read_reference(ROOT / "config" / "reference.csv")
 
 
 GOOD = {

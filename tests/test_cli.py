@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, tiny
 
 from spaced_kd import cli
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 
 ROOT = Path(__file__).parents[1]
 WORDS = [f"{key}={value}" for key, value in TINY.items()]

@@ -12,16 +12,16 @@ import torch
 from conftest import TINY, tiny
 from torch import nn
 
-from spaced_kd import assemble, catalog, data
+from spaced_kd import assemble, catalog, data, types
 from spaced_kd.counts import Counts
 from spaced_kd.data import Shape
 from spaced_kd.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
-from spaced_kd.files import Places
 from spaced_kd.graphs import as_recorded
 from spaced_kd.learner import backward
 from spaced_kd.outputs import Exit
+from spaced_kd.paths import Places
 from spaced_kd.record import predict
 from spaced_kd.seeding import generator, global_seed
 from spaced_kd.spec import from_flat
@@ -38,7 +38,7 @@ def test_every_plugin_says_what_it_is(kind):
         assert len(plugin.summary) < 140, plugin.path
         for key, (annotation, default) in plugin.settings.items():
             if default is not catalog.REQUIRED:
-                catalog.check_type(f"{plugin.name}.{key}", default, annotation)
+                types.check_type(f"{plugin.name}.{key}", default, annotation)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in catalog.KINDS if kind not in ("networks", "datasets")])

@@ -12,17 +12,18 @@ from conftest import tiny
 from torch import Tensor, nn
 
 from spaced_kd import arrays, catalog
-from spaced_kd.assemble import Job, assemble, states_to_leave
+from spaced_kd.assemble import Job, assemble
+from spaced_kd.collect import of_run
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
 from spaced_kd.learner import Learner
 from spaced_kd.losses import hard, kl, kl_per_logit, mse, target
 from spaced_kd.methods.shake import SHAKE, look
 from spaced_kd.methods.takd import TAKD
-from spaced_kd.results import of_run
+from spaced_kd.paths import Places
 from spaced_kd.schedule import alone, follow, turns
 from spaced_kd.spec import RunSpec, from_flat
+from spaced_kd.timeline import states_to_leave
 from spaced_kd.train import train
 
 T, A, S, H = "teacher", "assistant", "student", "shadow"

@@ -20,16 +20,20 @@ import torch.distributed as dist
 from conftest import TINY, tiny
 
 from spaced_kd import arrays, cli, distributed
-from spaced_kd.assemble import assemble, build, make_method
+from spaced_kd import processes as distributed_processes
+from spaced_kd.assemble import assemble
 from spaced_kd.batches import Batch
 from spaced_kd.distributed import together
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import finished_network
-from spaced_kd.files import Places, read_json
+from spaced_kd.files import read_json
+from spaced_kd.modules import build
+from spaced_kd.paths import Places
 from spaced_kd.record import predict
 from spaced_kd.seeding import generator
 from spaced_kd.slices import GO_ON, Slice, Stopped
 from spaced_kd.spec import RunSpec, from_flat
+from spaced_kd.timeline import make_method
 from spaced_kd.train import train
 
 VIT = {key: value for key, value in TINY.items() if key != "network.width"}
@@ -101,17 +105,19 @@ def side_by_side(server):
 
 def gradients(method: str, who: str, images: int, settings: dict) -> tuple[dict, dict]:
     """A turn in fp64 on one batch: loss terms and gradients."""
-    spec = vit(method=method, processes=distributed.started(), **settings)
-    with together(distributed.started()):
+    spec = vit(method=method, processes=distributed_processes.started(), **settings)
+    with together(distributed_processes.started()):
         made = make_method(spec)
         modules = {n: m.double() for n, m in build(spec, made, 10, 8, torch.device("cpu"), images).items()}
         draws = generator(0, "test")
         views = torch.from_numpy(draws.normal(size=(2, images, 3, 8, 8)))
         labels = torch.from_numpy(draws.integers(0, 10, images))
-        share = views.tensor_split(distributed.started(), dim=1)[distributed.rank()]
+        share = views.tensor_split(distributed_processes.started(), dim=1)[distributed_processes.rank()]
         batch = Batch(share[0], labels, torch.arange(images), lambda number: share[number])
         step = distributed.step(made.terms, modules, set(made.roles.values()), set(modules))
-        if distributed.started() > 1:  # gradients are summed by place, and sets of names have an order of their own
+        if (
+            distributed_processes.started() > 1
+        ):  # gradients are summed by place, and sets of names have an order of their own
             assert list(step.module.learning) == list(modules)
         for _ in range(2):  # a second turn finds everything in order after the first
             for module in modules.values():
@@ -182,12 +188,12 @@ class Few(Slice):
 
     def over(self) -> Stopped | None:
         self.turns -= 1
-        return Stopped("enough", GO_ON) if self.turns == 0 and distributed.rank() == 1 else None
+        return Stopped("enough", GO_ON) if self.turns == 0 and distributed_processes.rank() == 1 else None
 
 
 def as_a_reader() -> mock._patch:
     """Makes writing a failure in all processes but the first."""
-    return mock.patch("spaced_kd.files.open", open if distributed.rank() == 0 else None, create=True)
+    return mock.patch("spaced_kd.files.open", open if distributed_processes.rank() == 0 else None, create=True)
 
 
 def whole_and_in_pieces(whole: Path, pieces: Path) -> list[str]:
@@ -282,7 +288,7 @@ def test_a_share_is_a_function_of_seed_index_and_process(side_by_side, results):
 
 def disagree() -> None:
     with together(2):
-        distributed.agreed("the turn to go on after", 7 + distributed.rank())
+        distributed.agreed("the turn to go on after", 7 + distributed_processes.rank())
 
 
 def test_processes_that_read_other_files_are_refused(side_by_side):

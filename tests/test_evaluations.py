@@ -24,11 +24,11 @@ from spaced_kd.batch_norm import reestimated
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
 from spaced_kd.evaluations import bim, corruptions, hessian_trace, weight_noise
-from spaced_kd.files import Places
 from spaced_kd.fixed_teacher import FixedTeacher
 from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.networks.vit import vit_mini
 from spaced_kd.outputs import Exit
+from spaced_kd.paths import Places
 from spaced_kd.seeding import generator, global_seed
 from spaced_kd.train import train
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from spaced_kd import catalog, results, statistics
-from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
-from spaced_kd.changes import Sample, changed, family
+from spaced_kd import catalog, labels, reference, results, statistics
+from spaced_kd.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, changed
+from spaced_kd.changes import Sample, family
 from spaced_kd.errors import UserError
 from spaced_kd.spec import RunSpec
 from spaced_kd.study import expand, load_study
@@ -32,7 +32,7 @@ NEEDED = {  # table -> experiment
 
 @pytest.fixture(scope="module")
 def paper():
-    return results.reference(ROOT / "config" / "reference.csv")
+    return reference.read_reference(ROOT / "config" / "reference.csv")
 
 
 def runs(arm, values, recipe=PLAIN, flops=None, seed=None):
@@ -203,7 +203,7 @@ def test_the_table_has_every_control_of_the_experiment():
     }
     run = set()
     for each in expand(content).runs:
-        told = results.labels(each)
+        told = labels.labels(each)
         run.add(Arm(told["method"], told["interval"], told["recipe"]))
     assert run == known
 

@@ -4,11 +4,11 @@ from conftest import ROOT
 from matplotlib.figure import Figure
 from test_tables import BASELINE, ONLINE, SPACED, complexities, study
 
-from spaced_kd import catalog, results
+from spaced_kd import catalog, reference, results
 from spaced_kd.errors import UserError
 from spaced_kd.figures import fig07
+from spaced_kd.labels import TEXTBOOK
 from spaced_kd.render import render
-from spaced_kd.spec import TEXTBOOK
 from spaced_kd.statistics import paired_interval
 
 INTERVALS = [ONLINE, ("online_kd", "0.5", {0: 95.0, 1: 97.0}), SPACED, ("online_kd", "2", {0: 91.0})]
@@ -57,7 +57,7 @@ def test_fig02_fits_the_finite_intervals_only():
 
 
 def test_fig02_has_a_panel_for_each_network_and_the_papers_points(pytestconfig):
-    paper = results.reference(pytestconfig.rootpath / "config" / "reference.csv")
+    paper = reference.read_reference(pytestconfig.rootpath / "config" / "reference.csv")
     known = study(*INTERVALS).assign(dataset="cifar100", network="resnet18", teacher="resnet18")
     first, second = draw("fig02", study(*INTERVALS), known, paper).axes
     assert second.get_title() == "cifar100\nresnet18"
@@ -198,7 +198,7 @@ def test_fig07_names_missing_images(tmp_path):
 
 
 def test_fig_overview_sets_our_intervals_beside_the_papers_range():
-    paper = results.reference(ROOT / "config" / "reference.csv")
+    paper = reference.read_reference(ROOT / "config" / "reference.csv")
     wide = study(BASELINE, ("online_kd", "0", {0: 55.0, 1: 90.0, 2: 92.0}))
     wide = wide.assign(network="vit_mini", teacher="vit_mini")
     first, _, second = draw("fig_overview", study(BASELINE, ONLINE, SPACED), wide, paper).axes

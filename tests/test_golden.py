@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from spaced_kd import arrays, provenance, sources
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.spec import RunSpec, from_flat
 from spaced_kd.train import train
 

@@ -10,7 +10,7 @@ from spaced_kd import catalog
 from spaced_kd.assemble import assemble
 from spaced_kd.checkpoint import to_arrays
 from spaced_kd.evaluate import evaluate
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import GO_ON, Slice, Stopped
 from spaced_kd.spec import from_flat

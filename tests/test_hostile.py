@@ -16,7 +16,7 @@ from spaced_kd import arrays, cli, keeper
 from spaced_kd.assemble import assemble
 from spaced_kd.checkpoint import load_state, load_weights, states
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.slices import Slice
 from spaced_kd.train import train
 

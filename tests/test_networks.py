@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from spaced_kd import catalog
 from spaced_kd.assemble import assemble
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
 from spaced_kd.networks.pit import pit_tiny
 from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.networks.vit import deit_tiny, vit_mini
+from spaced_kd.paths import Places
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import from_flat
 

@@ -9,7 +9,7 @@ from conftest import TINY, tiny
 from spaced_kd import arrays, catalog, cli, counts, keeper, plan, provenance, spec, throughput
 from spaced_kd.counts import Counts
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.study import expand, load_study
 from spaced_kd.train import train
 

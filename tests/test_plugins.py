@@ -15,8 +15,8 @@ from conftest import TINY, snakemake, tiny
 from spaced_kd import arrays, assemble, catalog, cli, contract, provenance
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
-from spaced_kd.files import Places
 from spaced_kd.methods.online_kd import OnlineKD
+from spaced_kd.paths import Places
 from spaced_kd.spec import from_flat
 from spaced_kd.train import train
 

@@ -13,21 +13,24 @@ from conftest import TINY, tiny
 from torch import nn
 
 import spaced_kd
-from spaced_kd import arrays, catalog, checkpoint, keeper, protocol, results, schedule
-from spaced_kd.assemble import assemble, make_method
+from spaced_kd import arrays, catalog, checkpoint, keeper, protocol, released_orders, schedule, timeline
+from spaced_kd import labels as results_labels
+from spaced_kd.assemble import assemble
 from spaced_kd.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.labels import protocols_of
 from spaced_kd.learner import Learner, backward
 from spaced_kd.losses import FEATURE_LOSSES, SOFT_LOSSES, dist, hard, kl, kl_of_probabilities, mse, target
 from spaced_kd.methods.online_kd import OnlineKD
 from spaced_kd.methods.self_kd import SelfKD
 from spaced_kd.outputs import Ensemble, Exit
-from spaced_kd.schedule import interval_in_batches, pauses, turns
+from spaced_kd.paths import Places
+from spaced_kd.schedule import interval_in_batches, turns
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Slice
-from spaced_kd.spec import RunSpec, from_flat, protocols_of
+from spaced_kd.spec import RunSpec, from_flat
 from spaced_kd.study import expand, load_study
+from spaced_kd.timeline import make_method, pauses
 from spaced_kd.train import train
 
 T, S = "teacher", "student"
@@ -149,7 +152,7 @@ def test_the_released_online_code_takes_these_steps(dataset, rate, replays, step
     assert students == list(range(steps))
     assert batches_of(found, T) == list(range(total))
     assert total - steps == never
-    ends = schedule.teachers_clock(found, per_epoch, total)
+    ends = timeline.teachers_clock(found, per_epoch, total)
     assert list(ends.values()) == list(range(1, 81))
     learnt = [sum(who == S for who, _ in found[:done]) for done in ends]
     assert len(set(learnt) - {0}) == states  # before the first block there is none but the initial one
@@ -167,10 +170,10 @@ def test_the_released_self_kd_takes_these_steps():
 
 
 def test_the_teachers_clock_rings_at_epochs_of_the_data():
-    assert schedule.teachers_clock(turns(6, 4), 3, 6) == {3: 1, 12: 2}  # TTT|T SSSS TT SS|: at first it has not learnt
-    assert schedule.teachers_clock(turns(6, 3), 3, 6) == {6: 1, 12: 2}  # a block that ends with the epoch comes before
-    assert schedule.teachers_clock(turns(6, 1), 3, 6) == {6: 1, 12: 2}
-    assert schedule.teachers_clock(schedule.on_new_batches(turns(6, 3), 6), 3, 6) == {6: 1, 12: 2}
+    assert timeline.teachers_clock(turns(6, 4), 3, 6) == {3: 1, 12: 2}  # TTT|T SSSS TT SS|: at first it has not learnt
+    assert timeline.teachers_clock(turns(6, 3), 3, 6) == {6: 1, 12: 2}  # a block that ends with the epoch comes before
+    assert timeline.teachers_clock(turns(6, 1), 3, 6) == {6: 1, 12: 2}
+    assert timeline.teachers_clock(released_orders.on_new_batches(turns(6, 3), 6), 3, 6) == {6: 1, 12: 2}
 
 
 # Losses
@@ -739,7 +742,7 @@ def test_readings_name_the_same_switches_which_all_exist():
 @pytest.mark.parametrize("name", READINGS[:3])
 def test_every_value_of_a_reading_has_its_source(name):
     """The comment beside a switch names its letter; the table of readings is made from these lines."""
-    lines = (protocol.FOLDER / f"{name}.yaml").read_text().splitlines()
+    lines = (protocol.PROTOCOLS / f"{name}.yaml").read_text().splitlines()
     silent = [line for line in lines if re.match(r"  [\w.]+:", line) and not re.search(r"# ([OSVBC]\d+)", line)]
     assert not silent
 
@@ -773,7 +776,7 @@ def test_switches_of_networks_hold_for_every_network_that_has_them():
     run = one(network="deit_tiny", teacher="resnet50", method="online_kd", interval=1.5, protocol="released")
     assert run.settings["teacher"] == {"initialisation": "torch"}
     assert run.settings["network"]["distillation_token"] is True
-    assert results.labels(run)["teacher"] == "resnet50"
+    assert results_labels.labels(run)["teacher"] == "resnet50"
     chain = one(method="takd", teacher="resnet50", assistant="vit_mini", protocol="paper")
     assert (chain.settings["network"], chain.settings["teacher"]) == ({"initialisation": "torch"},) * 2
     assert not chain.settings.get("assistant", {}).get("initialisation")
@@ -785,7 +788,7 @@ def test_switches_of_networks_hold_for_every_network_that_has_them():
 @pytest.mark.parametrize("dataset", ["cifar100", "tiny_imagenet"])
 def test_what_a_reading_sets_is_in_its_name_alone(name, method, interval, dataset):
     run = one(dataset=dataset, network="resnet18", method=method, interval=interval, protocol=name, recipe={"lr": 0.1})
-    found = results.labels(run)
+    found = results_labels.labels(run)
     assert (found["dataset"], found["network"], found["teacher"], found["method"]) == (
         *(dataset, "resnet18", "resnet18"),
         method,
@@ -1017,8 +1020,8 @@ def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypat
 
 def test_the_loop_of_training_names_no_switch():
     words = (ROOT / "src" / "spaced_kd" / "train.py").read_text()
-    switches = {key.removeprefix("method.") for given in protocol.load("textbook").values() for key in given}
-    values = {str(value) for given in protocol.load("released_loop_only").values() for value in given.values()}
+    switches = {key.removeprefix("method.") for given in protocol.load_protocol("textbook").values() for key in given}
+    values = {str(value) for given in protocol.load_protocol("released_loop_only").values() for value in given.values()}
     assert not [word for word in switches | values | {"protocol"} if re.search(rf"\b{re.escape(word)}\b", words)]
 
 

@@ -12,7 +12,8 @@ from conftest import snakemake, tiny
 from test_workflow import STUDY
 
 from spaced_kd import provenance
-from spaced_kd.files import Places, read_json
+from spaced_kd.files import read_json
+from spaced_kd.paths import Places
 from spaced_kd.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spaced_kd import catalog, results
+from spaced_kd import catalog, reference, results
 from spaced_kd.render import caption, figure_files, table_files
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +15,7 @@ RECORDED = sorted((ROOT / "results" / "recorded").glob("*/rows.csv"))
 
 @pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
 def test_the_table_is_made_from_the_recorded_rows():
-    rows = results.beside(results.read(*RECORDED), results.reference(ROOT / "config" / "reference.csv"))
+    rows = results.beside(results.read(*RECORDED), reference.read_reference(ROOT / "config" / "reference.csv"))
     made = table_files("overview", caption("overview"), catalog.find("tables", "overview")(rows))["md"].decode()
     shown = re.search(r"<!-- overview -->\n(.*)<!-- /overview -->", README, re.DOTALL)
     assert shown
@@ -24,7 +24,7 @@ def test_the_table_is_made_from_the_recorded_rows():
 
 @pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
 def test_the_figure_is_made_from_the_recorded_rows():
-    rows = results.beside(results.read(*RECORDED), results.reference(ROOT / "config" / "reference.csv"))
+    rows = results.beside(results.read(*RECORDED), reference.read_reference(ROOT / "config" / "reference.csv"))
     made = figure_files(catalog.find("figures", "fig_overview")(rows))["png"]
     assert re.search(r"!\[[^]]+\]\(results/recorded/overview\.png\)", README)
     assert (ROOT / "results" / "recorded" / "overview.png").read_bytes() == made, "make readme"

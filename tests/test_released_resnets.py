@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaced_kd import evaluate, protocol
-from spaced_kd.assemble import Job, assemble, load_data
+from spaced_kd.assemble import Job, assemble
 from spaced_kd.data import STANDARDISATIONS
-from spaced_kd.files import Places
 from spaced_kd.learner import Onlooker, backward
+from spaced_kd.loading import load_data
 from spaced_kd.losses import alignment
 from spaced_kd.networks import resnet
+from spaced_kd.paths import Places
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import RunSpec, from_flat
 from spaced_kd.train import train
@@ -353,4 +354,4 @@ def test_a_label_weight_is_neither_teacher_nor_baseline(results):
     one, other = (job.terms_on(S, job.batches[0]) for job in (added, shared))
     torch.testing.assert_close(0.7 * one["hard"], other["hard"])
     assert torch.equal(one["soft"], other["soft"])
-    assert protocol.kind(student.interval) == "online"
+    assert protocol.interval_kind(student.interval) == "online"

@@ -25,13 +25,15 @@ from spaced_kd import keeper
 from spaced_kd.assemble import Job, assemble
 from spaced_kd.counts import count_turns
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.labels import protocols_of
 from spaced_kd.learner import backward, learning_rate, learning_rate_of_epoch, parameter_groups
 from spaced_kd.networks import pit, vit
+from spaced_kd.paths import Places
 from spaced_kd.schedule import epochs_of_updates, interval_in_batches, turns
 from spaced_kd.seeding import global_seed
-from spaced_kd.spec import RunSpec, from_flat, parse_word, protocols_of
+from spaced_kd.spec import RunSpec, from_flat
 from spaced_kd.train import train
+from spaced_kd.yaml_values import parse_word
 
 T, S = "teacher", "student"
 L = 4  # batches of 9 of the 40 digits: the last 4 images of an epoch are left out

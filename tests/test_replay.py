@@ -9,8 +9,8 @@ from spaced_kd import arrays, assemble, catalog
 from spaced_kd.checkpoint import to_arrays
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import evaluate
-from spaced_kd.files import Places
 from spaced_kd.learner import Learner
+from spaced_kd.paths import Places
 from spaced_kd.replay import history
 from spaced_kd.train import train
 from spaced_kd.trajectory import Trajectory

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from spaced_kd import results
+from spaced_kd import reference, results
+from spaced_kd.collect import collect_rows
 from spaced_kd.errors import UserError
 from spaced_kd.figures.fig07 import CORRUPTIONS
 from spaced_kd.files import rows_digest, sha256
+from spaced_kd.recorded import record
 from spaced_kd.study import expand
 
 
@@ -56,7 +58,7 @@ def save(path, content):
 
 
 def test_rows_carry_their_whole_story(study, folder):
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     assert tuple(rows.columns) == results.COLUMNS
     assert len(rows) == 6 * 3 + 4
     assert set(rows["machine"]) == {"amx"}
@@ -80,7 +82,7 @@ def test_missing_run_and_missing_evaluation_are_said(study, folder, caplog):
         path.unlink()
     (folder / "small" / "evaluations" / f"{bare.id}.json").unlink()
     with caplog.at_level(logging.WARNING):
-        rows = results.collect(study, folder)
+        rows = collect_rows(study, folder)
     missing = rows[rows["metric"] == "missing"]
     assert set(zip(missing["run"], missing["evaluation"], strict=True)) == {
         *((gone.id, "accuracy"), (gone.id, "bim"), (bare.id, "bim"))
@@ -101,7 +103,7 @@ def test_costs_are_rows_as_far_as_they_were_measured(study, folder):
         described = {"wall_seconds": 2.5, "cpu_seconds": 2, "device_seconds": None, "teacher_states": states}
         described |= {"energy_joules": None, "package_energy_joules": 70.5}
         save(path, json.loads(path.read_text()) | described | {"training_flops": flops})
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     costs = {
         run: group.set_index("metric")["value"].to_dict()
         for run, group in rows[rows["evaluation"] == "cost"].groupby("run")
@@ -118,12 +120,12 @@ def test_student_of_a_teacher_without_flops_has_no_cost_with_it(study, folder):
     student = next(run for run in study.runs if run.interval == 1.5)
     path = folder / "runs" / student.id / "run.json"
     save(path, json.loads(path.read_text()) | {"training_flops": {"student": 4}, "teacher_states": "stored"})
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     assert set(rows[rows["evaluation"] == "cost"]["metric"]) == {"training_flops"}
 
 
 def test_complete_study_says_nothing(study, folder, caplog):
-    assert "missing" not in set(results.collect(study, folder)["metric"])
+    assert "missing" not in set(collect_rows(study, folder)["metric"])
     assert not caplog.text
 
 
@@ -143,7 +145,7 @@ def test_damaged_files_are_refused_in_one_line(study, folder, name, content, mes
     save(made / "run.json", json.loads((made / "run.json").read_text()) | {"outputs": {}})  # else the checksum tells
     (made / name).write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        results.collect(study, folder)
+        collect_rows(study, folder)
     assert study.runs[2].id in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -154,14 +156,14 @@ def test_run_without_provenance_is_refused(study, folder):
     del content["provenance"]
     save(path, content)
     with pytest.raises(UserError, match=r"run\.json does not say which commit it comes from: move .* away"):
-        results.collect(study, folder)
+        collect_rows(study, folder)
 
 
 def test_rows_of_a_file_that_was_changed_are_refused(study, folder):
     path = folder / "runs" / study.runs[0].id / "rows.json"
     path.write_text(path.read_text().replace("90", "99"))
     with pytest.raises(UserError, match=rf"{study.runs[0].id}/rows\.json is not what the run wrote, by its checksum"):
-        results.collect(study, folder)
+        collect_rows(study, folder)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def test_evaluations_of_other_weights_or_with_other_rows_are_refused(study, fold
     change(content)
     save(path, content)
     with pytest.raises(UserError, match=complaint) as error:
-        results.collect(study, folder)
+        collect_rows(study, folder)
     assert run.id in str(error.value)
 
 
@@ -196,7 +198,7 @@ def test_evaluation_whose_settings_are_lists_is_the_one_that_was_asked_for(study
 
     def collect(severities):
         asked = {"bim": {"steps": 10}, "corruptions": {"severities": severities}}
-        results.collect(expand({"study": "small", "evaluations": asked, "grids": [of_run]}), folder)
+        collect_rows(expand({"study": "small", "evaluations": asked, "grids": [of_run]}), folder)
 
     collect([1, 3])
     with pytest.raises(UserError, match="has other settings of corruptions than the study"):
@@ -204,14 +206,14 @@ def test_evaluation_whose_settings_are_lists_is_the_one_that_was_asked_for(study
 
 
 def test_rows_without_a_commit_are_refused_by_the_name_of_their_run(study, folder, tmp_path):
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     results.write(rows.assign(commit=rows["commit"].mask(rows["run"] == study.runs[1].id, "")), tmp_path / "rows.csv")
     with pytest.raises(UserError, match=rf"rows of run '{study.runs[1].id}' do not say which commit"):
         results.read(tmp_path / "rows.csv")
 
 
 def test_a_run_that_two_studies_share_counts_once(study, folder, tmp_path):
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     results.write(rows, tmp_path / "a.csv")
     results.write(rows.assign(study="other"), tmp_path / "b.csv")
     assert len(results.read(tmp_path / "a.csv", tmp_path / "b.csv")) == len(rows)
@@ -235,7 +237,7 @@ def test_a_bad_row_of_the_reference_is_refused_by_name(pytestconfig, tmp_path, l
     content = (pytestconfig.rootpath / "config" / "reference.csv").read_text()
     (tmp_path / "reference.csv").write_text(content + line + "\n")
     with pytest.raises(UserError, match=rf"reference\.csv: {complaint}"):
-        results.reference(tmp_path / "reference.csv")
+        reference.read_reference(tmp_path / "reference.csv")
 
 
 def test_run_of_other_defaults_is_refused(study, folder):
@@ -244,11 +246,11 @@ def test_run_of_other_defaults_is_refused(study, folder):
     content["spec"]["momentum"] = 0.5
     save(path, content)
     with pytest.raises(UserError, match=r"momentum=0\.5"):
-        results.collect(study, folder)
+        collect_rows(study, folder)
 
 
 def test_csv_round_trip_is_exact(study, folder, tmp_path):
-    rows = results.collect(study, folder)
+    rows = collect_rows(study, folder)
     odd = pd.DataFrame(
         [
             {
@@ -274,7 +276,7 @@ def test_csv_round_trip_is_exact(study, folder, tmp_path):
 
 
 def test_paper_rows_have_the_same_columns(pytestconfig):
-    rows = results.reference(pytestconfig.rootpath / "config" / "reference.csv")
+    rows = reference.read_reference(pytestconfig.rootpath / "config" / "reference.csv")
     assert tuple(rows.columns) == results.COLUMNS
     assert len(rows) == 326
     assert set(rows["source"]) == {"paper"}
@@ -286,7 +288,7 @@ def test_paper_rows_have_the_same_columns(pytestconfig):
 
 
 def test_paper_differences_are_those_of_its_cells(pytestconfig):
-    rows = results.reference(pytestconfig.rootpath / "config" / "reference.csv")
+    rows = reference.read_reference(pytestconfig.rootpath / "config" / "reference.csv")
     place = ["table", "dataset", "network", "method", "corruption", "severity"]
     cells, changes = (rows[rows["metric"] == metric] for metric in ("accuracy", "delta"))
     both = changes.merge(cells, on=[*place, "interval"], suffixes=(" of change", ""))
@@ -322,16 +324,16 @@ def recorded(folder):
 def test_recording_keeps_what_is_recorded_and_takes_what_is_newer(tmp_path):
     into = tmp_path / "recorded"
     first = [numbers("a", 1.0), numbers("b", 2.0), numbers("b", 3.0, "bim"), numbers("c", 4.0), numbers("d", None)]
-    assert results.record(made(tmp_path / "first", *first), into) == (3, 0, 0, [])
+    assert record(made(tmp_path / "first", *first), into) == (3, 0, 0, [])
     second = [numbers("b", 5.0), numbers("b", None, "bim"), numbers("c", None), numbers("d", 6.0), numbers("e", None)]
-    assert results.record(made(tmp_path / "second", *second), into).runs == 4
+    assert record(made(tmp_path / "second", *second), into).runs == 4
     values, about = recorded(into)
     kept = {("a", "accuracy"): 1.0, ("b", "accuracy"): 5.0, ("b", "bim"): 3.0, ("c", "accuracy"): 4.0}
     assert {key: value for key, value in values.items() if value == value} == kept | {("d", "accuracy"): 6.0}
     assert set(values) == {*kept, ("d", "accuracy")}  # of e, which is not finished, there is nothing to keep
     assert about == {"a": "first", "b": "second", "c": "first", "d": "second"}
     before = (into / "rows.csv").read_bytes()
-    results.record(tmp_path / "second", into)
+    record(tmp_path / "second", into)
     assert (into / "rows.csv").read_bytes() == before
 
 
@@ -342,36 +344,36 @@ def test_recording_says_how_many_runs_came_out_the_same_again(tmp_path):
         study = made(tmp_path / str(again), accuracy, numbers("b", 2.0))
         runs = [{"id": "a", "outputs": {"weights": weights}, "wall_seconds": again}, {"id": "b", "outputs": {}}]
         (study / "runs.json").write_text(json.dumps(runs))
-        told = results.record(study, into)
+        told = record(study, into)
         assert told == ((2, 0, 0, []), (2, 1, 1, []), (2, 1, 0, [0.5]))[again]
 
 
 def test_a_seed_that_is_not_planned_is_not_recorded(tmp_path):
     rows = [numbers("a", 1.0) | {"planned": "0 1"}, numbers("b", 2.0) | {"seed": 7, "planned": "0 1"}]
     with pytest.raises(UserError, match=r"rows\.csv: b has seed 7, but planned are 0 1: a plan stands before") as error:
-        results.record(made(tmp_path / "study", *rows), tmp_path / "recorded")
+        record(made(tmp_path / "study", *rows), tmp_path / "recorded")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "recorded").exists()
 
 
 def test_a_recorded_run_is_not_replaced_by_one_of_another_kind_of_machine(tmp_path):
     into = tmp_path / "recorded"
-    results.record(made(tmp_path / "first", numbers("a", 1.0) | {"machine": "amx"}), into)
-    results.record(made(tmp_path / "again", numbers("a", 1.5) | {"machine": "amx"}), into)
+    record(made(tmp_path / "first", numbers("a", 1.0) | {"machine": "amx"}), into)
+    record(made(tmp_path / "again", numbers("a", 1.5) | {"machine": "amx"}), into)
     elsewhere = made(tmp_path / "other", numbers("a", 2.0) | {"machine": "NVIDIA H200"})
     with pytest.raises(UserError, match=r"^a is recorded from amx and was trained again on NVIDIA H200: a repetition"):
-        results.record(elsewhere, into)
+        record(elsewhere, into)
     assert recorded(into)[0] == {("a", "accuracy"): 1.5}
     unknown = made(tmp_path / "old", numbers("a", 1.7))  # from before machines were written down
-    assert results.record(unknown, into).runs == 1
+    assert record(unknown, into).runs == 1
 
 
 def test_all_arms_of_a_seed_are_of_one_kind_of_machine(tmp_path):
     rows = [numbers("a", 1.0) | {"machine": "amx"}, numbers("b", 2.0) | {"machine": "avx2", "seed": 1}]
-    assert results.record(made(tmp_path / "first", *rows), tmp_path / "recorded").runs == 2
+    assert record(made(tmp_path / "first", *rows), tmp_path / "recorded").runs == 2
     other = made(tmp_path / "second", numbers("c", 1.0) | {"machine": "avx2"})
     with pytest.raises(UserError, match="seed 0 is on two kinds of machines, a on amx and c on avx2: train all arms"):
-        results.record(other, tmp_path / "recorded")
+        record(other, tmp_path / "recorded")
 
 
 def test_of_several_studies_the_first_machine_of_a_run_is_kept_and_it_is_said(tmp_path, caplog):
@@ -420,7 +422,7 @@ def test_rows_carry_machine_steps_and_plan():
 def test_what_no_clean_commit_made_is_not_recorded(tmp_path, commit):
     study = made(tmp_path / "study", numbers("a", 1.0), numbers("b", 2.0, commit=commit))
     with pytest.raises(UserError, match=f"b comes from commit '{commit}', not from a clean one"):
-        results.record(study, tmp_path / "recorded")
+        record(study, tmp_path / "recorded")
     assert not (tmp_path / "recorded").exists()
 
 
@@ -440,7 +442,9 @@ def test_absent_file_is_named(tmp_path):
 def test_nothing_here_imports_torch():
     code = """
 import sys
-from spaced_kd import catalog, render, results
+from spaced_kd import catalog
+from spaced_kd import render
+from spaced_kd import results
 for kind in ("tables", "figures"):
     for name in catalog.names(kind):
         catalog.find(kind, name)

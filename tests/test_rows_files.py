@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spaced_kd import cli, results
+from spaced_kd import cli, reference, results
 from spaced_kd.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_the_papers_numbers_are_checked_alike(tmp_path):
     path = tmp_path / "reference.csv"
     path.write_text(REFERENCE.read_text("utf-8").replace(",", ";"), "utf-8")
     with pytest.raises(UserError, match="has no column table"):
-        results.reference(path)
+        reference.read_reference(path)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("results/recorded/*/rows.csv")), ids=lambda path: path.parent.name)

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 
 from spaced_kd.errors import UserError
-from spaced_kd.schedule import alone, interval_in_batches, learners_clock, pauses, student_stops, tail, turns
+from spaced_kd.released_orders import student_stops
+from spaced_kd.schedule import alone, interval_in_batches, turns
+from spaced_kd.timeline import learners_clock, pauses, tail
 
 T, S = "teacher", "student"
 
@@ -92,7 +94,22 @@ def test_intervals_that_mean_something_else_are_refused(interval, complaint):
         interval_in_batches(interval, per_epoch=10, total=80)
 
 
-@pytest.mark.parametrize("module", ["schedule", "protocol", "spec", "catalog", "seeding", "files", "results", "render"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "schedule",
+        "protocol",
+        "spec",
+        "validation",
+        "labels",
+        "collect",
+        "catalog",
+        "seeding",
+        "files",
+        "results",
+        "render",
+    ],
+)
 def test_light_modules_load_no_torch(module):
     code = f"import sys, spaced_kd.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

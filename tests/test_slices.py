@@ -14,8 +14,8 @@ from conftest import TINY, tiny
 
 from spaced_kd import cli, keeper, lock, slices
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
 from spaced_kd.lock import alone
+from spaced_kd.paths import Places
 from spaced_kd.slices import GO_ON, Slice, Stopped
 from spaced_kd.train import train
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 from conftest import snakemake, tiny
 
-from spaced_kd import catalog, cli, keeper, sources
+from spaced_kd import catalog, cli, keeper, run_folder, sources
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.train import train
 
 METHOD = '''"""Mine."""
@@ -196,13 +196,13 @@ def test_an_edited_method_is_refused_until_it_is_accepted_or_trained_anew(mine, 
     assert cli.main(["verify", str(results)]) == 0
 
     mine("parts", ("SCALE = 3.0", "SCALE = 4.0"))
-    assert "was trained before" in refusal(lambda: keeper.finished(run, Places(results)))
+    assert "was trained before" in refusal(lambda: run_folder.finished(run, Places(results)))
     mine("parts", ("SCALE = 4.0", "SCALE = 2.0"))  # as it was trained
-    assert keeper.finished(run, Places(results))
+    assert run_folder.finished(run, Places(results))
     folder.rename(folder.with_name("old"))
     mine("parts", ("SCALE = 2.0", "SCALE = 4.0"))
     train(run, results)
-    assert keeper.finished(run, Places(results))
+    assert run_folder.finished(run, Places(results))
 
 
 def test_another_training_core_is_refused(results, monkeypatch):
@@ -220,7 +220,7 @@ def test_runs_from_before_digests_stay_valid(results, monkeypatch):
     del described["sources"], described["numerics"]
     path.write_text(json.dumps(described))
     monkeypatch.setattr(sources, "NUMERICS", 99)
-    assert keeper.finished(run, Places(results))
+    assert run_folder.finished(run, Places(results))
 
 
 def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatch):

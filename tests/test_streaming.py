@@ -25,9 +25,10 @@ from spaced_kd.checkpoint import states
 from spaced_kd.data import Shape
 from spaced_kd.datasets import imagenet1k, imagenet100
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, read_json
+from spaced_kd.files import read_json
 from spaced_kd.image_folder import index
 from spaced_kd.keeper import Keeper
+from spaced_kd.paths import Places
 from spaced_kd.record import predict
 from spaced_kd.slices import Slice, Stopped
 from spaced_kd.spec import from_flat

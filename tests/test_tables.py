@@ -4,7 +4,7 @@ import statistics
 import pandas as pd
 import pytest
 
-from spaced_kd import catalog, results
+from spaced_kd import catalog, reference, results
 from spaced_kd.errors import UserError
 from spaced_kd.render import caption, render, table_files
 from spaced_kd.statistics import paired_interval
@@ -28,7 +28,7 @@ def study(*runs, **common):
 
 @pytest.fixture(scope="session")
 def paper(request):
-    return results.reference(request.config.rootpath / "config" / "reference.csv")
+    return reference.read_reference(request.config.rootpath / "config" / "reference.csv")
 
 
 BASELINE = ("baseline", "", {0: 90.0, 1: 91.0, 2: 92.0})

@@ -19,8 +19,8 @@ from spaced_kd import arrays, catalog, keeper, provenance
 from spaced_kd.assemble import assemble
 from spaced_kd.errors import UserError
 from spaced_kd.evaluate import finished_network
-from spaced_kd.files import Places
 from spaced_kd.losses import distillation, hard, target
+from spaced_kd.paths import Places
 from spaced_kd.record import accuracy, predict
 from spaced_kd.schedule import turns
 from spaced_kd.slices import Slice, Stopped

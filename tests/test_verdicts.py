@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaced_kd import catalog, claims, claims_file, results, statistics, verdict_text, verdicts
-from spaced_kd.cells import Arm, where
+from spaced_kd import catalog, claims, claims_file, labels, reference, results, statistics, verdict_text, verdicts
+from spaced_kd.arms import Arm
+from spaced_kd.cells import where
 from spaced_kd.errors import UserError
-from spaced_kd.spec import TEXTBOOK, from_flat
+from spaced_kd.labels import TEXTBOOK
+from spaced_kd.spec import from_flat
 from spaced_kd.tables import scorecard
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +20,7 @@ LAST = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
 
 @pytest.fixture(scope="module")
 def paper():
-    return results.reference(ROOT / "config" / "reference.csv")
+    return reference.read_reference(ROOT / "config" / "reference.csv")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ def three_arms(protocol, gain, **words):
         own = {"dataset": "digits", "network": "resnet_mini", "method": method, "interval": interval, "epochs": 4}
         for seed in range(3):
             run = from_flat(own | words | {"seed": seed, "protocol": protocol})
-            row = LAST | {"source": "ours", "run": run.id, "seed": seed} | results.labels(run)
+            row = LAST | {"source": "ours", "run": run.id, "seed": seed} | labels.labels(run)
             rows.append(row | {"value": level + 0.1 * seed**2 * interval})
     return results.join(pd.DataFrame(rows))
 

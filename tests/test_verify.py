@@ -9,8 +9,10 @@ import yaml
 from conftest import tiny
 
 from spaced_kd import arrays, cli, results
+from spaced_kd.collect import collect_rows, descriptions
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, rows_digest, sha256
+from spaced_kd.files import rows_digest, sha256
+from spaced_kd.paths import Places
 from spaced_kd.study import expand
 from spaced_kd.train import train
 
@@ -241,7 +243,7 @@ def test_what_is_absent_is_counted_and_no_finding(study, capsys):
 def test_the_collector_refuses_what_a_run_did_not_write(study, name):
     flip(student(study) / name)
     with pytest.raises(UserError, match=f"{name} is not what the run wrote, by its checksum in run.json: move"):
-        results.collect(expand(STUDY), study)
+        collect_rows(expand(STUDY), study)
 
 
 def test_without_its_data_nothing_can_be_predicted_again(study, capsys):
@@ -281,8 +283,8 @@ def collect(part, folder) -> None:
     """A part of a study collected, as the workflow does it."""
     place = folder / part.name
     place.mkdir(parents=True, exist_ok=True)
-    results.write(results.collect(part, folder), place / "rows.csv")
-    (place / "runs.json").write_text(json.dumps(results.descriptions(part, folder)))
+    results.write(collect_rows(part, folder), place / "rows.csv")
+    (place / "runs.json").write_text(json.dumps(descriptions(part, folder)))
 
 
 @pytest.fixture

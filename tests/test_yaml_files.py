@@ -9,8 +9,9 @@ from conftest import TINY, snakemake
 
 from spaced_kd import cli, yaml_files
 from spaced_kd.errors import UserError
-from spaced_kd.spec import from_words, read_value
+from spaced_kd.spec import from_words
 from spaced_kd.study import expand, load_study
+from spaced_kd.yaml_values import read_value
 
 RUN = "{dataset: digits, network: resnet_mini, method: baseline, seed: %s}"
 GOOD = f"study: twice\ngrids: [{RUN % 0}]\n"

@@ -24,7 +24,7 @@ import torch
 from conftest import tiny
 
 from spaced_kd import data, evaluate, files, keeper
-from spaced_kd.files import Places
+from spaced_kd.paths import Places
 from spaced_kd.spec import RunSpec
 from spaced_kd.train import train
 

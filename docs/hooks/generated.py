@@ -19,7 +19,14 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
-from spaced_kd import catalog, cli, protocol, spec, study  # noqa: E402
+from spaced_kd import (
+    catalog,
+    cli,
+    protocol,
+    spec,
+    study,
+    validation,
+)
 
 MARK = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", re.M)
 PARTS: dict[str, Callable[..., str]] = {}
@@ -129,7 +136,7 @@ def run_keys() -> str:
             continue
         required = str(field.default).startswith("<dataclasses._MISSING")
         default = "required" if required else {"": "empty", "None": "none", "()": "empty"}.get(str(field.default))
-        annotation = field.type if isinstance(field.type, str) else spec._name(field.type)
+        annotation = field.type if isinstance(field.type, str) else validation._name(field.type)
         text = described("RunSpec", name, known)
         rows.append([code(name), kind(annotation), default or code(field.default), text[0].upper() + text[1:]])
     return table(["key", "type", "default", "meaning"], rows)
@@ -261,7 +268,7 @@ PROTOCOLS = ("textbook", "paper", "released", "released_loop_only", "teacher_che
 @part
 def protocols() -> str:
     """Every switch with its value in each protocol, from the protocols' files."""
-    loaded = {name: protocol.load(name) for name in sorted(protocol.names(), key=PROTOCOLS.index)}
+    loaded = {name: protocol.load_protocol(name) for name in sorted(protocol.protocol_names(), key=PROTOCOLS.index)}
     found = []
     for method in dict.fromkeys(method for content in loaded.values() for method in content):
         having = {name: content[method] for name, content in loaded.items() if content.get(method)}
@@ -296,10 +303,10 @@ def _leaves(value: dict) -> Iterator[tuple[list[str], object]]:
 def readings() -> str:
     """Every switch in the three readings, each value with the reason that its file gives."""
     names = PROTOCOLS[:3]
-    files = {name: _reasons(protocol.FOLDER / f"{name}.yaml") for name in names}
+    files = {name: _reasons(protocol.PROTOCOLS / f"{name}.yaml") for name in names}
     found = []
     for method in ("all", "online_kd", "self_kd"):
-        given = {name: protocol.load(name).get(method) or {} for name in names}
+        given = {name: protocol.load_protocol(name).get(method) or {} for name in names}
         rows = []
         for key in dict.fromkeys(key for each in given.values() for key in each):
             cells = [f"{_by_kind(given[name].get(key))}{_small(files[name].get((method, key), ''))}" for name in names]
@@ -461,7 +468,12 @@ SWITCHES = {  # switch -> (letters, what it changes)
 @part
 def switch_descriptions() -> str:
     """Every switch that a protocol sets, with what it changes."""
-    named = {key for name in protocol.names() for given in protocol.load(name).values() for key in given or {}}
+    named = {
+        key
+        for name in protocol.protocol_names()
+        for given in protocol.load_protocol(name).values()
+        for key in given or {}
+    }
     for key in sorted(named):
         described("a protocol", key, {name: text for name, (_, text) in SWITCHES.items()})
     rows = [[code(key), letters, text] for key, (letters, text) in SWITCHES.items()]
@@ -536,9 +548,9 @@ def recorded(name: str) -> str:
 
 
 def _drawn(name: str, paths: list[Path]) -> str:
-    from spaced_kd import render, results
+    from spaced_kd import reference, render, results
 
-    rows = results.beside(results.read(*paths), results.reference(ROOT / "config" / "reference.csv"))
+    rows = results.beside(results.read(*paths), reference.read_reference(ROOT / "config" / "reference.csv"))
     made = render.table_files(name, render.caption(name), catalog.find("tables", name)(rows))
     return f'<div class="wide" markdown>\n\n{made["md"].decode()}\n</div>'
 

@@ -2,31 +2,34 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spaced_kd import augmentation, catalog, distributed, schedule
-from spaced_kd.batch_norm import halve
-from spaced_kd.batches import Augment, Batch, Batches
+from spaced_kd import distributed, processes, timeline
+from spaced_kd.batches import Batch, Batches
 from spaced_kd.contract import check_terms, rehearse
-from spaced_kd.data import Data, load
+from spaced_kd.data import Data
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places
 from spaced_kd.graphs import Replayed
 from spaced_kd.learner import Learner, Onlooker, backward
-from spaced_kd.memory import Sizes
-from spaced_kd.schedule import Turn, epochs_of_updates, interval_in_batches, learners_clock, pauses, teachers_clock
-from spaced_kd.seeding import global_seed
-from spaced_kd.spec import TEACHING, RunSpec
-from spaced_kd.streaming import processors
+from spaced_kd.loading import choose_workers, load_data, make_augment
+from spaced_kd.modules import Modules, build, reported
+from spaced_kd.paths import Places
+from spaced_kd.schedule import Turn, epochs_of_updates
+from spaced_kd.spec import RunSpec
+from spaced_kd.timeline import (
+    make_method,
+    make_turns,
+    pauses,
+    result_roles,
+    states_to_leave,
+    teacher_is_shared,
+    when_to_evaluate,
+)
 from spaced_kd.trajectory import Trajectory, Walker
-
-Modules = dict[str, nn.Module]
 
 
 @dataclass
@@ -148,7 +151,7 @@ def assemble(
     at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
     source = data if at_once else here
     seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
-    share = distributed.rank(), spec.processes
+    share = processes.rank(), spec.processes
     sizes = {"batch_size": spec.batch_size, "last_batch": spec.last_batch}
     batches = Batches(source, make_augment(spec, here), **sizes, device=where, share=share, **seeds)
     per_epoch = batches.per_epoch
@@ -180,141 +183,15 @@ def assemble(
     return job
 
 
-def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
-    """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
-    settings = spec.resolved()["settings"]["dataset"]
-    data = load(
-        places.data(spec),
-        settings,
-        dataset=spec.dataset,
-        input_size=spec.input_size,
-        standardisation=spec.standardisation,
-        workers=choose_workers(workers),
-    )
-    return data.hold_out(spec.held_out)
-
-
-def make_augment(spec: RunSpec, data: Data) -> Augment:
-    """What the run does to training images."""
-    if spec.augmentation == "strong":
-        return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
-    if spec.augmentation == "standard":
-        return catalog.find("datasets", spec.dataset).augment
-    if data.streamed:
-        raise UserError(f"augmentation is {spec.augmentation}, which is made for small images: use standard or strong")
-    return augmentation.autoaugment_cutout
-
-
-def choose_workers(workers: int | None) -> int:
-    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one.
-
-    Of a training over several processes each has its share of its machine's.
-    """
-    if workers is not None:
-        return workers
-    return max(0, processors() // distributed.on_this_machine() - 1)
-
-
-def make_method(spec: RunSpec) -> Any:
-    """The method with its settings."""
-    return catalog.find("methods", spec.method)(**spec.settings.get("method", {}))
-
-
-def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
-    """The method's schedule for the run."""
-    total = spec.epochs * per_epoch
-    interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
-    return list(method.schedule(total, interval, per_epoch))
-
-
-def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
-    """Numbers of batches after which a teacher leaves its state for a student to come.
-
-    None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it is
-    that student's alone.
-    """
-    method = make_method(follower)
-    if not teacher_is_shared(method):
-        return set()
-    found = pauses(make_turns(follower, method, per_epoch))
-    moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
-    return set() if moving else set(found)
-
-
-def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
-    """Turn -> epoch that ends with it, every `eval_every` epochs of the run's clock and at its end."""
-    if spec.clock == "teacher":
-        ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
-    else:
-        ends = learners_clock(turns, result_roles(method), per_epoch)
-    due = {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
-    return {turns[done - 1]: epoch for done, epoch in due.items()}
-
-
 def when_to_evaluate_tail(spec: RunSpec, method: Any, turns: list[Turn]) -> dict[Turn, int]:
     """Turn -> steps of the result after it, for `tail_evaluations` states in the last tenth of its own steps."""
-    found = schedule.tail(turns, result_roles(method), spec.tail_evaluations)
+    found = timeline.tail(turns, result_roles(method), spec.tail_evaluations)
     return {turns[done - 1]: step for done, step in found.items()}
-
-
-def result_roles(method: Any) -> set[str]:
-    """The roles of the network that the run is about, which is the last role's: its steps are the result's own."""
-    last = [*method.roles.values()][-1]
-    return {who for who, name in method.roles.items() if name == last}
-
-
-def teacher_is_shared(method: Any) -> bool:
-    """Whether the teacher is the baseline that all students share, and not moved by its student's turns."""
-    return getattr(method, "teacher_is_shared", True)
 
 
 def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
     """A run's precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
-
-
-def reported(method: Any, network: nn.Module) -> nn.Module:
-    """A trained network as the method has it evaluated."""
-    return method.reported(network) if hasattr(method, "reported") else network
-
-
-def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
-    """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
-
-    Roles that the method names as `parts` are played by modules that it makes, such as a head. `images`: of the
-    training set, by which a method sizes what it remembers.
-    """
-    modules: Modules = {}
-    for name in dict.fromkeys(method.roles.values()):
-        if name in getattr(method, "parts", ()):
-            continue
-        described = spec.alone(name) if name in TEACHING else spec
-        make = catalog.find("networks", described.network)
-        differs = name != "teacher" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
-        with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
-            exits = getattr(method, "exits", False)
-            settings = described.settings.get("network", {})
-            size = f"images of {image_size} pixels"
-            told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
-            try:
-                modules[name] = make(classes, image_size, exits=exits, **settings)
-            except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
-                raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
-            except RuntimeError as error:
-                if "negative dimension" not in str(error):  # memory may be the matter
-                    raise
-                raise UserError(f"{told} (a layer of negative width)") from error
-            if any(0 in weights.shape for weights in modules[name].parameters()):
-                raise UserError(f"{told} (a layer of no width)")
-        if spec.batch_norm == "halves":
-            halve(modules[name])
-    if hasattr(method, "modules"):
-        with global_seed(spec.seed, "initial weights of the method"):
-            modules |= method.modules(modules)
-    if hasattr(method, "memory"):
-        with device:
-            modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
-    return {name: module.to(device, memory_format=torch.channels_last) for name, module in modules.items()}
 
 
 def make_learners(

@@ -11,7 +11,6 @@ Other installed packages add to it by entry points, in the groups spaced_kd.meth
 import ast
 import difflib
 import importlib.util
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spaced_kd.errors import UserError
+from spaced_kd.types import check_type
 
 ROOT = Path(__file__).parent
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
@@ -174,46 +174,6 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     return {key: default for key, (_, default) in plugin(kind, name).settings.items() if default is not REQUIRED}
 
 
-def check_type(key: str, value: Any, annotation: str) -> Any:
-    """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
-    for option in annotation.split(" | "):
-        if option.startswith("Literal["):
-            choices = ast.literal_eval(option.removeprefix("Literal"))
-            if any(value == choice and type(value) is type(choice) for choice in choices):
-                return value
-            annotation = annotation.replace(option, " or ".join(map(str, choices)))
-        elif option.startswith("tuple["):
-            if isinstance(value, list | tuple):
-                inner = option[len("tuple[") :].split(",")[0]
-                return tuple(check_type(key, item, inner) for item in value)
-        elif option == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-            if not -sys.float_info.max <= value <= sys.float_info.max:
-                raise UserError(f"{key} is {value!r:.200}, but must be a finite number")
-            return float(value)
-        elif option == "None" and value is None:
-            return None
-        elif type(value).__name__ == option:
-            return value
-    raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
-
-
-def _in_words(annotation: str) -> str:
-    """E.g. "float | None" is "a number or none"."""
-    words = {
-        "float": "a number",
-        "int": "a whole number",
-        "bool": "true or false",
-        "str": "a word",
-        "list": "a list",
-        "None": "none",
-    }
-    told = []
-    for option in annotation.split(" | "):
-        inner = option.removeprefix("tuple[").split(",")[0]
-        told.append(f"a list, each {words.get(inner, inner)}" if option != inner else words.get(option, option))
-    return " or ".join(told)
-
-
 def _read(kind: str, path: Path) -> list[Plugin]:
     try:
         return _described(kind, path, ast.parse(path.read_text("utf-8")))
@@ -297,3 +257,23 @@ def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]
 
 def _setting(annotation: ast.expr | None, value: ast.expr | None) -> tuple[str, Any]:
     return (ast.unparse(annotation) if annotation else "str", REQUIRED if value is None else ast.literal_eval(value))
+
+
+PLUGINS = {
+    "dataset": "datasets",
+    "network": "networks",
+    "teacher": "networks",
+    "assistant": "networks",
+    "method": "methods",
+}
+TEACHING = ("teacher", "assistant")  # who may have a network of its own; the student's where none is named
+
+
+def roles_of(method: str) -> dict[str, str]:
+    """Who learns in a method -> the name of its network."""
+    return plugin("methods", method).constants["roles"]
+
+
+def network_count(method: str) -> int:
+    """Networks of a method."""
+    return len(set(roles_of(method).values()))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame, Series
 
+from spaced_kd.arms import WITHOUT, Arm
 from spaced_kd.errors import UserError
 from spaced_kd.statistics import paired_interval, shared_seeds
 
@@ -34,39 +35,6 @@ SWITCHES = (
     "standardisation",
 )  # of a protocol, in a recipe
 DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
-
-
-class Arm(NamedTuple):
-    """The runs of a method with an interval: what a column of a table, or a line of a figure, shows."""
-
-    method: str
-    interval: str = ""
-    recipe: str = ""  # words in which its recipe differs from the setting's, as "epochs=x2"
-
-    @property
-    def name(self) -> str:
-        """Display name, e.g. "Spaced KD, s = 1.5"."""
-        if self.recipe:
-            return f"{self._replace(recipe='').name}, {self.recipe}"
-        if self in NAMES:
-            return NAMES[self]
-        spaced = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD", "constant_lead": "constant lead"}
-        method = spaced.get(self.method, self.method)
-        return f"{method}, s = {self.interval}" if self.interval else method
-
-    @property
-    def epochs(self) -> float:
-        """Interval in epochs; infinite for offline KD, whose teacher has finished."""
-        return float(self.interval.replace("max", "inf") or 0)
-
-
-WITHOUT = Arm("baseline")
-ONLINE = Arm("online_kd", "0")
-SPACED = Arm("online_kd", "1.5")
-OFFLINE = Arm("online_kd", "max")
-SELF = Arm("self_kd", "0")
-SPACED_SELF = Arm("self_kd", "4")
-NAMES = {WITHOUT: "w/o KD", ONLINE: "online KD", OFFLINE: "offline KD", SELF: "self KD"}
 
 
 class Change(NamedTuple):

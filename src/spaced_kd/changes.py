@@ -5,64 +5,8 @@ from typing import Any, NamedTuple
 from pandas import DataFrame, Series
 
 from spaced_kd import statistics
-from spaced_kd.cells import (
-    NOTHING,
-    Arm,
-    by_seed,
-    ours,
-    plain,
-    present,
-    summary,
-    where,
-)
-from spaced_kd.errors import UserError
-from spaced_kd.results import labels
-from spaced_kd.spec import RunSpec, from_flat
-
-ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
-NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
-
-
-def arm(given: dict[str, Any]) -> Arm:
-    """The arm of words such as {"method": "self_kd", "interval": 0, "epochs": "x2"}; UserError where no run has them.
-
-    `epochs: x2` is twice the epochs of whatever setting the arm is compared in.
-    """
-    own = dict(given)
-    times = own.pop("epochs", "x1")
-    told = labels(from_flat(ANY | own))
-    words = _words(told["recipe"])
-    if factor(times) != 1:
-        words["epochs"] = times
-    return Arm(told["method"], told["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
-
-
-def factor(times: Any) -> float:
-    """2 of "x2"; UserError where it is none."""
-    try:
-        value = float(times.removeprefix("x")) if str(times).startswith("x") else 0
-    except ValueError:
-        value = 0
-    if not value > 0:
-        raise UserError(f"epochs is {times!r}, but must be a multiple of the setting's: x2 is twice as many")
-    return value
-
-
-def changed(recipe: str, words: str) -> str:
-    """A setting's recipe with an arm's own words: "epochs=10 lr=0.1" and "epochs=x2" give "epochs=20 lr=0.1".
-
-    Epochs are rounded to whole ones. Words are sorted, and the default of epochs is left out, as in the rows.
-    """
-    if not words:
-        return recipe
-    found = _words(recipe)
-    epochs = int(found.get("epochs", RunSpec.epochs))
-    found |= _words(words)
-    if "epochs" in _words(words):
-        found["epochs"] = str(round(epochs * factor(found["epochs"])))
-        if found["epochs"] == str(RunSpec.epochs):
-            del found["epochs"]
-    return " ".join(f"{key}={found[key]}" for key in sorted(found))
+from spaced_kd.arms import Arm, changed
+from spaced_kd.cells import NOTHING, by_seed, ours, plain, present, summary, where
 
 
 class Place(NamedTuple):
@@ -149,7 +93,3 @@ def without_one_recipe(lines: list[dict[str, str]]) -> DataFrame:
     """Lines as a table; which recipe is told only where there are several."""
     table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
     return table if table["recipe"].nunique() > 1 else table.drop(columns="recipe")
-
-
-def _words(text: str) -> dict[str, str]:
-    return dict(word.partition("=")[::2] for word in text.split())

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import Arm, where
-from spaced_kd.spec import CHAIN, TEXTBOOK
+from spaced_kd.arms import Arm
+from spaced_kd.cells import where
+from spaced_kd.labels import CHAIN, TEXTBOOK
 
 KINDS = ("greater", "equivalent", "not_greater")
 MAIN = "main claims"  # the family of those that the overview shows

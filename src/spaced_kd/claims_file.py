@@ -8,12 +8,14 @@ from typing import Any
 
 from pandas import DataFrame
 
-from spaced_kd import catalog, protocol, recipe, yaml_files
-from spaced_kd.cells import Arm, where
-from spaced_kd.changes import ANY, arm
+from spaced_kd import catalog, protocol, types, yaml_files
+from spaced_kd.arms import ANY, Arm, arm
+from spaced_kd.cells import where
 from spaced_kd.claims import KINDS, MAIN, UNITS, Claim, Measure, Row, Sheet
+from spaced_kd.collect import COSTS
 from spaced_kd.errors import UserError
-from spaced_kd.results import COLUMNS, COSTS
+from spaced_kd.protocol import load_recipe
+from spaced_kd.results import COLUMNS
 from spaced_kd.spec import RunSpec, from_flat
 
 PATH = Path("config/claims.yaml")
@@ -40,7 +42,7 @@ class _Reader:
         self.paper = paper
         content = _mapping("the file", content, {"recipes", "arms", "measures", "claims"}, set())
         named = content["recipes"]
-        recipes = recipe.load(named) if isinstance(named, str) else _mapping("recipes", named)
+        recipes = load_recipe(named) if isinstance(named, str) else _mapping("recipes", named)
         self.recipes = {network: self._recipe(network, given) for network, given in recipes.items()}
         self.arms = {name: self._arm(name, given) for name, given in _mapping("arms", content["arms"]).items()}
         measures = _mapping("measures", content["measures"])
@@ -92,7 +94,7 @@ class _Reader:
         given = _mapping("it", given, always | shapes[shape][0], {"main", "family", "margin_source"} | shapes[shape][1])
         _one_of("kind", given["kind"], KINDS)
         number, unit = _margin(given["margin"])
-        main = catalog.check_type("main", given.get("main", False), "bool")
+        main = types.check_type("main", given.get("main", False), "bool")
         claim = Claim(name, given["sentence"], given["place"], given["kind"], number, unit, main=main)
         claim = replace(claim, family=_family(given, claim), margin_source=_text(given, "margin_source"))
         if given.get("paper"):
@@ -109,7 +111,7 @@ class _Reader:
         if len(measures) > 1:
             claim = replace(claim, measure_before=self._second_measure(measures, given))
         claim = replace(claim, varies=_varies(given.get("varies", {}), claim))
-        claim = replace(claim, only_rows=catalog.check_type("only_rows", given.get("only_rows", False), "bool"))
+        claim = replace(claim, only_rows=types.check_type("only_rows", given.get("only_rows", False), "bool"))
         pairs = [(after, before) for after in _list(given["after"]) for before in _list(given["before"])]
         for name_of_arm in dict.fromkeys(each for pair in pairs for each in pair):
             _one_of("arm", name_of_arm, self.arms)
@@ -197,7 +199,7 @@ def _varies(given: Any, claim: Claim) -> dict[str, tuple]:
 
 
 def _text(given: dict[str, Any], key: str) -> str:
-    return catalog.check_type(key, given.get(key, ""), "str")
+    return types.check_type(key, given.get(key, ""), "str")
 
 
 def _readings(given: dict[str, Any]) -> tuple[str, str] | None:
@@ -208,7 +210,7 @@ def _readings(given: dict[str, Any]) -> tuple[str, str] | None:
     if len(names) != 2 or "less" not in given:
         raise UserError(f"readings is {names!r}, but must be two protocols, of two differences that `less` makes")
     for name in names:
-        _one_of("readings: protocol", name, protocol.names())
+        _one_of("readings: protocol", name, protocol.protocol_names())
     return names[0], names[1]
 
 

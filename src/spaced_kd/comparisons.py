@@ -13,11 +13,13 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd import protocol, statistics
-from spaced_kd.cells import Arm, label, where
-from spaced_kd.changes import changed
+from spaced_kd.arms import Arm, changed
+from spaced_kd.cells import label, where
 from spaced_kd.claims import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, recipe_words, under
 from spaced_kd.errors import UserError
-from spaced_kd.spec import TEXTBOOK, RunSpec, read_value
+from spaced_kd.labels import TEXTBOOK
+from spaced_kd.spec import RunSpec
+from spaced_kd.yaml_values import read_value
 
 DETAILS = (  # what seeds must have in common
     *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),

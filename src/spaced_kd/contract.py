@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from spaced_kd import catalog
 from spaced_kd.batches import Batches
+from spaced_kd.catalog import TEACHING
 from spaced_kd.errors import UserError
 from spaced_kd.schedule import Turn
 from spaced_kd.seeding import global_seed
-from spaced_kd.spec import TEACHING, RunSpec
+from spaced_kd.spec import RunSpec
 
 SHIPPED = {
     "methods": (

@@ -19,7 +19,7 @@ import torch
 
 from spaced_kd import data
 from spaced_kd.errors import UserError
-from spaced_kd.files import corrupted_path
+from spaced_kd.paths import corrupted_path
 from spaced_kd.seeding import global_seed
 from spaced_kd.streaming import in_order, processors
 

@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd import catalog
-from spaced_kd.assemble import build, make_method, make_turns, states_to_leave, when_to_evaluate, when_to_evaluate_tail
+from spaced_kd.assemble import when_to_evaluate_tail
 from spaced_kd.batches import Batch, batches_per_epoch
+from spaced_kd.catalog import TEACHING
 from spaced_kd.data import Shape
-from spaced_kd.spec import TEACHING, RunSpec
+from spaced_kd.modules import build
+from spaced_kd.spec import RunSpec
+from spaced_kd.timeline import make_method, make_turns, states_to_leave, when_to_evaluate
 
 META = torch.device("meta")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from spaced_kd import arrays, catalog
 from spaced_kd.devices import send
 from spaced_kd.errors import UserError
-from spaced_kd.files import corrupted_path
+from spaced_kd.paths import corrupted_path
 from spaced_kd.seeding import generator
 from spaced_kd.streaming import Files
 

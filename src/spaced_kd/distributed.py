@@ -24,26 +24,12 @@ from torch.nn.parallel import DistributedDataParallel
 from spaced_kd.batches import Batch
 from spaced_kd.data import Data
 from spaced_kd.errors import UserError
+from spaced_kd.processes import rank, started
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Stopped
 
 Terms = Callable[[str, dict[str, Any], Batch], dict[str, Tensor]]
 PATIENCE = timedelta(days=7)  # torchrun ends all processes with one that fails; waiting for a lock is no failure
-
-
-def started() -> int:
-    """Processes that this one was started as one of."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def on_this_machine() -> int:
-    """Those of them that run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
-def rank() -> int:
-    """Number of this process, from 0, the first."""
-    return int(os.environ["RANK"]) if started() > 1 else 0
 
 
 @contextlib.contextmanager

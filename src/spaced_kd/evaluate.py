@@ -16,13 +16,16 @@ import torch
 from torch import nn
 
 from spaced_kd import arrays, catalog, checkpoint, provenance, replay
-from spaced_kd.assemble import load_data, make_method, reported
 from spaced_kd.data import Data
 from spaced_kd.devices import choose_device, set_rounding
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, damaged, read_json, sha256, write_safely
+from spaced_kd.files import damaged, read_json, sha256, write_safely
 from spaced_kd.fixed_teacher import FixedTeacher
+from spaced_kd.loading import load_data
+from spaced_kd.modules import reported
+from spaced_kd.paths import Places
 from spaced_kd.spec import RunSpec, from_words
+from spaced_kd.timeline import make_method
 
 
 def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto") -> list[dict]:

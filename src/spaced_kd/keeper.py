@@ -12,18 +12,17 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from spaced_kd import arrays, checkpoint, distributed, energy, provenance, sources
+from spaced_kd import arrays, checkpoint, distributed, energy, processes, provenance, sources
 from spaced_kd.assemble import Job
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, altered, damaged, read_json, sha256, sweep, write_safely
-from spaced_kd.lock import remove_left
+from spaced_kd.files import sha256, sweep, write_safely
+from spaced_kd.paths import Places
 from spaced_kd.record import Record, accuracy, accuracy_rows, predict, tail_rows
+from spaced_kd.run_folder import OUTPUTS
 from spaced_kd.seeding import global_seed
 from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec, compare
 from spaced_kd.trajectory import Trajectory, Walker
-
-OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
 class Keeper:
@@ -47,7 +46,7 @@ class Keeper:
         for follower in leave:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
                 self.leave_at |= job.pauses(follower)
-        self.first = distributed.rank() == 0
+        self.first = processes.rank() == 0
         self.record = Record(energy.meters(job.device))
         followed = isinstance(job.learners.get("teacher"), Walker)
         distributed.agreed("the number of stored teachers", int(followed))
@@ -260,24 +259,3 @@ class Keeper:
             print(line, flush=True)
         elif self.first:
             self.bar.write(line, file=sys.stderr)
-
-
-def clear_up(spec: RunSpec, places: Places) -> None:
-    """Remove what a process has left that was killed between its run's last file and its own end."""
-    if distributed.rank() == 0 and remove_left(places.lock(spec)):
-        for state in checkpoint.states(places.state(spec)):
-            state.unlink()
-
-
-def finished(spec: RunSpec, places: Places) -> bool:
-    """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
-    folder = places.run(spec)
-    path = folder / "run.json"
-    if not path.exists():
-        return False
-    run = read_json(path, dict)
-    if not isinstance(run.get("spec"), dict) or not isinstance(run.get("outputs"), dict):
-        raise damaged(path, "it does not say what was trained")
-    compare(spec, run["spec"], folder)
-    sources.check(spec, run, folder)
-    return not altered(folder, run["outputs"])

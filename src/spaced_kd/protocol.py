@@ -1,10 +1,12 @@
-"""Protocols: named sets of switches, one YAML file each in config/protocols, such as `paper` and `released`.
+"""Presets. Protocols: named sets of switches, one YAML file each, such as `paper` and `released`.
 
 A file maps a method, or `all` methods, to switches with their values: settings of the method as `method.soft_loss: kl`,
 settings of networks as `network.initialisation: torch`, others by name. A value may depend on the network, its family
 (the file that it is in), the dataset and the kind of interval, one condition in another where both are needed:
 `method.last_block: {resnet: {spaced: dropped}}`. `else` is what holds for all that is not named; without it a switch
 keeps its default there.
+
+Recipes: named sets of a run's keys for each network, one YAML file each; `paper` is one.
 """
 
 from collections.abc import Iterator
@@ -15,13 +17,13 @@ from typing import Any
 from spaced_kd import catalog, yaml_files
 from spaced_kd.errors import UserError
 
-FOLDER = Path(__file__).parents[2] / "config" / "protocols"
-KINDS = ("online", "spaced", "offline")
+PROTOCOLS = Path(__file__).parents[2] / "config" / "protocols"
+INTERVAL_KINDS = ("online", "spaced", "offline")
 ALL, ELSE = "all", "else"
 NETWORK = "network."  # switches of networks begin so; they hold for each network of a run
 
 
-def kind(interval: float | str) -> str:
+def interval_kind(interval: float | str) -> str:
     """What an interval in epochs makes of a run: online (0), spaced, or offline ("max")."""
     return {0: "online", "max": "offline"}.get(interval, "spaced")
 
@@ -31,16 +33,18 @@ def family(network: str) -> str:
     return catalog.plugin("networks", network).path.stem
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def protocol_names(folder: Path = PROTOCOLS) -> list[str]:
     """The protocols that there are."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 @cache
-def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+def load_protocol(name: str, folder: Path = PROTOCOLS) -> dict[str, dict[str, Any]]:
     """Switches of a protocol by method, as the file has them."""
-    if name not in names(folder):
-        raise UserError(f"{name!r} is none of the protocols: {', '.join(names(folder)) or f'{folder} has none'}")
+    if name not in protocol_names(folder):
+        raise UserError(
+            f"{name!r} is none of the protocols: {', '.join(protocol_names(folder)) or f'{folder} has none'}"
+        )
     path = folder / f"{name}.yaml"
     content = yaml_files.read(path)
     try:
@@ -48,8 +52,8 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
             for key, value in given.items():
                 if unknown := set(_conditions(value)) - _known():
                     raise UserError(
-                        f"{path}: {key} of {method} depends on {min(unknown, key=str)}: use {', '.join(KINDS)}, a"
-                        f" network, a family of networks, a dataset, or {ELSE}"
+                        f"{path}: {key} of {method} depends on {min(unknown, key=str)}: use"
+                        f" {', '.join(INTERVAL_KINDS)}, a network, a family of networks, a dataset, or {ELSE}"
                     )
     except (AttributeError, TypeError):
         raise UserError(f"{path}: not a mapping of methods to their switches") from None
@@ -58,7 +62,7 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 
 def _known() -> set[str]:
     networks = catalog.names("networks")
-    return {*KINDS, ELSE, *networks, *map(family, networks), *catalog.names("datasets")}
+    return {*INTERVAL_KINDS, ELSE, *networks, *map(family, networks), *catalog.names("datasets")}
 
 
 def _conditions(value: Any) -> Iterator[Any]:
@@ -69,18 +73,18 @@ def _conditions(value: Any) -> Iterator[Any]:
             yield from _conditions(each)
 
 
-def has(name: str, method: str, folder: Path = FOLDER) -> bool:
+def has(name: str, method: str, folder: Path = PROTOCOLS) -> bool:
     """Whether a protocol says anything of a method."""
-    return bool({method, ALL} & set(load(name, folder)))
+    return bool({method, ALL} & set(load_protocol(name, folder)))
 
 
-def switches(name: str, method: str, folder: Path = FOLDER) -> dict[str, Any]:
+def switches(name: str, method: str, folder: Path = PROTOCOLS) -> dict[str, Any]:
     """Switches that a protocol has for a method, with their values as the file has them."""
-    content = load(name, folder)
+    content = load_protocol(name, folder)
     return content.get(ALL, {}) | content.get(method, {})
 
 
-def keys(name: str, method: str, folder: Path = FOLDER, roles: tuple[str, ...] = ()) -> set[str]:
+def keys(name: str, method: str, folder: Path = PROTOCOLS, roles: tuple[str, ...] = ()) -> set[str]:
     """Keys of a run that are a protocol's switches; those of networks stand for each of `roles`, too."""
     found = set(switches(name, method, folder))
     of_networks = [key.removeprefix(NETWORK) for key in found if key.startswith(NETWORK)]
@@ -93,7 +97,7 @@ def values(
     networks: dict[str, str],
     interval: float | str,
     dataset: str,
-    folder: Path = FOLDER,
+    folder: Path = PROTOCOLS,
     students: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}.
@@ -104,7 +108,7 @@ def values(
     """
     catalog.plugin("methods", method)
     if not has(name, method, folder):
-        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(load(name, folder))}")
+        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(load_protocol(name, folder))}")
     found = {}
     for key, value in switches(name, method, folder).items():
         of_network, setting = key.startswith(NETWORK), key.removeprefix(NETWORK)
@@ -119,6 +123,26 @@ def values(
 def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> Any:
     """The value that holds for a network, a kind of interval and a dataset; None where the file says nothing of it."""
     while isinstance(value, dict):
-        what = (network, family(network), dataset, kind(interval), ELSE)
+        what = (network, family(network), dataset, interval_kind(interval), ELSE)
         value = next((value[each] for each in what if each in value), None)
     return value
+
+
+RECIPES = Path(__file__).parents[2] / "config" / "recipes"
+
+
+def recipe_names(folder: Path = RECIPES) -> list[str]:
+    """The recipes that there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+@cache
+def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, dict[str, Any]]:
+    """Keys of a recipe by network, as the file has them."""
+    if name not in recipe_names(folder):
+        raise UserError(f"{name!r} is none of the recipes: {', '.join(recipe_names(folder)) or f'{folder} has none'}")
+    path = folder / f"{name}.yaml"
+    content = yaml_files.read(path)
+    if not isinstance(content, dict) or not all(isinstance(given, dict) for given in content.values()):
+        raise UserError(f"{path}: not a mapping of networks to their keys")
+    return content

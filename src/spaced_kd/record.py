@@ -14,8 +14,8 @@ from spaced_kd import distributed
 from spaced_kd.data import Data
 from spaced_kd.energy import Meter
 from spaced_kd.errors import UserError
-from spaced_kd.schedule import TAIL_STATES
 from spaced_kd.seeding import generator
+from spaced_kd.validation import TAIL_STATES
 
 
 def predict(network: nn.Module, data: Data, split: str = "test", batch_size: int = 500) -> np.ndarray:

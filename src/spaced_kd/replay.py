@@ -15,11 +15,13 @@ import numpy as np
 from torch import nn
 
 from spaced_kd import arrays
-from spaced_kd.assemble import Job, assemble, make_learners, reported
+from spaced_kd.assemble import Job, assemble, make_learners
 from spaced_kd.checkpoint import REMEDY, to_arrays
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, read_json
+from spaced_kd.files import read_json
 from spaced_kd.history import History, Moment
+from spaced_kd.modules import reported
+from spaced_kd.paths import Places
 from spaced_kd.seeding import global_seed
 from spaced_kd.spec import RunSpec
 

@@ -12,12 +12,11 @@ come after it; letters such as O6 are those of the switches in config/README.md.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator
-from itertools import groupby, pairwise
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from spaced_kd.errors import UserError
 
-TAIL_STATES = 3  # of which a mean over the tail of a training takes at least so many
 Turn = tuple[str, int]  # who learns ("teacher", "student", or another of the method's roles), index of the batch
 
 
@@ -69,47 +68,10 @@ def window(total: int, interval: int, first: int, last: int) -> Iterator[Turn]:
     yield from turns(total, 1, last)
 
 
-def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
-    """`turns`, but the first block has `size` batches: one epoch in the released self KD, whose count starts late (S6).
-
-    Of a `size` longer than `interval` the remainder is first, since blocks end every `interval` batches.
-    """
-    size = size % interval or interval
-    yield from turns(size, size)
-    yield from turns(total, interval, size)
-
-
-def student_stops(order: Iterable[Turn], last: int) -> Iterator[Turn]:
-    """Without the student's turns from batch `last` on: the released code never replays a block that is cut (O10)."""
-    return ((who, i) for who, i in order if who == "teacher" or i < last)
-
-
-def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
-    """Without the teacher's turn that ends a block: in the released self KD that batch is only in the block (S7)."""
-    for turn, then in pairwise([*order, ("end", 0)]):
-        if (turn[0], then[0]) != ("teacher", "student"):
-            yield turn
-
-
 def looking_at_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
     """`without_triggers`, but the network sees that batch before the block, without an update (B3)."""
     for turn, then in pairwise([*order, ("end", 0)]):
         yield ("onlooker", turn[1]) if (turn[0], then[0]) == ("teacher", "student") else turn
-
-
-def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
-    """The student learns on later batches of the stream: another order, freshly augmented (O12)."""
-    return ((who, i + total * (who == "student")) for who, i in order)
-
-
-def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
-    """One more turn of the student after each of its blocks, on a batch that no other turn has (V10)."""
-    block = 0
-    for who, run in groupby(order, key=lambda turn: turn[0]):
-        yield from run
-        if who == "student":
-            yield "student", 2 * total + block
-            block += 1
 
 
 def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, total: int) -> Iterator[Turn]:
@@ -126,52 +88,6 @@ def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, tot
         yield who, i
         if who == leader and ((i + 1) % interval == 0 or i + 1 == total):
             yield from ((follower, j) for j in range(i - i % interval, i + 1))
-
-
-def pauses(order: Iterable[Turn]) -> list[int]:
-    """Numbers of batches after which a teacher's student begins to learn: the states that it asks for.
-
-    The teacher takes its batches in order, and its state before the first of them is everyone's own.
-    """
-    learnt, found = 0, []
-    for who, run in groupby(order, key=lambda turn: turn[0]):
-        if who == "teacher":
-            learnt += len(list(run))
-        elif learnt:
-            found.append(learnt)
-    return found
-
-
-def learners_clock(order: Iterable[Turn], who: Collection[str], per_epoch: int) -> dict[int, int]:
-    """Turns done -> epoch, where `who` have taken as many turns as an epoch has batches, and after their last."""
-    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
-    ends = {done: epoch for epoch, done in enumerate(theirs[per_epoch - 1 :: per_epoch], 1)}
-    return ends | {theirs[-1]: math.ceil(len(theirs) / per_epoch)}
-
-
-def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[int, int]:
-    """Turns done -> epoch, before the first turn on a batch of the next epoch, and at the end (O10).
-
-    The student that is evaluated there may not have learnt since the epoch before.
-    """
-    ends: dict[int, int] = {}
-    done = epoch = 0
-    for done, (_, index) in enumerate(order, 1):
-        while index % total >= (epoch + 1) * per_epoch:
-            epoch += 1
-            ends[done - 1] = epoch
-    return ends | {done: total // per_epoch}
-
-
-def tail(order: Iterable[Turn], who: Collection[str], number: int) -> dict[int, int]:
-    """Turns done -> steps that `who` have taken by then: `number` of them, evenly in their last tenth, with the last.
-
-    Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
-    """
-    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
-    total = len(theirs)
-    steps = (total - left * total // (10 * number) for left in reversed(range(number)))
-    return {theirs[step - 1]: step for step in steps}
 
 
 def epochs_of_updates(

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from spaced_kd import catalog
+from spaced_kd.catalog import PLUGINS
 from spaced_kd.errors import UserError
-from spaced_kd.spec import PLUGINS, RunSpec
+from spaced_kd.spec import RunSpec
 
 NUMERICS = 1  # of the training core: raise it whenever a training gives other bits; tests/test_golden.py asks for it
 

@@ -5,29 +5,19 @@ its id. So a new setting with a default leaves finished runs finished. The full 
 run and compared: a default that changed is refused by name, and never silently means something else.
 """
 
-import contextlib
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spaced_kd import catalog, protocol, yaml_files
+from spaced_kd import catalog, protocol, types
+from spaced_kd.catalog import PLUGINS, TEACHING, network_count
 from spaced_kd.errors import UserError
-from spaced_kd.schedule import TAIL_STATES
-
-PLUGINS = {
-    "dataset": "datasets",
-    "network": "networks",
-    "teacher": "networks",
-    "assistant": "networks",
-    "method": "methods",
-}
-TEACHING = ("teacher", "assistant")  # who may have a network of its own; the student's where none is named
-CHAIN = " > "  # stands between them where both are named
+from spaced_kd.validation import check
+from spaced_kd.yaml_values import parse_word
 
 
 @dataclass(frozen=True)
@@ -130,7 +120,7 @@ class RunSpec:
 
     def teacher_spec(self) -> "RunSpec | None":
         """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
-        if _networks(self.method) == 1:
+        if network_count(self.method) == 1:
             return None
         return self.alone("teacher")
 
@@ -152,186 +142,9 @@ class RunSpec:
 # fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
 STUDENTS = ("clock", "initial_weights", "interval_rounding", "distillation_token")
 FOLLOWERS = ("interval", "interval_rounding", "method")  # fields by which a teacher knows when its student learns
-TEXTBOOK = "textbook"  # the protocol whose switches are the defaults
-POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 
 
-def check(spec: RunSpec) -> RunSpec:
-    """The spec with names, types and ranges checked and empty settings dropped; UserError names the culprit."""
-    typed = _typed(spec)
-    for part in (
-        *(_check_ranges, _check_interval, _check_networks, _check_initial_weights, _check_clock, _check_learning_rate),
-        *(_check_processes, _check_batch_norm, _check_needs, _check_window),
-    ):
-        part(typed)
-    return typed
-
-
-def _typed(spec: RunSpec) -> RunSpec:
-    """Every value of the type of its field, every setting of its plug-in's."""
-    values = dict(vars(spec))
-    for f in fields(RunSpec):
-        if f.name != "settings":
-            values[f.name] = catalog.check_type(
-                f.name, values[f.name], str(f.type) if isinstance(f.type, str) else _name(f.type)
-            )
-    settings = {}
-    for role, kind in PLUGINS.items():
-        given = spec.settings.get(role) or {}
-        if role in TEACHING and not values[role]:
-            if given:
-                raise UserError(f"{role}.{next(iter(given))} is set, but no {role} network is named: add {role}=NAME")
-            continue
-        catalog.plugin(kind, values[role])
-        if given := catalog.check_settings(kind, values[role], given):
-            settings[role] = given
-    return RunSpec(**(values | {"settings": settings}))
-
-
-def _check_ranges(spec: RunSpec) -> None:
-    for key in POSITIVE:
-        if getattr(spec, key) <= 0:
-            raise UserError(f"{key} is {getattr(spec, key)}, but must be positive")
-    if spec.seed < 0:
-        raise UserError(f"seed is {spec.seed}, but must not be negative")
-    for key in ("order_seed", "augmentation_seed"):
-        if getattr(spec, key) == spec.seed:
-            raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
-    if not 0 <= spec.held_out < 1:
-        raise UserError(f"held_out is {spec.held_out:g}, but must be a share of the training images, below 1")
-    if spec.tail_evaluations and spec.tail_evaluations < TAIL_STATES:
-        raise UserError(
-            f"tail_evaluations is {spec.tail_evaluations}, but must be at least {TAIL_STATES}, for a mean over as"
-            " many states, or 0 for none"
-        )
-    if spec.input_size < 0:
-        raise UserError(f"input_size is {spec.input_size}, but must not be negative: 0 is the dataset's own")
-
-
-def _check_interval(spec: RunSpec) -> None:
-    interval, method = spec.interval, spec.method
-    if interval != "max":
-        if isinstance(interval, str):
-            raise UserError(f"interval is {interval!r}, but must be a number of epochs, or max for offline KD")
-        if interval < 0:
-            raise UserError(f"interval is {interval:g}, but must not be negative: 0 is online KD")
-        if interval > spec.epochs:
-            raise UserError(
-                f"interval is {interval:g} epochs, longer than training's {spec.epochs}: use max for offline KD"
-            )
-    if interval != 0 and len(_roles(method)) == 1:
-        raise UserError(f"interval is {interval}, but {method} has no student that could lag: leave it out")
-    if interval != 0 and catalog.plugin("methods", method).constants.get("finds_interval"):
-        raise UserError(f"interval is {interval}, but {method} finds its own: leave it out")
-    if interval == "max" and _networks(method) == 1:
-        raise UserError(f"interval is max, but in {method} teacher and student are one network: give epochs")
-
-
-def _check_networks(spec: RunSpec) -> None:
-    """Who has a network of its own, and which of them may have a distillation token."""
-    if spec.teacher and _networks(spec.method) == 1:
-        raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
-    if spec.assistant and "assistant" not in _roles(spec.method).values():
-        raise UserError(f"assistant is {spec.assistant}, but {spec.method} has none: leave it out")
-    for role, given in spec.settings.items():
-        if given.get("distillation_token") and (role in TEACHING or _networks(spec.method) == 1):
-            raise UserError(
-                f"{role}.distillation_token is true, but only a student with a teacher has one: leave it out"
-            )
-
-
-def _check_initial_weights(spec: RunSpec) -> None:
-    if spec.initial_weights == "different" and "initial_weights" in catalog.defaults("methods", spec.method):
-        raise UserError(
-            f"initial_weights is different, but {spec.method} has a setting of its own: use method.initial_weights"
-        )
-    if spec.initial_weights == "different" and _networks(spec.method) == 1:
-        raise UserError(f"initial_weights is different, but {spec.method} has one network only: leave it out")
-
-
-def _check_clock(spec: RunSpec) -> None:
-    if spec.clock == "teacher" and protocol.kind(spec.interval) != "spaced":
-        raise UserError(
-            f"clock is teacher, but interval is {spec.interval}, where it makes no difference: leave it out"
-        )
-    if spec.clock == "teacher" and catalog.plugin("methods", spec.method).constants.get("finished_teacher"):
-        raise UserError(f"clock is teacher, but that of {spec.method} has finished before all others: leave it out")
-
-
-def _check_learning_rate(spec: RunSpec) -> None:
-    if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
-        raise UserError("nesterov is true, but only sgd with momentum has it: leave it out")
-    if spec.lr_clock == "epochs" and catalog.plugin("methods", spec.method).constants.get("finds_interval"):
-        raise UserError(
-            f"lr_clock is epochs, but {spec.method} finds the order of its turns on the way: use lr_clock=steps"
-        )
-    if not 0 <= spec.warmup_epochs <= spec.epochs:
-        raise UserError(
-            f"warmup_epochs is {spec.warmup_epochs:g}, but must be within the {spec.epochs} epochs: lower it, or raise"
-            " epochs"
-        )
-    for key in ("min_lr", "warmup_lr"):
-        if not 0 <= getattr(spec, key) <= spec.lr:
-            raise UserError(f"{key} is {getattr(spec, key):g}, but must be from 0 to lr, {spec.lr:g}: lower it")
-    drops = spec.lr_drops
-    if bool(drops) != (spec.lr_schedule == "steps"):
-        raise UserError(f"lr_drops is {list(drops)}, but lr_schedule is {spec.lr_schedule}: steps needs drops")
-    if list(drops) != sorted(set(drops)) or not all(0 < drop < spec.epochs for drop in drops):
-        raise UserError(f"lr_drops is {list(drops)}, but must rise, within the {spec.epochs} epochs")
-
-
-def _check_processes(spec: RunSpec) -> None:
-    inside = [key for key in ("parts", "looks_back") if key in catalog.plugin("methods", spec.method).constants]
-    if inside and spec.processes > 1:  # which need more of a network than what it says of a share of this batch
-        raise UserError(f"processes is {spec.processes}, but {spec.method} trains in one: leave it out")
-
-
-def _check_batch_norm(spec: RunSpec) -> None:
-    for network in filter(None, (spec.network, spec.teacher, spec.assistant)):
-        if spec.batch_norm != "whole" and not catalog.plugin("networks", network).constants.get("BATCH_NORM", True):
-            raise UserError(f"batch_norm is {spec.batch_norm}, but {network} has no batch norm: leave it out")
-    if spec.batch_norm == "shares" and spec.processes == 1:
-        raise UserError("batch_norm is shares, but processes is 1, whose share is the whole batch: leave it out")
-    if spec.batch_norm == "halves" and spec.processes > 1:
-        raise UserError(f"batch_norm is halves, but processes is {spec.processes}: use shares, or leave it out")
-
-
-def _check_needs(spec: RunSpec) -> None:
-    """UserError for a setting that makes no sense at this interval, or beside another setting."""
-    method, interval = spec.method, spec.interval
-    plain = catalog.defaults("methods", method)
-    found = plain | spec.settings.get("method", {}) | {"interval": protocol.kind(interval)}
-    for key, needs in catalog.plugin("methods", method).constants.get("needs", {}).items():
-        for other, options in needs.items():
-            if found[key] != plain[key] and found[other] not in options:
-                told = f"{interval} ({found[other]})" if other == "interval" else found[other]
-                raise UserError(
-                    f"{method}.{key} is {found[key]}, but {other} is {told}: it needs {other}"
-                    f" {' or '.join(map(str, options))}"
-                )
-
-
-def _check_window(spec: RunSpec) -> None:
-    """UserError for a window of spaced epochs that is empty, or not inside the training."""
-    given = spec.settings.get("method", {})
-    first, last = given.get("spaced_from", 0.0), given.get("spaced_until")
-    if not 0 <= first < (spec.epochs if last is None else last) <= spec.epochs:
-        until = "the end" if last is None else f"{last:g}"
-        raise UserError(
-            f"{spec.method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the"
-            f" {spec.epochs} epochs"
-        )
-
-
-def _roles(method: str) -> dict[str, str]:
-    return catalog.plugin("methods", method).constants["roles"]
-
-
-def _networks(method: str) -> int:
-    return len(set(_roles(method).values()))
-
-
-def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpec:
+def from_flat(flat: dict[str, Any], protocols: Path = protocol.PROTOCOLS) -> RunSpec:
     """A checked RunSpec from flat keys, as `changed` gives them: {"dataset": "digits", "method.alpha": 0.5, ...}.
 
     The key `protocol` stands for its switches; what is given beside it wins.
@@ -340,11 +153,11 @@ def from_flat(flat: dict[str, Any], protocols: Path = protocol.FOLDER) -> RunSpe
         if key not in flat:
             raise UserError(f"the run has no {key}: add {key}=...")
     if "protocol" in flat:
-        name, method, dataset = (catalog.check_type(key, flat[key], "str") for key in ("protocol", "method", "dataset"))
+        name, method, dataset = (types.check_type(key, flat[key], "str") for key in ("protocol", "method", "dataset"))
         networks = {
-            role: catalog.check_type(role, flat[role], "str") for role in ("network", *TEACHING) if flat.get(role)
+            role: types.check_type(role, flat[role], "str") for role in ("network", *TEACHING) if flat.get(role)
         }
-        interval = catalog.check_type("interval", flat.get("interval", 0), "float | str")
+        interval = types.check_type("interval", flat.get("interval", 0), "float | str")
         chosen = protocol.values(name, method, networks, interval, dataset, protocols, STUDENTS)
         flat = chosen | {key: value for key, value in flat.items() if key != "protocol"}
     known = {f.name for f in fields(RunSpec)} - {"settings"}
@@ -368,28 +181,6 @@ def from_words(words: list[str]) -> RunSpec:
     return from_flat(parse_words(words))
 
 
-def protocols_of(spec: RunSpec, protocols: Path = protocol.FOLDER) -> dict[str, RunSpec]:
-    """Protocols whose switches the run has, `textbook` first, each with what the run would be without them.
-
-    None where it has some of one's and some of another's. Of a method of which no protocol says anything, runs have
-    the first one's.
-    """
-    names = sorted(protocol.names(protocols), key=lambda name: (name != TEXTBOOK, name))
-    telling = [name for name in names if protocol.has(name, spec.method, protocols)]
-    if not telling:
-        return dict.fromkeys(names[:1], spec)
-    of_textbook = protocol.keys(TEXTBOOK, spec.method, protocols, TEACHING) if TEXTBOOK in names else set()
-    found = {}
-    for name in telling:
-        switches = protocol.keys(name, spec.method, protocols, TEACHING)
-        bare = {key: value for key, value in spec.changed().items() if key not in switches}
-        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol, or textbook
-            # a switch that the protocol does not name is textbook's
-            if not bare.keys() & of_textbook and from_flat(bare | {"protocol": name}, protocols).id == spec.id:
-                found[name] = from_flat(bare)
-    return found
-
-
 def parse_words(words: Iterable[str]) -> dict[str, Any]:
     """Flat keys of `key=value` words; UserError for a key that stands there twice."""
     found: dict[str, Any] = {}
@@ -399,19 +190,6 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{key} is given twice, as {found[key]} and as {value}: leave one of them out")
         found[key] = value
     return found
-
-
-def parse_word(word: str) -> tuple[str, Any]:
-    """`key=value` with the value read as YAML (1e-3 counts as a number)."""
-    key, equals, text = word.partition("=")
-    if not equals:
-        raise UserError(f"{word!r} is not of the form key=value")
-    return key, read_value(text)
-
-
-def read_value(text: str) -> Any:
-    """One YAML value; unlike YAML 1.1, numbers like 5e-4 are numbers."""
-    return numbers(yaml_files.parse_word(text))
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
@@ -434,27 +212,5 @@ def _differences(stored: dict, now: dict, prefix: str = "") -> dict[str, tuple[A
     return out
 
 
-def numbers(value: Any, what: Any = "it") -> Any:
-    """YAML 1.1 reads 5e-4 as a string: read such strings as the numbers that they look like.
-
-    UserError for what YAML has and settings have not, such as a date; `what` is the key that it belongs to.
-    """
-    if isinstance(value, dict):
-        return {key: numbers(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [numbers(item, what) for item in value]
-    if not isinstance(value, str | int | float | None):
-        kind = type(value).__name__
-        raise UserError(f"{what} is {value!s:.50} ({kind}), but must be text, a number, yes or no: put it in quotes")
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
-
-
-EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)e[-+]?[0-9]+", re.I)
-
-
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")

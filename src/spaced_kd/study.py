@@ -8,9 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from spaced_kd import catalog, protocol, recipe, yaml_files
+from spaced_kd import catalog, protocol, types, yaml_files
+from spaced_kd.catalog import PLUGINS
 from spaced_kd.errors import UserError
-from spaced_kd.spec import PLUGINS, RunSpec, from_flat, numbers
+from spaced_kd.protocol import load_recipe, recipe_names
+from spaced_kd.spec import RunSpec, from_flat
+from spaced_kd.yaml_values import numbers
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     " trained once; each has its own rows, tables and figures",
 }
 WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
-EXPERIMENTS = protocol.FOLDER.parent / "experiments"
+EXPERIMENTS = protocol.PROTOCOLS.parent / "experiments"
 ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 
 
-def load_study(path: Path | str | TextIO, protocols: Path = protocol.FOLDER) -> Study:
+def load_study(path: Path | str | TextIO, protocols: Path = protocol.PROTOCOLS) -> Study:
     """The study of a YAML file, or of an open one; `protocols`: folder of the sets of switches."""
     config = _read(path)
     try:
@@ -86,7 +89,7 @@ def _read(path: Path | str | TextIO) -> Any:
     return yaml_files.parse(path, path.name)
 
 
-def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = EXPERIMENTS) -> Study:
+def expand(config: Any, protocols: Path = protocol.PROTOCOLS, experiments: Path = EXPERIMENTS) -> Study:
     """The study of a configuration: every grid's cross product, each run once, the teachers of the students added.
 
     With `experiments` it is the union of the studies in these files of config/experiments.
@@ -136,8 +139,8 @@ def expand(config: Any, protocols: Path = protocol.FOLDER, experiments: Path = E
         evaluations=evaluations,
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
         **drawn,
-        data=catalog.check_type("data", config.get("data", "data"), "str"),
-        store_teachers=catalog.check_type("store_teachers", config.get("store_teachers", True), "bool"),
+        data=types.check_type("data", config.get("data", "data"), "str"),
+        store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
         planned=planned,
     )
 
@@ -146,7 +149,7 @@ def _plan(given: Any) -> tuple[int, ...]:
     """The seeds that are planned, of the study or of a grid; none where there is no plan."""
     if given is None:
         return ()
-    seeds = [catalog.check_type("planned_seeds", seed, "int") for seed in _sequence("planned_seeds", given)]
+    seeds = [types.check_type("planned_seeds", seed, "int") for seed in _sequence("planned_seeds", given)]
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"planned_seeds is {given!r:.200}, but must list seeds from 0 on, each once")
     return tuple(seeds)
@@ -226,10 +229,10 @@ def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
     if isinstance(given, str) and given in recipes:
         given = recipes[given]
     elif isinstance(given, str):
-        if given not in recipe.names():
-            known = ", ".join([*recipes, *recipe.names()])
+        if given not in recipe_names():
+            known = ", ".join([*recipes, *recipe_names()])
             raise UserError(f"recipe {given!r} is none of recipes: {known}")
-        networks, network = numbers(recipe.load(given)), point.get("teacher") or point.get("network")
+        networks, network = numbers(load_recipe(given)), point.get("teacher") or point.get("network")
         if network not in networks:
             raise UserError(f"recipe {given!r} says nothing of {network}: it has {', '.join(networks)}")
         given = networks[network]

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, present, seeds
+from spaced_kd.arms import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.cells import present, seeds
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from spaced_kd import provenance
 from spaced_kd.assemble import assemble
-from spaced_kd.distributed import by_first, of_first, rank, together
-from spaced_kd.files import Places
-from spaced_kd.keeper import Keeper, clear_up, finished
+from spaced_kd.distributed import by_first, of_first, together
+from spaced_kd.keeper import Keeper
 from spaced_kd.lock import alone
+from spaced_kd.paths import Places
+from spaced_kd.processes import rank
+from spaced_kd.run_folder import clear_up, finished
 from spaced_kd.slices import Slice
 from spaced_kd.spec import RunSpec
 

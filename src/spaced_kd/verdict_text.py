@@ -11,17 +11,7 @@ from spaced_kd.cells import NOTHING
 from spaced_kd.claims import Claim, Setting, paper_range, paper_statistic, recipe_words
 from spaced_kd.spec import RunSpec
 from spaced_kd.statistics import Interval
-from spaced_kd.verdicts import (
-    COUNTED,
-    EXCLUDED,
-    INCONCLUSIVE,
-    INTERIM,
-    NONE,
-    NOT_RUN,
-    OPPOSITE,
-    SUPPORTED,
-    Verdict,
-)
+from spaced_kd.verdicts import COUNTED, EXCLUDED, INCONCLUSIVE, INTERIM, NONE, NOT_RUN, OPPOSITE, SUPPORTED, Verdict
 
 COLUMNS = (
     *("place", "claim", "paper", "setting", "endpoint", "verdict", "ours", "adjusted 95 %", "raw 95 %", "p"),

@@ -7,11 +7,12 @@ from typing import Any
 
 from pandas import DataFrame
 
-from spaced_kd import arrays, catalog, evaluate, record, render, results, sources
+from spaced_kd import arrays, catalog, collect, evaluate, record, render, results, sources
 from spaced_kd.assemble import autocast
 from spaced_kd.errors import UserError
-from spaced_kd.files import Places, altered, read_json, sha256
-from spaced_kd.keeper import OUTPUTS
+from spaced_kd.files import altered, read_json, sha256
+from spaced_kd.paths import Places
+from spaced_kd.run_folder import OUTPUTS
 from spaced_kd.spec import RunSpec, compare
 from spaced_kd.study import RESERVED
 
@@ -136,7 +137,7 @@ class Checker:
     def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
         spec = evaluate.read_spec(run, self.folder)
-        fresh = results.of_run(spec, path.parent.relative_to(self.folder).as_posix(), self.folder)
+        fresh = collect.of_run(spec, path.parent.relative_to(self.folder).as_posix(), self.folder)
         for row, made in zip(_plain(group), _plain(results.join(DataFrame(fresh))), strict=False):
             if row != made:
                 key = next(key for key in row | made if row.get(key) != made.get(key))
@@ -147,7 +148,7 @@ class Checker:
         weights = sha256(self.folder / "runs" / run / "weights.safetensors")
         measured = [row for each in kept if each.get("weights_sha256", weights) == weights for row in each["rows"]]
         shown = path.parent / "evaluations" / f"{run}.json"
-        for row in results.evaluation_rows(shown, read_json(self.folder / "runs" / run / "run.json", dict)):
+        for row in collect.evaluation_rows(shown, read_json(self.folder / "runs" / run / "run.json", dict)):
             if {key: value for key, value in row.items() if key != "evaluation"} not in measured:
                 yield f"{shown}: a row of {row.get('evaluation')} is none that was measured on the run's weights"
                 break

@@ -8,7 +8,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from spaced_kd import catalog, files as placed, owner, provenance, spec, study, yaml_files
+from spaced_kd import catalog
+from spaced_kd import owner
+from spaced_kd import provenance
+from spaced_kd import spec
+from spaced_kd import study
+from spaced_kd import yaml_files
 from spaced_kd.errors import UserError
 from spaced_kd.files import read_json
 from spaced_kd.sources import changes as source_changes
@@ -42,9 +47,10 @@ try:
             raise UserError(f"{error}{others}")
     # a wrong claim is refused now, and not after training
     if workflow.is_main_process and {*JUDGE} & {*STUDY.tables, *STUDY.figures}:
-        from spaced_kd import claims_file, results
+        from spaced_kd import claims_file
+        from spaced_kd import reference
 
-        claims_file.load(claims_file.PATH, results.reference(Path("config/reference.csv")))
+        claims_file.load(claims_file.PATH, reference.read_reference(Path("config/reference.csv")))
 except UserError as error:
     raise WorkflowError(f"configuration of the study: {error}")
 

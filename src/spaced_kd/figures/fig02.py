@@ -13,19 +13,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import (
-    OFFLINE,
-    ONLINE,
-    SPACED,
-    WITHOUT,
-    Arm,
-    by_seed,
-    ours,
-    present,
-    require,
-    several_recipes,
-    where,
-)
+from spaced_kd.arms import OFFLINE, ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.cells import by_seed, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side

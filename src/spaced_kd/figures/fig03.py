@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, SPACED, Arm, by_seed, label, ours, present, require, several_recipes, where
+from spaced_kd.arms import ONLINE, SPACED, Arm
+from spaced_kd.cells import by_seed, label, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 TO_THE_END = "to the end"

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, SPACED, Arm, ours, present, require, several_recipes, where
+from spaced_kd.arms import ONLINE, SPACED, Arm
+from spaced_kd.cells import ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}

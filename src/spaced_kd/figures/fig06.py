@@ -10,7 +10,8 @@ from matplotlib.ticker import NullLocator
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, SPACED, WITHOUT, ours, present, require, where
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.cells import ours, present, require, where
 from spaced_kd.errors import UserError
 from spaced_kd.spec import RunSpec
 

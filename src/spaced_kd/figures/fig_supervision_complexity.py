@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import OFFLINE, ONLINE, SPACED, ours, require, several_recipes, where
+from spaced_kd.arms import OFFLINE, ONLINE, SPACED
+from spaced_kd.cells import ours, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 LOOKS = {  # target -> name, look

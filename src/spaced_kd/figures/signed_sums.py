@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd import style
-from spaced_kd.cells import ONLINE, Arm, ours, present, where
+from spaced_kd.arms import ONLINE, Arm
+from spaced_kd.cells import ours, present, where
 from spaced_kd.errors import UserError
 from spaced_kd.statistics import paired_interval
 

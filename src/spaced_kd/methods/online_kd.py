@@ -15,16 +15,8 @@ from spaced_kd import losses
 from spaced_kd.batches import Batch
 from spaced_kd.losses import alignment, distillation, hard
 from spaced_kd.outputs import Exit
-from spaced_kd.schedule import (
-    Turn,
-    alone,
-    constant_lead,
-    extra_steps,
-    on_new_batches,
-    student_stops,
-    teacher_last,
-    window,
-)
+from spaced_kd.released_orders import extra_steps, on_new_batches, student_stops
+from spaced_kd.schedule import Turn, alone, constant_lead, teacher_last, window
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from spaced_kd.batches import Batch
 from spaced_kd.losses import alignment, distillation, hard
 from spaced_kd.outputs import Ensemble, Exit
-from spaced_kd.schedule import Turn, alone, first_block_of, looking_at_triggers, student_stops, without_triggers
+from spaced_kd.released_orders import first_block_of, student_stops, without_triggers
+from spaced_kd.schedule import Turn, alone, looking_at_triggers
 
 
 @dataclass(frozen=True)

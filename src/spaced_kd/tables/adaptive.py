@@ -9,7 +9,8 @@ deviation over seeds.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, WITHOUT, Arm, ours, present, summary, where
+from spaced_kd.arms import ONLINE, WITHOUT, Arm
+from spaced_kd.cells import ours, present, summary, where
 from spaced_kd.changes import accuracies, difference, family, flops, in_place, places, without_one_recipe
 from spaced_kd.errors import UserError
 

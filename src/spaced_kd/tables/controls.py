@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, ours, present
+from spaced_kd.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.cells import ours, present
 from spaced_kd.changes import Place, accuracies, difference, family, flops, places, without_one_recipe
 from spaced_kd.errors import UserError
 

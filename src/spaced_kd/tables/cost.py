@@ -11,7 +11,8 @@ them.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.cells import NOTHING, WITHOUT, Arm, by_seed, ours, present, seeds, several_recipes, summary, where
+from spaced_kd.arms import WITHOUT, Arm
+from spaced_kd.cells import NOTHING, by_seed, ours, present, seeds, several_recipes, summary, where
 from spaced_kd.errors import UserError
 
 PLACE = ["dataset", "network", "recipe"]

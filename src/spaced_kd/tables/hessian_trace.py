@@ -10,7 +10,8 @@ statistics of training, or those re-estimated on all training images. The paper 
 import pandas as pd
 from pandas import DataFrame
 
-from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Change, layout
+from spaced_kd.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT
+from spaced_kd.cells import NOTHING, Change, layout
 
 LOSSES = {
     "trace": "cross-entropy",

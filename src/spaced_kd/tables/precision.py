@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from spaced_kd import statistics
-from spaced_kd.cells import NOTHING, Arm, MissingRunsError, summary
+from spaced_kd.arms import Arm
+from spaced_kd.cells import NOTHING, MissingRunsError, summary
 from spaced_kd.changes import accuracies, difference, places
 
 MARGIN = 0.2  # percentage points

@@ -13,7 +13,8 @@ The paper states no deviations; its released code sets no seeds, so that its rep
 from pandas import DataFrame
 
 from spaced_kd import statistics
-from spaced_kd.cells import DRAWN, NOTHING, ONLINE, SPACED, WITHOUT, Arm, Change, paper_changes, summary
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.cells import DRAWN, NOTHING, Change, paper_changes, summary
 from spaced_kd.changes import Place, Sample, accuracies, difference, endpoint, places, reached, without_one_recipe
 from spaced_kd.errors import UserError
 

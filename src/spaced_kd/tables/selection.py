@@ -13,7 +13,8 @@ one, else the last step.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import NOTHING, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, Change, summary, where
+from spaced_kd.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.cells import NOTHING, Change, summary, where
 from spaced_kd.changes import (
     Place,
     Sample,

@@ -10,7 +10,8 @@ teachers, of the same accuracy; below stand the paired differences, with 95 % in
 
 from pandas import DataFrame
 
-from spaced_kd.cells import NOTHING, ONLINE, SPACED, by_seed, difference, ours, require, summary, where
+from spaced_kd.arms import ONLINE, SPACED
+from spaced_kd.cells import NOTHING, by_seed, difference, ours, require, summary, where
 
 PLACE = ["dataset", "network", "recipe"]
 TARGETS = {  # target -> its name here

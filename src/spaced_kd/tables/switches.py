@@ -13,8 +13,9 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import NOTHING, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
-from spaced_kd.changes import ANY, NAMED, Place, Sample, accuracies, arm, difference, places, without_one_recipe
+from spaced_kd.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm
+from spaced_kd.cells import NOTHING
+from spaced_kd.changes import Place, Sample, accuracies, difference, places, without_one_recipe
 from spaced_kd.errors import UserError
 from spaced_kd.spec import from_flat
 from spaced_kd.statistics import shared_seeds

@@ -7,7 +7,8 @@ not at which epoch; its code takes the best on test.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import SELF, SPACED_SELF, WITHOUT, Change, layout
+from spaced_kd.arms import SELF, SPACED_SELF, WITHOUT
+from spaced_kd.cells import Change, layout
 
 
 def table(rows: DataFrame) -> DataFrame:

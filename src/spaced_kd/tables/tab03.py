@@ -7,7 +7,8 @@ stand here for the soft loss, between logits, and for the feature loss; kl and m
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SPACED, Change, label, layout
+from spaced_kd.arms import ONLINE, SPACED
+from spaced_kd.cells import Change, label, layout
 
 DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 

@@ -10,21 +10,8 @@ PSKD.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.cells import (
-    ONLINE,
-    SELF,
-    SPACED,
-    SPACED_SELF,
-    WITHOUT,
-    Arm,
-    Change,
-    label,
-    layout,
-    ours,
-    present,
-    require,
-    where,
-)
+from spaced_kd.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.cells import Change, label, layout, ours, present, require, where
 
 KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")

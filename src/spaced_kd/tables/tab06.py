@@ -8,7 +8,8 @@ deviations, and not at which epoch; its code takes the best on test.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import OFFLINE, ONLINE, WITHOUT, Arm, layout, present, where
+from spaced_kd.arms import OFFLINE, ONLINE, WITHOUT, Arm
+from spaced_kd.cells import layout, present, where
 
 INTERVALS = ("0.5", "1", "1.5", "2")  # the paper's
 

@@ -7,7 +7,8 @@ transformers together that they gain up to 5.08 points.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SPACED, WITHOUT, Change, layout
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.cells import Change, layout
 
 
 def table(rows: DataFrame) -> DataFrame:

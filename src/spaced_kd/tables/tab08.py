@@ -7,7 +7,8 @@ not say of whom its column Baseline is.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.cells import ONLINE, SPACED, WITHOUT, Change, layout, where
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.cells import Change, layout, where
 
 
 def table(rows: DataFrame) -> DataFrame:

@@ -6,7 +6,8 @@ Top-1 test accuracy in percent of the student at the last epoch, mean ± standar
 
 from pandas import DataFrame
 
-from spaced_kd.cells import OFFLINE, SPACED, Change, layout
+from spaced_kd.arms import OFFLINE, SPACED
+from spaced_kd.cells import Change, layout
 
 
 def table(rows: DataFrame) -> DataFrame:

@@ -6,7 +6,8 @@ ours is the mean of the differences to online KD seed by seed, in percentage poi
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, Arm, layout, present, where
+from spaced_kd.arms import ONLINE, Arm
+from spaced_kd.cells import layout, present, where
 
 LEADS = ("0.5", "1", "1.5", "2", "2.5")  # the paper's
 METHOD = "constant_lead"  # shorter than the setting of online KD that it is

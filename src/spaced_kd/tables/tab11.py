@@ -6,7 +6,8 @@ Top-1 accuracy in percent of the networks at the last epoch, mean ± standard de
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SPACED, WITHOUT, Change, layout
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.cells import Change, layout
 
 
 def table(rows: DataFrame) -> DataFrame:

@@ -8,7 +8,8 @@ deviations.
 
 from pandas import DataFrame
 
-from spaced_kd.cells import ONLINE, SPACED, WITHOUT, Change, layout
+from spaced_kd.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.cells import Change, layout
 
 
 def table(rows: DataFrame) -> DataFrame:

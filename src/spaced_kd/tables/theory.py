@@ -14,7 +14,8 @@ at ±1 up to the error named last, the largest of all.
 
 from pandas import DataFrame, Series
 
-from spaced_kd.cells import ONLINE, Arm, by_seed, ours, present, summary, where
+from spaced_kd.arms import ONLINE, Arm
+from spaced_kd.cells import by_seed, ours, present, summary, where
 from spaced_kd.errors import UserError
 from spaced_kd.statistics import differences, paired_interval
 

@@ -1,0 +1,18 @@
+"""The processes that share one training, as the environment of torchrun describes them."""
+
+import os
+
+
+def started() -> int:
+    """Processes that this one was started as one of."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def on_this_machine() -> int:
+    """Those of them that run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """Number of this process, from 0, the first."""
+    return int(os.environ["RANK"]) if started() > 1 else 0
