@@ -36,15 +36,15 @@ env: .venv/.ready ## the environment in .venv, from locked versions and hashes
 	touch $@
 
 demo: env ## the small study, its tables, figures and report: results/demo
-	$(SNAKEMAKE) --configfile config/demo.yaml
-	$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
+	$(SNAKEMAKE) --configfile config/studies/demo.yaml
+	$(SNAKEMAKE) --configfile config/studies/demo.yaml --report results/demo/report.html
 	@echo "Look at results/demo/report.html, or at results/demo/tables/*.md and results/demo/figures/*.png"
 
 paper: env ## what the whole paper takes, and how to start it: make paper DEVICE=a100 COUNT=4
-	$(BIN)/spaced-kd plan config/paper.yaml --device $(DEVICE) --count $(COUNT)
+	$(BIN)/spaced-kd plan config/studies/paper.yaml --device $(DEVICE) --count $(COUNT)
 	@echo
-	@echo "To start it on a cluster:   snakemake --cores 8 --profile slurm --configfile config/paper.yaml"
-	@echo "To start it on a machine:   snakemake --cores 8 --configfile config/paper.yaml    # 8 trainings at a time"
+	@echo "To start it on a cluster:   snakemake --cores 8 --profile slurm --configfile config/studies/paper.yaml"
+	@echo "To start it on a machine:   snakemake --cores 8 --configfile config/studies/paper.yaml    # 8 trainings at a time"
 
 notebooks: STUDY ?= demo
 notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=demo
@@ -56,13 +56,13 @@ test: lint ## lint, format, and all tests that take under 5 s
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
 
 test-gpu: env ## the tests that need a GPU: a minute
-	$(BIN)/python -m pytest -q -n 4 tests/test_gpu.py
+	$(BIN)/python -m pytest -q -n 4 tests/training/test_gpu.py
 
 test-slow: env ## the tests that take longer
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not slurm"
 
 torture: env ## kill -9 at 50 moments of trainings, each of which must end in the same bits: five minutes
-	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py 50
+	OMP_NUM_THREADS=1 $(BIN)/python tests/robustness/torture.py 50
 
 test-slurm: env ## a study on a real Slurm that cancels, kills and drains; needs root, installs Debian's Slurm
 	$(BIN)/python -m pytest -q -m "slurm and not slow"
@@ -78,7 +78,7 @@ lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(SNAKEMAKE) --lint --configfile config/demo.yaml
+	$(SNAKEMAKE) --lint --configfile config/studies/demo.yaml
 
 format: env ## let the formatters write
 	$(BIN)/ruff check --fix .
@@ -94,7 +94,7 @@ docs: env ## the documentation, offline: site/index.html; a broken link fails
 	@echo "Look at site/index.html"
 
 docs-full: env ## run every block of code of the documentation, also those that take minutes
-	DOCS_FULL=1 $(BIN)/python -m pytest -q -n 2 tests/test_docs.py
+	DOCS_FULL=1 $(BIN)/python -m pytest -q -n 2 tests/repository/test_docs.py
 
 record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
 	$(BIN)/spaced-kd record results/$(STUDY)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import costs, goals, steps
+from benchmarks import steps, study_costs, targets
 from benchmarks.machine import ceilings, describe
-from spaced_kd.devices import choose_device
-from spaced_kd.errors import UserError
-from spaced_kd.files import write_safely
-from spaced_kd.paths import Places
+from spaced_kd.config.paths import Places
+from spaced_kd.utils.devices import choose_device
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.files import write_safely
 
 Group = Callable[[], tuple[dict[str, list[float]], dict[str, Any]]]
 LEFT_OUT = {  # of a GPU's groups, what is no work of its own; on a CPU, what would take months
@@ -28,7 +28,7 @@ def main() -> None:
     """Parse the command, measure the groups asked for one after the other, keep each as soon as it is there."""
     arguments = _parser().parse_args()
     if arguments.table:
-        print(goals.page(goals.read(arguments.recorded)), end="")
+        print(targets.page(targets.read(arguments.recorded)), end="")
         return
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -50,9 +50,9 @@ def main() -> None:
             "detail": detail,
         }
         if name == "steps" and device.type == "cuda":
-            values["utilisation"] = goals.utilisation(about)
+            values["utilisation"] = targets.utilisation(about)
         write_safely(path, json.dumps(about, indent=1).encode())
-    print(goals.page({device.type: about}), end="")
+    print(targets.page({device.type: about}), end="")
 
 
 def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Group]:
@@ -61,13 +61,13 @@ def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Gro
     found: dict[str, Group] = {
         "steps": partial(steps.measure, device, arguments.threads, pairs, source, places),
         "deterministic": partial(steps.deterministic, device, arguments.threads, pairs, source, places),
-        "sweep": costs.sweep,
-        "memory": partial(costs.memory, device, pairs, source, places),
-        "states": partial(costs.states, device, pairs, source, places),
+        "sweep": study_costs.sweep,
+        "memory": partial(study_costs.memory, device, pairs, source, places),
+        "states": partial(study_costs.states, device, pairs, source, places),
         "corrupted": partial(_evaluation, "corrupted", min(3, pairs), source, places),
         "trace": partial(_evaluation, "trace", device, pairs, source, places),
-        "start": partial(costs.start, pairs, source, places),
-        "tab01": partial(costs.tab01, Path("results")),
+        "start": partial(study_costs.start, pairs, source, places),
+        "tab01": partial(study_costs.tab01, Path("results")),
     }
     wanted = arguments.only or [name for name in found if name not in LEFT_OUT[device.type]]
     if unknown := set(wanted) - set(found):
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="these groups alone; the others stay as recorded")
     parser.add_argument("--source", type=Path, default=Path("data"), help="folder of tiny-imagenet-200 (data)")
     parser.add_argument("--results", type=Path, default=Path("results/bench"), help="what is made on the way")
-    parser.add_argument("--recorded", type=Path, default=goals.RECORDED, help="where the measurements are kept")
+    parser.add_argument("--recorded", type=Path, default=targets.RECORDED, help="where the measurements are kept")
     parser.add_argument("--table", action="store_true", help="print the table of what is recorded, and measure nothing")
     return parser
 

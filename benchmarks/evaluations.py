@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.machine import seconds
-from benchmarks.setup import prepare, run
-from spaced_kd import data
-from spaced_kd.data import Data
-from spaced_kd.evaluate import finished_network
-from spaced_kd.evaluations import hessian_trace
-from spaced_kd.paths import Places
-from spaced_kd.seeding import generator
-from spaced_kd.streaming import processors
-from spaced_kd.train import train
+from benchmarks.workload import prepare, run
+from spaced_kd.config.paths import Places
+from spaced_kd.data import dataset
+from spaced_kd.data.dataset import Data
+from spaced_kd.data.streaming import processors
+from spaced_kd.evaluation.evaluate import finished_network
+from spaced_kd.evaluation.evaluators import hessian_trace
+from spaced_kd.training.loop import train
+from spaced_kd.utils.seeding import generator
 
 WHOLE, SAMPLE = 10_000, 1_000  # test images asked for, and those that are made and timed
 ERROR = 0.05  # standard error of the trace, as a share of it
@@ -28,15 +28,11 @@ IMAGES, SKETCH, PROBES = 50, 8, 20
 
 def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 1,000."""
-    from spaced_kd.corrupt import (
-        NAMES,
-        SEVERITIES,
-        corrupt_images,  # late: a borrowed machine has no imagecorruptions
-    )
+    from spaced_kd.data.corruptions import NAMES, SEVERITIES, corrupt_images
 
     spec = run(dataset__size=32)
     prepare(spec, source, places)
-    images = data.load(places.data(spec)).images["test"].numpy()
+    images = dataset.load(places.data(spec)).images["test"].numpy()
     corrupt_images(images[:1], np.arange(1))  # the pictures of frost are read
     taken = []
     for number in range(times):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from spaced_kd import provenance
-from spaced_kd.devices import set_rounding
+from spaced_kd.training import provenance
+from spaced_kd.utils.devices import set_rounding
 
 
 def describe(device: torch.device, threads: int) -> dict[str, Any]:

@@ -20,17 +20,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.machine import seconds
-from benchmarks.plain import Plain, loader
-from benchmarks.setup import prepare, run
-from spaced_kd.assemble import Job, assemble
-from spaced_kd.batches import Batch
-from spaced_kd.counts import META, Networks
-from spaced_kd.data import Shape
-from spaced_kd.devices import set_rounding
-from spaced_kd.keeper import Keeper
-from spaced_kd.paths import Places
-from spaced_kd.slices import Slice
-from spaced_kd.spec import RunSpec
+from benchmarks.reference_loop import Plain, loader
+from benchmarks.workload import prepare, run
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data.batches import Batch
+from spaced_kd.data.dataset import Shape
+from spaced_kd.planning.costs import META, Networks
+from spaced_kd.training.job import Job, assemble
+from spaced_kd.training.preemption import Slice
+from spaced_kd.training.run_recorder import Keeper
+from spaced_kd.utils.devices import set_rounding
 
 BATCH = 128
 Times = dict[str, list[float]]  # who -> seconds of a step, one per pair

@@ -1,7 +1,6 @@
 """Shared by the tests: a few real digits, prepared once, and tiny runs on them."""
 
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -30,15 +29,15 @@ TINY = {
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of results that holds nothing but prepared data: 4 training images of each digit, 60 test images."""
-    from spaced_kd import data
-    from spaced_kd.paths import Places
+    from spaced_kd.config.paths import Places
+    from spaced_kd.data import dataset
 
     results = tmp_path_factory.mktemp("digits") / "results"
     spec = tiny(method="baseline")
-    content = data.catalog.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
+    content = dataset.registry.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
     few = {key: array[:60] for key, array in content.items() if key.startswith("test")}
     settings = spec.resolved()["settings"]["dataset"]
-    data.save(Places(results).data(spec), content | few, dataset="digits", settings=settings)
+    dataset.save(Places(results).data(spec), content | few, dataset="digits", settings=settings)
     return results
 
 
@@ -52,7 +51,7 @@ def results(digits: Path, tmp_path: Path) -> Path:
 
 def tiny(**changes: object):
     """A tiny run; `a__b` in a name stands for `a.b`."""
-    from spaced_kd.spec import from_flat
+    from spaced_kd.config.run_spec import from_flat
 
     return from_flat(TINY | {key.replace("__", "."): value for key, value in changes.items()})
 
@@ -65,7 +64,7 @@ def spec_of() -> Callable:
 
 def still(network, *, per_epoch: int = 4, epochs: int = 3, interval: int = 1):
     """A history in which student and teacher are this one network all the time."""
-    from spaced_kd.history import History
+    from spaced_kd.evaluation.replay import History
 
     total = per_epoch * epochs
     taught = [min(total, (update // interval + 1) * interval) for update in range(total)]
@@ -81,9 +80,6 @@ def checkout(tmp_path):
     for name in ("Snakefile", "workflow", "profiles"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "config").mkdir()
-    for name in ("reference.csv", "claims.yaml"):
-        shutil.copy(ROOT / "config" / name, tmp_path / "config")
-    (tmp_path / "config" / "recipes").symlink_to(ROOT / "config" / "recipes")  # which the claims name
     return tmp_path
 
 

@@ -19,11 +19,11 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
-from spaced_kd import (
-    catalog,
-    cli,
-    protocol,
-    spec,
+from spaced_kd.cli import main as cli  # noqa: E402
+from spaced_kd.config import (
+    presets,
+    registry,
+    run_spec,
     study,
     validation,
 )
@@ -129,9 +129,9 @@ def study_keys() -> str:
 @part
 def run_keys() -> str:
     """Keys of a run, from the fields of RunSpec and their comments."""
-    known = comments(Path(spec.__file__), "RunSpec")
+    known = comments(Path(run_spec.__file__), "RunSpec")
     rows = []
-    for name, field in spec.RunSpec.__dataclass_fields__.items():
+    for name, field in run_spec.RunSpec.__dataclass_fields__.items():
         if name == "settings":
             continue
         required = str(field.default).startswith("<dataclasses._MISSING")
@@ -145,7 +145,7 @@ def run_keys() -> str:
 @part
 def settings(kind_of: str) -> str:
     """Every plug-in of a kind with its settings."""
-    return "\n\n".join(_plugin(each) for each in catalog.plugins(kind_of).values() if not each.package)
+    return "\n\n".join(_plugin(each) for each in registry.plugins(kind_of).values() if not each.package)
 
 
 SHARED = {  # settings that several networks have
@@ -161,14 +161,14 @@ SHARED = {  # settings that several networks have
 }
 
 
-def _plugin(each: catalog.Plugin) -> str:
+def _plugin(each: registry.Plugin) -> str:
     known = SHARED if each.kind == "networks" else {}
     known = known | comments(each.path) | arguments(each.docstring) | arguments(_function_docstring(each))
     rows = [
         [
             code(name),
             kind(annotation),
-            "required" if default is catalog.REQUIRED else code(default) or "none",
+            "required" if default is registry.REQUIRED else code(default) or "none",
             known.get(name, ""),
         ]
         for name, (annotation, default) in each.settings.items()
@@ -177,7 +177,7 @@ def _plugin(each: catalog.Plugin) -> str:
     return f"### {each.name}\n\n{each.summary}\n\n{shown}"
 
 
-def _function_docstring(each: catalog.Plugin) -> str:
+def _function_docstring(each: registry.Plugin) -> str:
     for node in ast.parse(each.path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == each.attribute:
             return ast.get_docstring(node) or ""
@@ -187,7 +187,7 @@ def _function_docstring(each: catalog.Plugin) -> str:
 @part
 def summaries(kind_of: str) -> str:
     """Name and first line of every plug-in of a kind."""
-    rows = [[code(each.name), each.summary] for each in catalog.plugins(kind_of).values() if not each.package]
+    rows = [[code(each.name), each.summary] for each in registry.plugins(kind_of).values() if not each.package]
     return table(["name", "what it is"], rows)
 
 
@@ -253,11 +253,11 @@ COLUMNS = {
 @part
 def row_columns() -> str:
     """Columns of rows.csv."""
-    from spaced_kd import results
+    from spaced_kd.analysis import tidy_rows
 
     rows = [
-        [code(name), "number" if name in results.NUMBERS else "text", described("a row", name, COLUMNS)]
-        for name in results.COLUMNS
+        [code(name), "number" if name in tidy_rows.NUMBERS else "text", described("a row", name, COLUMNS)]
+        for name in tidy_rows.COLUMNS
     ]
     return table(["column", "type", "meaning"], rows)
 
@@ -268,7 +268,7 @@ PROTOCOLS = ("textbook", "paper", "released", "released_loop_only", "teacher_che
 @part
 def protocols() -> str:
     """Every switch with its value in each protocol, from the protocols' files."""
-    loaded = {name: protocol.load_protocol(name) for name in sorted(protocol.protocol_names(), key=PROTOCOLS.index)}
+    loaded = {name: presets.load_protocol(name) for name in sorted(presets.protocol_names(), key=PROTOCOLS.index)}
     found = []
     for method in dict.fromkeys(method for content in loaded.values() for method in content):
         having = {name: content[method] for name, content in loaded.items() if content.get(method)}
@@ -303,10 +303,10 @@ def _leaves(value: dict) -> Iterator[tuple[list[str], object]]:
 def readings() -> str:
     """Every switch in the three readings, each value with the reason that its file gives."""
     names = PROTOCOLS[:3]
-    files = {name: _reasons(protocol.PROTOCOLS / f"{name}.yaml") for name in names}
+    files = {name: _reasons(presets.PROTOCOLS / f"{name}.yaml") for name in names}
     found = []
     for method in ("all", "online_kd", "self_kd"):
-        given = {name: protocol.load_protocol(name).get(method) or {} for name in names}
+        given = {name: presets.load_protocol(name).get(method) or {} for name in names}
         rows = []
         for key in dict.fromkeys(key for each in given.values() for key in each):
             cells = [f"{_by_kind(given[name].get(key))}{_small(files[name].get((method, key), ''))}" for name in names]
@@ -338,7 +338,7 @@ def _reasons(path: Path) -> dict[tuple[str, str], str]:
 @part
 def claims() -> str:
     """The claims of the claims file."""
-    content = yaml.safe_load((ROOT / "config" / "claims.yaml").read_text())["claims"]
+    content = yaml.safe_load((ROOT / "src/spaced_kd/config/preset_files/claims.yaml").read_text())["claims"]
     rows = [[code(name), _sentence(each["sentence"]), each["place"]] for name, each in content.items()]
     return table(["claim", "sentence", "place in the paper"], rows)
 
@@ -368,13 +368,13 @@ def contracts() -> str:
     """What a file of each kind gives, and its entry-point group."""
     rows = [
         [kind_of, code(f"src/{_folder(kind_of)}/"), code(f"spaced_kd.{kind_of}"), *CONTRACTS[kind_of]]
-        for kind_of in catalog.KINDS
+        for kind_of in registry.KINDS
     ]
     return table(["kind", "folder", "entry-point group", "contents", "returns"], rows)
 
 
 def _folder(kind_of: str) -> Path:
-    first = next(each for each in catalog.plugins(kind_of).values() if not each.package)
+    first = next(each for each in registry.plugins(kind_of).values() if not each.package)
     return first.path.parent.relative_to(ROOT / "src")
 
 
@@ -470,8 +470,8 @@ def switch_descriptions() -> str:
     """Every switch that a protocol sets, with what it changes."""
     named = {
         key
-        for name in protocol.protocol_names()
-        for given in protocol.load_protocol(name).values()
+        for name in presets.protocol_names()
+        for given in presets.load_protocol(name).values()
         for key in given or {}
     }
     for key in sorted(named):
@@ -516,7 +516,7 @@ def dataset(name: str) -> str:
 @part
 def schedule_picture() -> str:
     """Online, Spaced and offline KD over six batches, drawn from the schedule itself."""
-    from spaced_kd.schedule import turns
+    from spaced_kd.distillation.schedule import turns
 
     total, size, top = 6, 30, 26
     pictures = []
@@ -548,10 +548,12 @@ def recorded(name: str) -> str:
 
 
 def _drawn(name: str, paths: list[Path]) -> str:
-    from spaced_kd import reference, render, results
+    from spaced_kd.analysis import reference, render, tidy_rows
 
-    rows = results.beside(results.read(*paths), reference.read_reference(ROOT / "config" / "reference.csv"))
-    made = render.table_files(name, render.caption(name), catalog.find("tables", name)(rows))
+    rows = tidy_rows.beside(
+        tidy_rows.read(*paths), reference.read_reference(ROOT / "src/spaced_kd/config/preset_files/reference.csv")
+    )
+    made = render.table_files(name, render.caption(name), registry.find("tables", name)(rows))
     return f'<div class="wide" markdown>\n\n{made["md"].decode()}\n</div>'
 
 
@@ -559,5 +561,5 @@ def _drawn(name: str, paths: list[Path]) -> str:
 def benchmarks() -> str:
     """The recorded measurements of speed."""
     sys.path.insert(0, str(ROOT))
-    goals = importlib.import_module("benchmarks.goals")
+    goals = importlib.import_module("benchmarks.targets")
     return f'<div class="wide" markdown>\n\n{goals.page(goals.read())}\n</div>'

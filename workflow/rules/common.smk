@@ -1,4 +1,4 @@
-# The study as the rules see it: its runs by id, and the words that describe them. Reads spec and catalog, no torch.
+# The study as the rules see it: its runs by id, and the words that describe them. Reads spaced_kd.config, no torch.
 
 import json
 import os
@@ -8,16 +8,17 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from spaced_kd import catalog
-from spaced_kd import owner
-from spaced_kd import provenance
-from spaced_kd import spec
-from spaced_kd import study
-from spaced_kd import yaml_files
-from spaced_kd.errors import UserError
-from spaced_kd.files import read_json
-from spaced_kd.sources import changes as source_changes
-from spaced_kd.sources import check as check_sources
+from spaced_kd.config import presets
+from spaced_kd.config import registry
+from spaced_kd.utils import owner
+from spaced_kd.training import provenance
+from spaced_kd.config import run_spec
+from spaced_kd.config import study
+from spaced_kd.utils import yaml_files
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.files import read_json
+from spaced_kd.config.sources import changes as source_changes
+from spaced_kd.config.sources import check as check_sources
 
 JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
 
@@ -36,7 +37,7 @@ try:
     for run in STUDY.runs if workflow.is_main_process else ():
         if (made := Path("results/runs", run.id, "run.json")).exists():
             content = read_json(made, dict)
-            spec.compare(run, content.get("spec", {}), made.parent)
+            run_spec.compare(run, content.get("spec", {}), made.parent)
             if source_changes(run, content):
                 changed.append((run, content, made.parent))
     if changed:
@@ -47,10 +48,10 @@ try:
             raise UserError(f"{error}{others}")
     # a wrong claim is refused now, and not after training
     if workflow.is_main_process and {*JUDGE} & {*STUDY.tables, *STUDY.figures}:
-        from spaced_kd import claims_file
-        from spaced_kd import reference
+        from spaced_kd.analysis.claims import load as claims_file
+        from spaced_kd.analysis import reference
 
-        claims_file.load(claims_file.PATH, reference.read_reference(Path("config/reference.csv")))
+        claims_file.load(claims_file.PATH, reference.read_reference(presets.REFERENCE))
 except UserError as error:
     raise WorkflowError(f"configuration of the study: {error}")
 
@@ -90,7 +91,7 @@ def corrupted(study, run):
     """The corrupted test images that a run's evaluations need."""
     if "corruptions" not in study.evaluated[run]:
         return []
-    settings = catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
+    settings = registry.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
     path = Path("results/data", f"{RUNS[run].data_id}.safetensors")
     return [str(placed.corrupted_path(path, **settings))]
 
@@ -104,7 +105,7 @@ def corruption_words(asked):
 
 def sources(kind, names):
     """Files of plug-ins, as inputs: editing one makes again what it makes, and nothing else."""
-    return [os.path.relpath(path) for name in names for path in catalog.plugin(kind, name).sources]
+    return [os.path.relpath(path) for name in names for path in registry.plugin(kind, name).sources]
 
 
 def collected(study):
@@ -187,7 +188,8 @@ def workers(wildcards, resources):
 
 def judging(wildcards):
     """The files of the paper's claims, for what is made from them."""
-    return ["config/claims.yaml", "config/recipes/paper.yaml"] if wildcards.name in JUDGE else []
+    found = (presets.CLAIMS, presets.RECIPES / "paper.yaml") if wildcards.name in JUDGE else ()
+    return [os.path.relpath(path) for path in found]
 
 
 def shown(wildcards):
@@ -196,7 +198,7 @@ def shown(wildcards):
     paths = (path for run in part.evaluated for path in corrupted(part, run))
     if wildcards.name != "fig07" or not (path := next(paths, None)):
         return []
-    count = (catalog.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"])["images"]
+    count = (registry.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"])["images"]
     return str(placed.corrupted_path(Path(path.partition(".corrupted-")[0] + ".safetensors"), count))
 
 
@@ -209,7 +211,7 @@ def described(wildcards):
 
 def titled(wildcards):
     """Name and short title of a table or figure in the report, whose menu grows with it."""
-    kind = "tables" if wildcards.name in catalog.names("tables") else "figures"
-    summary = catalog.plugin(kind, wildcards.name).summary.rstrip(".")
+    kind = "tables" if wildcards.name in registry.names("tables") else "figures"
+    summary = registry.plugin(kind, wildcards.name).summary.rstrip(".")
     title = summary.partition(": ")[2] or summary
     return {"name": wildcards.name, "title": textwrap.shorten(title, 45, placeholder=" …")}

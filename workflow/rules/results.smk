@@ -30,7 +30,7 @@ rule table:
         rows=told,
         source=lambda wildcards: sources("tables", [wildcards.name]),
         claims=judging,
-        reference="config/reference.csv",
+        reference=os.path.relpath(presets.REFERENCE),
     output:
         expand(
             "results/{{study}}/tables/{{name}}.{format}",
@@ -45,13 +45,13 @@ rule table:
     log:
         "results/logs/{study}.{name}.log",
     wildcard_constraints:
-        name="|".join(catalog.names("tables")),
+        name="|".join(registry.names("tables")),
     localrule: True
     conda:
         "../../environment.yml"
     params:
         folder=lambda wildcards, output: Path(output[0]).parents[1],
-        caption=lambda wildcards: catalog.plugin("tables", wildcards.name).docstring,
+        caption=lambda wildcards: registry.plugin("tables", wildcards.name).docstring,
     message:
         "table {wildcards.name}"
     shell:
@@ -64,7 +64,7 @@ rule figure:
         rows=told,
         source=lambda wildcards: sources("figures", [wildcards.name]),
         claims=judging,
-        reference="config/reference.csv",
+        reference=os.path.relpath(presets.REFERENCE),
         images=shown,
     output:
         "results/{study}/figures/{name}.pdf",
@@ -77,13 +77,13 @@ rule figure:
     log:
         "results/logs/{study}.{name}.log",
     wildcard_constraints:
-        name="|".join(catalog.names("figures")),
+        name="|".join(registry.names("figures")),
     localrule: True
     conda:
         "../../environment.yml"
     params:
         folder=lambda wildcards, output: Path(output[0]).parents[1],
-        caption=lambda wildcards: catalog.plugin("figures", wildcards.name).docstring,
+        caption=lambda wildcards: registry.plugin("figures", wildcards.name).docstring,
         given=lambda wildcards, input: f"--images {input.images}" if input.get("images") else f"--rows {input.rows}",
     message:
         "figure {wildcards.name}"
@@ -92,8 +92,8 @@ rule figure:
         " || (tail -n 1 {log} >&2; exit 1)"
 
 
-# `snakemake tab06 --configfile config/paper.yaml` draws that table alone, and runs what its experiment needs
-for drawn_kind, drawn_name in [(kind, name) for kind in FORMATS for name in catalog.names(kind)]:
+# `snakemake tab06 --configfile config/studies/paper.yaml` draws that table alone, and runs what its experiment needs
+for drawn_kind, drawn_name in [(kind, name) for kind in FORMATS for name in registry.names(kind)]:
 
     rule:
         name:

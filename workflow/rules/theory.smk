@@ -3,7 +3,7 @@
 
 rule measure_theory:
     input:
-        source=os.path.relpath(catalog.ROOT / "theory.py"),
+        source=os.path.relpath(registry.ROOT / "evaluation/theorem_4_4.py"),
     output:
         rows="results/theory/rows.csv",
         runs="results/theory/runs.json",

@@ -10,8 +10,8 @@ from timm.layers import DropPath
 from timm.models.pit import PoolingVisionTransformer
 from torch import Tensor, nn
 
-from spaced_kd.outputs import Exit
-from spaced_kd.patches import check_patches
+from spaced_kd.networks.outputs import Exit
+from spaced_kd.utils.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
 RANGES = {"drop_path": "[0, 1)"}

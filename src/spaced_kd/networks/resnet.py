@@ -17,7 +17,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
 from timm.models.resnet import ResNet as TimmResNet
 from torch import Tensor, nn
 
-from spaced_kd.outputs import Exit
+from spaced_kd.networks.outputs import Exit
 
 
 def resnet_mini(

@@ -12,9 +12,9 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spaced_kd.errors import UserError
-from spaced_kd.outputs import Exit
-from spaced_kd.patches import check_patches
+from spaced_kd.networks.outputs import Exit
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
 RANGES = {"drop_path": "[0, 1)", "depth": "[1, inf)", "dim": "[2, inf)"}

@@ -1,0 +1,1 @@
+"""From rows to statistics, claims, tables and figures. Never imports torch."""

@@ -1,0 +1,90 @@
+"""Arms: a method with an interval and, where it differs, a recipe."""
+
+from typing import Any, NamedTuple
+
+from spaced_kd.config.labels import labels
+from spaced_kd.config.run_spec import RunSpec, from_flat
+from spaced_kd.utils.errors import UserError
+
+
+class Arm(NamedTuple):
+    """The runs of a method with an interval: what a column of a table, or a line of a figure, shows."""
+
+    method: str
+    interval: str = ""
+    recipe: str = ""  # words in which its recipe differs from the setting's, as "epochs=x2"
+
+    @property
+    def name(self) -> str:
+        """Display name, e.g. "Spaced KD, s = 1.5"."""
+        if self.recipe:
+            return f"{self._replace(recipe='').name}, {self.recipe}"
+        if self in NAMES:
+            return NAMES[self]
+        spaced = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD", "constant_lead": "constant lead"}
+        method = spaced.get(self.method, self.method)
+        return f"{method}, s = {self.interval}" if self.interval else method
+
+    @property
+    def epochs(self) -> float:
+        """Interval in epochs; infinite for offline KD, whose teacher has finished."""
+        return float(self.interval.replace("max", "inf") or 0)
+
+
+WITHOUT = Arm("baseline")
+ONLINE = Arm("online_kd", "0")
+SPACED = Arm("online_kd", "1.5")
+OFFLINE = Arm("online_kd", "max")
+SELF = Arm("self_kd", "0")
+SPACED_SELF = Arm("self_kd", "4")
+NAMES = {WITHOUT: "w/o KD", ONLINE: "online KD", OFFLINE: "offline KD", SELF: "self KD"}
+
+ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
+NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
+
+
+def arm(given: dict[str, Any]) -> Arm:
+    """The arm of words such as {"method": "self_kd", "interval": 0, "epochs": "x2"}; UserError where no run has them.
+
+    `epochs: x2` is twice the epochs of whatever setting the arm is compared in.
+    """
+    own = dict(given)
+    times = own.pop("epochs", "x1")
+    told = labels(from_flat(ANY | own))
+    words = words_of(told["recipe"])
+    if factor(times) != 1:
+        words["epochs"] = times
+    return Arm(told["method"], told["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
+
+
+def factor(times: Any) -> float:
+    """2 of "x2"; UserError where it is none."""
+    try:
+        value = float(times.removeprefix("x")) if str(times).startswith("x") else 0
+    except ValueError:
+        value = 0
+    if not value > 0:
+        raise UserError(f"epochs is {times!r}, but must be a multiple of the setting's: x2 is twice as many")
+    return value
+
+
+def changed(recipe: str, words: str) -> str:
+    """A setting's recipe with an arm's own words: "epochs=10 lr=0.1" and "epochs=x2" give "epochs=20 lr=0.1".
+
+    Epochs are rounded to whole ones. Words are sorted, and the default of epochs is left out, as in the rows.
+    """
+    if not words:
+        return recipe
+    found = words_of(recipe)
+    epochs = int(found.get("epochs", RunSpec.epochs))
+    found |= words_of(words)
+    if "epochs" in words_of(words):
+        found["epochs"] = str(round(epochs * factor(found["epochs"])))
+        if found["epochs"] == str(RunSpec.epochs):
+            del found["epochs"]
+    return " ".join(f"{key}={found[key]}" for key in sorted(found))
+
+
+def words_of(text: str) -> dict[str, str]:
+    """The words of a recipe: {"epochs": "10"}."""
+    return dict(word.partition("=")[::2] for word in text.split())

@@ -1,0 +1,222 @@
+"""Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by.
+
+Both arms follow one protocol, and may share other settings of the method. A single switch is an experiment of its own,
+and a student without one of the losses, or one that only trails its teacher, a control: the tables `switches` and
+`controls` have those.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from pandas import DataFrame, Series
+
+from spaced_kd.analysis import statistics
+from spaced_kd.analysis.arms import Arm, changed
+from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, recipe_words, under
+from spaced_kd.analysis.layout import label, where
+from spaced_kd.config import presets
+from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.config.yaml_values import read_value
+from spaced_kd.utils.errors import UserError
+
+DETAILS = (  # what seeds must have in common
+    *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),
+    "teacher_epoch",
+)
+
+
+OVER_TIME = ("supervision_complexity", "theory")  # evaluations of several epochs, over which their mean is taken
+PAPER = "paper"  # the reading that decides the paper's own rows
+WEIGHTS = ("alpha", "beta")  # of the losses of KD
+
+
+class Leg(NamedTuple):
+    """One arm of a comparison: its values count with a sign, in a reading of its own where one is named."""
+
+    sign: int
+    arm: Arm
+    reading: str = ""
+
+
+class Comparison(NamedTuple):
+    """A claim in one setting."""
+
+    claim: Claim
+    setting: Setting
+    d: Series  # by seed, on the scale of the test
+    expected: int  # seeds that there should be: of the plan, where there is one
+    runs: tuple[list[str], ...]  # of each leg, by seed
+    unpaired: str = ""  # which seeds each arm has, where none is common to both
+    planned: bool = False  # whether the seeds were listed before the first run
+    machines: tuple[str, ...] = ()  # kind of machine of each seed; "" is unknown
+    apart: tuple[float, ...] = ()  # seeds left out, since their arms ran on several kinds of machines
+    endpoint: str = ""  # selection: tail or last; "" where the measure has none
+    states: tuple[int, ...] = ()  # of the tail, over which its mean is, of each leg
+    steps: tuple[int, ...] = ()  # training steps of the student, of each leg; () where the rows do not have them
+
+    @property
+    def blocks(self) -> tuple[str, ...] | None:
+        """Kinds of machines as blocks; None where there is one."""
+        return self.machines if len(set(self.machines)) > 1 else None
+
+
+def legs(claim: Claim) -> list[Leg]:
+    """Arms of a claim: two, or the four of two differences."""
+    first, second = claim.readings or ("", "")
+    found = [Leg(1, claim.after, first), Leg(-1, claim.before, second)]
+    if claim.less:
+        found += [Leg(-1, claim.less[0], first), Leg(1, claim.less[1], second)]
+    return found
+
+
+def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
+    """The claim's comparison in every setting where all of its arms have been run."""
+    metrics = (claim.measure.metric, "missing")  # a missing run still tells that there should be one
+    rows = where(rows, evaluation=claim.measure.evaluation, metric=metrics)
+    # other teachers are the subject of their own claims
+    across = any(row.teacher != row.network for row in claim.rows)
+    rows = rows[(rows["teacher"] != rows["network"]) == across]
+    asked = []
+    for leg in legs(claim):
+        mine = rows[rows["interval"] == leg.arm.interval]
+        shared = {method: _shared(method, leg.arm.method) for method in mine["method"].unique()}
+        mine = mine.assign(shared=[shared[method] for method in mine["method"]])
+        mine = mine[mine["shared"].notna()]
+        groups = mine.groupby(["dataset", "network", "teacher", "recipe", "shared"], sort=False)
+        asked.append({Setting(*key): group for key, group in groups})
+    for setting in dict.fromkeys(setting for found in asked for setting in found):
+        if not _wanted(claim, setting):
+            continue
+        groups = [_in(setting, leg, found) for leg, found in zip(legs(claim), asked, strict=True)]
+        if all(group is not None for group in groups):
+            yield _compare(claim, setting, groups)
+
+
+def _wanted(claim: Claim, setting: Setting) -> bool:
+    """Whether a claim is judged in a setting: of its reading, and of the recipes that it varies."""
+    if claim.readings and setting.reading != claim.readings[0]:
+        return False
+    if claim.varies and Row(*setting[:3]) not in claim.rows:
+        return False
+    words = recipe_words(setting.recipe)
+    found = {key: read_value(words[key]) if key in words else getattr(RunSpec, key) for key in claim.varies}
+    return all(found[key] in values for key, values in claim.varies.items())
+
+
+def _in(setting: Setting, leg: Leg, found: dict[Setting, DataFrame]) -> DataFrame | None:
+    """Rows of an arm in a setting, whose recipe and reading it may change."""
+    recipe = under(leg.reading, setting.recipe) if leg.reading else setting.recipe
+    return found.get(setting._replace(recipe=changed(recipe, leg.arm.recipe)))
+
+
+def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Comparison:
+    parts = legs(claim)
+    names = [f"{leg.arm.name}{leg.reading and ', ' + leg.reading}" for leg in parts]
+    measures = [claim.measure, claim.measure_before or claim.measure, *(claim.measure for _ in parts[2:])]
+    endpoint = ""
+    if claim.measure.evaluation == "accuracy":
+        endpoint = claim.measure.keep.get("selection", "")
+        if endpoint == PRIMARY:
+            endpoint = _endpoint(groups)
+            measures = [each._replace(keep=each.keep | {"selection": endpoint}) for each in measures]
+    # two measures are of one student at the same times, and of teachers at different ones
+    same = tuple("epoch" if claim.measure_before and each == "teacher_epoch" else each for each in DETAILS)
+    values, details, runs = zip(
+        *(_values(measure, group, setting, same) for measure, group in zip(measures, groups, strict=True)), strict=True
+    )
+    common = set.intersection(*(set(each.index) for each in values))
+    machines = {seed: {kind for each in groups for kind in _kinds(each, seed)} for seed in common}
+    apart = tuple(sorted(seed for seed in common if len(machines[seed]) > 1))
+    common = sorted(common - set(apart))
+    if len({frozenset(parts[seed]) for parts in details for seed in common}) > 1:
+        raise UserError(f"{claim.id} in {setting.name}: {' and '.join(names)} are measured under different settings")
+    arms = [each.loc[common] for each in values]
+    if claim.unit == "%":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            arms = [np.log(each) for each in arms]
+    d = sum((leg.sign * each for leg, each in zip(parts[2:], arms[2:], strict=True)), arms[0] - arms[1])
+    plans = [_planned(group) for group in groups]
+    planned = any(plans)
+    seeds = [plan if planned and plan else set(group["seed"]) for plan, group in zip(plans, groups, strict=True)]
+    return Comparison(
+        *(claim, setting, d, len(reduce(statistics.shared_seeds, seeds))),
+        runs=tuple([each[seed] for seed in common] for each in runs),
+        unpaired="" if common or apart else statistics.unpaired(*values[:2], tuple(names[:2])),
+        planned=planned,
+        machines=tuple(next(iter(machines[seed]), "") for seed in common),
+        apart=apart,
+        endpoint=endpoint,
+        states=_same(groups, "states") if endpoint == "tail" else (),
+        steps=_same(groups, "student_steps"),
+    )
+
+
+def _endpoint(groups: list[DataFrame]) -> str:
+    """`tail` where every finished run of all arms has it, else `last`: one for all arms."""
+    found = [[set(where(group, selection=name)["run"]) for name in ("last", "tail")] for group in groups]
+    return "tail" if all(last <= tail and tail for last, tail in found) else "last"
+
+
+def _kinds(rows: DataFrame, seed: float) -> set[str]:
+    """Known kinds of machines on which an arm's run of a seed was trained."""
+    return set(rows.loc[rows["seed"] == seed, "machine"]) - {""}
+
+
+def _planned(rows: DataFrame) -> set[float]:
+    """Seeds that were listed before the first run."""
+    return {float(word) for text in set(rows["planned"]) for word in text.split()}
+
+
+def _same(groups: list[DataFrame], column: str) -> tuple[int, ...]:
+    """A number of each arm's trainings; () where an arm does not have it, or has several."""
+    found = [set(group[column].dropna()) for group in groups]
+    return tuple(int(next(iter(numbers))) for numbers in found) if all(len(each) == 1 for each in found) else ()
+
+
+def _values(
+    measure: Measure, rows: DataFrame, setting: Setting, same: tuple[str, ...]
+) -> tuple[Series, dict[float, set], dict[float, str]]:
+    """Value, settings of the measurement (`same`: their columns), and run of each seed."""
+    rows = where(rows, metric=measure.metric).fillna(dict.fromkeys(DETAILS, -1))
+    found = kept(rows, measure.keep)
+    several = [*DETAILS, "epoch"] if measure.evaluation in OVER_TIME else DETAILS
+    if (twice := found.duplicated(["seed", *several], keep=False)).any():
+        runs = ", ".join(dict.fromkeys(found.loc[twice, "run"]))
+        raise UserError(f"{setting.name}: several values for one seed, from {runs}: leave all but one out")
+    values = found.groupby("seed")["value"].mean()
+    if measure.less:
+        values = (values - kept(rows, measure.less).groupby("seed")["value"].mean()).dropna()
+    seeds = found.groupby("seed")
+    details = {seed: set(group[list(same)].itertuples(index=False, name=None)) for seed, group in seeds}
+    return values, details, seeds["run"].first().to_dict()
+
+
+def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
+    """Whether a comparison is made in the paper's own setting: of the claim, or of any where it has none.
+
+    Its reading is that of the paper's text; the released code decides none of its rows.
+    """
+    setting = comparison.setting
+    row = Row(*setting[:3])
+    if setting.reading != PAPER or setting.shared or row not in (comparison.claim.rows or sheet.rows):
+        return False
+    words = {key: read_value(text) for key, text in recipe_words(setting.recipe).items() if key != "protocol"}
+    return words == sheet.recipes[row.teachers[0]]
+
+
+def _shared(method: str, wanted: str) -> str | None:
+    """Settings in a method's label beside those in the wanted one; None where it is not that method.
+
+    It is another where it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
+    """
+    (name, own), (other, needed) = map(label, (method, wanted))
+    if name != other or not needed.items() <= own.items():
+        return None
+    further = {key: value for key, value in own.items() if key not in needed}
+    switches = {key.removeprefix("method.") for key in presets.keys(TEXTBOOK, name)}
+    if switches & further.keys() or any(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
+        return None
+    return ",".join(f"{key}={value}" for key, value in further.items())

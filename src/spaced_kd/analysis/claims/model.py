@@ -1,0 +1,179 @@
+"""The paper's claims: each a sentence, the comparison that decides it, and the paper's own numbers for it.
+
+A claim compares two arms (method, interval, epochs as a multiple of the setting's) by one measure, paired over seeds.
+It may compare two differences instead (`less`), each of an arm to a reference, in one reading or in two.
+Its kind says what the paper says of the difference: `greater`; `equivalent`, which is within a margin of 0; or
+`not_greater`, which is less than the margin above 0.
+`claims_file.py` reads claims, `verdicts.py` judges them.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from pandas import DataFrame, Series
+
+from spaced_kd.analysis.arms import Arm
+from spaced_kd.analysis.layout import where
+from spaced_kd.config.labels import CHAIN, TEXTBOOK
+
+KINDS = ("greater", "equivalent", "not_greater")
+MAIN = "main claims"  # the family of those that the overview shows
+COUNTED = ("training_flops", "training_flops_with_teacher")  # metrics that are counted, not sampled
+PRIMARY = "primary"  # selection: the mean over the tail of the training where both arms have it, else the last epoch
+UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
+POSITIVE = "positive"  # every value above 0, where a measure keeps rows
+SILENT = ("eval_every", "tail_evaluations", "threads")  # words of a recipe that leave it the paper's
+
+
+class Row(NamedTuple):
+    """A row of one of the paper's tables."""
+
+    dataset: str
+    network: str
+    teacher: str  # of TAKD the chain, "resnet101 > resnet50"
+
+    @property
+    def teachers(self) -> list[str]:
+        """The networks before the student, the first one first."""
+        return self.teacher.split(CHAIN)
+
+
+class Setting(NamedTuple):
+    """Where a comparison is made; `shared` are settings of the method that both arms have beside the claim's."""
+
+    dataset: str
+    network: str
+    teacher: str
+    recipe: str = ""
+    shared: str = ""
+
+    @property
+    def scale(self) -> tuple[str, str, str, str]:
+        """What settings of one family share: dataset, networks and epochs, whatever else of recipe and reading."""
+        return (*self[:3], recipe_words(self.recipe).get("epochs", ""))
+
+    @property
+    def reading(self) -> str:
+        """The reading of the paper (protocol) that its runs follow."""
+        return recipe_words(self.recipe).get("protocol", TEXTBOOK)
+
+    @property
+    def name(self) -> str:
+        """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol textbook, alpha=0.5"."""
+        teacher = f"teacher {self.teacher}" if self.teacher != self.network else ""
+        words = recipe_words(self.recipe)
+        protocol = f"protocol {words.pop('protocol', TEXTBOOK)}"
+        recipe = " ".join(f"{key}={value}" for key, value in words.items())
+        return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, protocol, self.shared]))
+
+
+class Measure(NamedTuple):
+    """One number of each run: the mean of the rows kept, less the mean of those in `less`."""
+
+    evaluation: str
+    metric: str
+    keep: dict[str, Any]  # column -> values, or `positive`
+    less: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper and what decides it."""
+
+    id: str
+    sentence: str
+    place: str  # in the paper: its table, figure or section
+    kind: str
+    margin: float
+    unit: str
+    main: bool = False  # whether the overview shows it
+    family: str = ""  # the question that it belongs to: claims of one are adjusted together
+    margin_source: str = ""  # where the margin comes from; without one, a verdict shows how it depends on the margin
+    after: Arm | None = None
+    before: Arm | None = None
+    less: tuple[Arm, Arm] | None = None  # of a contrast of differences: the references of `after` and of `before`
+    measure_before: Measure | None = None  # of `before`, where it is another than that of `after`
+    varies: dict[str, tuple] = field(default_factory=dict)  # key of a recipe -> values: only settings with one of them
+    readings: tuple[str, str] | None = None  # of a contrast: protocols of both differences, where they are not one
+    measure: Measure | None = None
+    rows: tuple[Row, ...] = ()
+    only_rows: bool = False  # whether small settings have no say, since another claim on the same arms has them
+    paper: str = ""  # the table whose cells have the paper's difference
+    needs: str = ""  # what must be built before the claim can be judged
+    of: tuple["Claim", ...] = ()  # claims whose rows are summed up
+    statistic: str = ""  # mean, min or max over them
+    stated: float | None = None  # the number that the paper states for it
+
+    @property
+    def scaled_margin(self) -> float:
+        """The margin on the scale of the differences: of a ratio, ln(1 + margin / 100)."""
+        return math.log1p(self.margin / 100) if self.unit == "%" else self.margin
+
+    @property
+    def arms(self) -> tuple[Arm, Arm]:
+        """What is compared: `after` less `before`."""
+        return self.after, self.before
+
+    @property
+    def counted(self) -> bool:
+        """Whether it compares counts, which are no sample and need no test."""
+        return bool(self.measure) and self.measure.metric in COUNTED
+
+
+class Sheet(NamedTuple):
+    """A file of claims."""
+
+    claims: list[Claim]
+    recipes: dict[str, dict[str, Any]]  # the paper's, by network: what differs from the defaults
+
+    @property
+    def rows(self) -> set[Row]:
+        """Rows of any of the paper's tables."""
+        return {row for claim in self.claims for row in claim.rows}
+
+
+def paper_range(claim: Claim, rows: DataFrame) -> list[float]:
+    """The paper's own numbers for a claim, of all its rows; empty where they are not to be had."""
+    if claim.stated is not None:
+        return [claim.stated]
+    if claim.needs:
+        return []
+    values = [paper_difference(claim, row, rows) for row in claim.rows]
+    return [value for value in values if value is not None]
+
+
+def paper_statistic(claim: Claim, rows: DataFrame) -> float:
+    """What a claim over rows comes to when it is computed from the cells of the paper's own tables."""
+    return float(getattr(Series([value for part in claim.of for value in paper_range(part, rows)]), claim.statistic)())
+
+
+def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
+    """The paper's difference, from the cells of its table: a mean over corruptions and severities where it has some."""
+    if not claim.paper or claim.less:
+        return None
+    rows = where(rows, source="paper", table=claim.paper, metric=claim.measure.metric, **row._asdict())
+    rows = kept(rows, {key: value for key, value in claim.measure.keep.items() if key in ("corruption", "severity")})
+    after, before = (where(rows, method=arm.method, interval=arm.interval)["value"].mean() for arm in claim.arms)
+    return None if np.isnan(after - before) else round(float(after - before), 10)
+
+
+def kept(rows: DataFrame, keep: dict[str, Any]) -> DataFrame:
+    """Rows that a measure keeps."""
+    for column, values in keep.items():
+        several = tuple(values) if isinstance(values, list) else values
+        rows = rows[rows[column] > 0] if values == POSITIVE else where(rows, **{column: several})
+    return rows
+
+
+def recipe_words(recipe: str) -> dict[str, str]:
+    """Words of a recipe without those that leave it the paper's."""
+    words = dict(word.partition("=")[::2] for word in recipe.split())
+    return {key: value for key, value in words.items() if key not in SILENT}
+
+
+def under(reading: str, recipe: str) -> str:
+    """A recipe's words, with the reading (protocol) that they name; the default reading is not named."""
+    words = [word for word in recipe.split() if not word.startswith("protocol=")]
+    return " ".join(sorted([*words, f"protocol={reading}"] if reading != TEXTBOOK else words))

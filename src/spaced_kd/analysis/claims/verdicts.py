@@ -1,0 +1,364 @@
+"""What our runs say of the paper's claims.
+
+One rule for positive and for null statements: each comparison has one interval, and its word is read from that.
+
+- `greater`: supported if the interval lies above 0; opposite shown if it lies below 0; gain of at least the margin
+  excluded if it contains 0 and lies below the margin.
+- `equivalent`: supported if it lies within ±margin; opposite shown if it lies beyond.
+- `not_greater`: supported if it lies below the margin; opposite shown if it lies above.
+- Otherwise inconclusive, with the number of seeds that would settle it if mean and deviation stay, and what that number
+  is at both ends of the 95 % interval of the deviation.
+- Where seeds were planned, nothing of this is said before all of them are there: interim, k of n.
+- One seed has no interval, and so no verdict. FLOPs are counted, not sampled: no test, no verdict, no part in tallies.
+
+A verdict that depends on the margin comes with the margin at which it would change.
+
+A verdict holds in its setting: dataset, network, teacher, recipe, reading, and method settings that all arms share.
+The paper's own setting is a row of its table under its own recipe; only that decides the row. Any other stands beside
+it. The endpoint of accuracies is the mean over the tail of the training where all arms have it, else the last epoch.
+
+The level is 5 % for a family together, by Holm's adjustment. A family is a question (`family` in the file of claims;
+the main claims are one): all its comparisons in the paper's own settings, for they are read together; of small
+settings, those of one scale (dataset, networks, epochs), whatever their reading. So a study of another scale that is
+joined later does not change these verdicts. Interim comparisons count as members that are not rejected.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from pandas import DataFrame
+
+from spaced_kd.analysis import statistics
+from spaced_kd.analysis.claims.comparisons import Comparison, comparisons, in_own_setting
+from spaced_kd.analysis.claims.model import PRIMARY, Claim, Row, Setting, Sheet, paper_difference
+from spaced_kd.analysis.layout import plain, where
+
+SUPPORTED, OPPOSITE, EXCLUDED = "supported", "opposite shown", "gain of at least the margin excluded"
+INCONCLUSIVE, INTERIM, COUNTED = "inconclusive", "interim", "counted"
+NONE, NOT_RUN = "no verdict", "not run"
+
+Correct = Callable[[str], np.ndarray | None]  # id of a run -> whether it is right on each test image, (N,)
+
+
+class Family(NamedTuple):
+    """What a comparison was adjusted with."""
+
+    name: str
+    m: int  # members
+    level: float  # of this comparison's own interval
+
+
+class Needed(NamedTuple):
+    """Seeds that would settle a comparison, if mean and deviation stay; None: no practical number."""
+
+    seeds: int | None
+    low: int | None  # at both ends of the 95 % interval of the deviation
+    high: int | None
+    shows: str  # what so many would show
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What our runs say of a claim in a setting, or that there are none. Differences are in the claim's unit."""
+
+    claim: Claim
+    verdict: str
+    reason: str = ""
+    setting: Setting | None = None
+    own: bool = False  # the paper's own setting
+    seeds: int = 0
+    expected: int = 0  # seeds that all arms should have: of the plan, where there is one
+    mean: float | None = None
+    sd: float | None = None  # of differences, within kinds of machines; None for ratios
+    interval: statistics.Interval | None = None  # adjusted; the verdict is read from it
+    raw: statistics.Interval | None = None  # 95 %, of this comparison alone
+    family: Family | None = None
+    p: float | None = None  # adjusted
+    p_raw: float | None = None
+    p_flips: float | None = None  # exact, of sign flips, raw: where seeds are few
+    turns_at: float | None = None  # the margin at which the verdict would change; None where none would change it
+    detectable: float | None = None
+    needed: Needed | None = None
+    endpoint: str = ""
+    states: tuple[int, ...] = ()  # of the tail, by arm
+    steps: tuple[int, ...] = ()  # training steps of the student, by arm
+    machines: tuple[tuple[str, float, int], ...] = ()  # kind, mean, seeds: where there are several
+    holds: bool | None = None  # of counts: whether the sentence holds of them
+    images: statistics.Interval | None = None  # bootstrap over test images, seeds fixed: a remark
+    mcnemar: float | None = None  # p between the two networks of a single seed: a remark
+    paper: float | None = None
+
+
+def judge(
+    sheet: Sheet,
+    rows: DataFrame,
+    *,
+    correct: Correct | None = None,
+    alpha: float = statistics.ALPHA,
+) -> list[Verdict]:
+    """Verdicts in order of the claims: the paper's rows, one each, then other settings in alphabetical order.
+
+    Args:
+        sheet: of `load`.
+        rows: tidy rows, ours of one or several studies and the paper's.
+        correct: gives what the remarks need: bootstrap over test images, and McNemar's test of a single seed.
+        alpha: error of a family.
+
+    Raises:
+        UserError: seeds of two arms that are not paired, or two values for one seed.
+    """
+    # a run that two studies share has the same rows in both
+    mine = plain(where(rows, source="ours"))
+    mine = mine[~mine.duplicated([column for column in mine if column not in ("study", "planned")])]
+    compared = {
+        claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, sheet)]
+        for claim in sheet.claims
+        if claim.measure
+    }
+    families = _families([each for found in compared.values() for each in found], sheet, alpha)
+    verdicts = []
+    for claim in sheet.claims:
+        found = compared.get(claim.id, [])
+        if claim.of:
+            verdicts.append(_summed(claim, compared, rows, sheet, alpha))
+            continue
+        decided = [_verdict(each, families, rows, sheet, correct) for each in found]
+        there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own}
+        verdicts += [verdict for verdict in decided if verdict.own]
+        verdicts += [_not_run(claim, row, rows) for row in claim.rows if row not in there]
+        verdicts += sorted((verdict for verdict in decided if not verdict.own), key=lambda verdict: verdict.setting)
+        if not claim.rows and not decided:
+            verdicts.append(_not_run(claim, None, rows))
+    return verdicts
+
+
+def _families(found: list[Comparison], sheet: Sheet, alpha: float) -> dict[tuple, tuple[float, Family]]:
+    """(claim, setting) -> adjusted p and family, of every comparison that has a test."""
+    members = defaultdict(list)
+    for each in found:
+        if _untestable(each) is None:
+            scale = None if in_own_setting(each, sheet) else each.setting.scale
+            members[each.claim.family, scale].append(each)
+    judged = {}
+    for (name, _), group in members.items():
+        family = statistics.holm([1.0 if _interim(each) else _p(each) for each in group], alpha)
+        for each, p, level in zip(group, family.p, family.levels, strict=True):
+            judged[each.claim.id, each.setting] = float(p), Family(name, len(group), float(level))
+    return judged
+
+
+def _untestable(comparison: Comparison) -> str | None:
+    """Why a comparison has no test; None where it has one."""
+    d, claim = comparison.d, comparison.claim
+    if len(d) == 0:
+        return "no finished pair of runs"
+    if not np.isfinite(d).all():
+        return "a value is not finite, or not above 0 where a ratio is asked for"
+    if claim.counted:
+        return "counted, not sampled"
+    if len(d) == 1:
+        return "one seed has no interval"
+    if len(d) == len(set(comparison.machines)):
+        return "one seed of each kind of machine has no interval"
+    if statistics.deviation(d, comparison.blocks)[0] == 0:
+        return "all seeds have the same difference, which tells nothing of their spread"
+    return None
+
+
+def _interim(comparison: Comparison) -> bool:
+    """Whether planned seeds are still missing."""
+    return comparison.planned and len(comparison.d) < comparison.expected
+
+
+def _p(comparison: Comparison) -> float:
+    """Raw p, two-sided for each kind: at most α exactly where the interval of level α supports the claim.
+
+    Of `equivalent` and `not_greater` the one-sided p is doubled, so that one interval of one level tells all.
+    """
+    claim, d, blocks = comparison.claim, comparison.d.to_numpy(), comparison.blocks
+    if claim.kind == "greater":
+        return float(statistics.paired_test(d, blocks))
+    test = statistics.equivalence_test if claim.kind == "equivalent" else statistics.below_test
+    return min(1.0, 2 * float(test(d, claim.scaled_margin, blocks)))
+
+
+def _verdict(comparison: Comparison, families: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None) -> Verdict:
+    claim, setting, d = comparison.claim, comparison.setting, comparison.d
+    own = in_own_setting(comparison, sheet)
+    result = Verdict(claim, NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
+    result = replace(result, endpoint=comparison.endpoint, states=comparison.states, steps=comparison.steps)
+    result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), rows) if own else None)
+    why = _untestable(comparison)
+    if len(d) == 0:
+        needed = f"no finished pair of runs: {_needed(claim, setting)}"
+        return replace(result, verdict=NOT_RUN, reason=comparison.unpaired or _apart(comparison) or needed)
+    finite = bool(np.isfinite(d).all())
+    if finite:
+        result = replace(result, mean=_shown(d.mean(), claim.unit), machines=_by_machine(comparison))
+    if finite and claim.counted:
+        ends = statistics.Interval(float(d.min()), float(d.max()))
+        return replace(result, verdict=COUNTED, holds=_decide(claim, ends) == SUPPORTED, reason=why)
+    if correct and claim.unit == "pp" and claim.measure.keep.get("selection") == PRIMARY and not claim.less:
+        result = replace(result, **_remarks(comparison.runs, correct))
+    if not why:
+        result = _tested(result, comparison, *families[claim.id, setting])
+    if finite and _interim(comparison):
+        told = f"{len(d)} of {comparison.expected} planned seeds"
+        return replace(
+            result, verdict=INTERIM, reason=told, **dict.fromkeys(("needed", "turns_at", "p", "p_raw", "p_flips"))
+        )
+    return replace(result, reason=why or _apart(comparison))
+
+
+def _tested(result: Verdict, comparison: Comparison, p: float, family: Family) -> Verdict:
+    """The verdict of a comparison that has an interval."""
+    claim, d, blocks, n = comparison.claim, comparison.d.to_numpy(), comparison.blocks, len(comparison.d)
+    interval, raw = (statistics.paired_interval(d, level, blocks) for level in (family.level, statistics.ALPHA))
+    s, freedom = (float(each) for each in statistics.deviation(d, blocks))
+    verdict, turns_at = _decide(claim, interval), _turns_at(claim, interval)
+    few = n < statistics.FEW_SEEDS and claim.kind == "greater"
+    return replace(
+        result,
+        verdict=verdict,
+        sd=s if claim.unit == "pp" else None,
+        interval=_limits(interval, claim.unit),
+        raw=_limits(raw, claim.unit),
+        family=family,
+        p=p,
+        p_raw=_p(comparison),
+        p_flips=statistics.sign_flip_test(d) if few else None,
+        turns_at=None if turns_at is None else _shown(turns_at, claim.unit),
+        detectable=_shown(statistics.detectable(s, n, family.level), claim.unit),
+        needed=_settle(claim, float(d.mean()), s, freedom, family.level) if verdict == INCONCLUSIVE else None,
+    )
+
+
+def _decide(claim: Claim, interval: statistics.Interval) -> str:
+    """The word that an interval gives."""
+    low, high, margin = *interval, claim.scaled_margin
+    if claim.kind == "greater":
+        return SUPPORTED if low > 0 else OPPOSITE if high < 0 else EXCLUDED if high < margin else INCONCLUSIVE
+    if claim.kind == "not_greater":
+        return SUPPORTED if high < margin else OPPOSITE if low > margin else INCONCLUSIVE
+    if low > margin or high < -margin:
+        return OPPOSITE
+    return SUPPORTED if -margin <= low and high <= margin else INCONCLUSIVE
+
+
+def _turns_at(claim: Claim, interval: statistics.Interval) -> float | None:
+    """The margin from which on the interval says more, or less: None where the word does not depend on the margin."""
+    low, high = (float(limit) for limit in interval)
+    if claim.kind == "equivalent":
+        return max(0.0, low, -high) if _decide(claim, interval) == OPPOSITE else max(abs(low), abs(high))
+    if claim.kind == "not_greater":
+        return max(low, 0.0) if low > claim.scaled_margin else max(high, 0.0)
+    return high if low <= 0 <= high else None
+
+
+def _settle(claim: Claim, mean: float, s: float, freedom: float, level: float) -> Needed:
+    """Seeds that would decide the claim, either way, with a power of 80 % if mean and deviation stay as they are."""
+    margin, of = claim.scaled_margin, f"{claim.margin:g} {claim.unit}"
+    either = "a gain" if mean > 0 else "the opposite"
+    ways: list[tuple[str, Callable[[float], int | None]]]
+    if claim.kind == "equivalent":
+        within = (f"a difference within {of}", lambda sd: statistics.needed_equivalent(mean, sd, margin, level / 2))
+        ways = [within, (f"a difference beyond {of}", lambda sd: statistics.needed(abs(mean) - margin, sd, level))]
+    else:
+        ways = [(f"a gain of less than {of}", lambda sd: statistics.needed(margin - mean, sd, level))]
+        least = abs(mean) if claim.kind == "greater" else mean - margin
+        ways.append((either, lambda sd: statistics.needed(least, sd, level)))
+    found = [(n, shows, way) for shows, way in ways if (n := way(s))]
+    if not found:
+        return Needed(None, None, None, "")
+    n, shows, way = min(found, key=lambda each: each[0])
+    low, high = (way(sd) for sd in statistics.deviation_interval(s, int(freedom)))
+    return Needed(n, low, high, shows)
+
+
+def _by_machine(comparison: Comparison) -> tuple[tuple[str, float, int], ...]:
+    """Kind, mean and seeds of each block."""
+    if not comparison.blocks:
+        return ()
+    groups = comparison.d.groupby(list(comparison.blocks), sort=False)
+    return tuple((kind or "unknown", _shown(d.mean(), comparison.claim.unit), len(d)) for kind, d in groups)
+
+
+def _apart(comparison: Comparison) -> str:
+    """Which seeds were left out, in words."""
+    if not comparison.apart:
+        return ""
+    seeds = ", ".join(f"{seed:g}" for seed in comparison.apart)
+    return (
+        f"left out, since their arms ran on several kinds of machines: seed{'s' * (len(comparison.apart) > 1)} {seeds}"
+    )
+
+
+def _remarks(runs: tuple[list[str], list[str]], correct: Correct) -> dict[str, Any]:
+    arms = [[correct(run) for run in each] for each in runs]
+    if any(array is None for arm in arms for array in arm):
+        return {}
+    after, before = (np.stack(arm) for arm in arms)
+    remarks: dict[str, Any] = {"images": statistics.bootstrap_images(after, before)}
+    if len(after) == 1:
+        remarks["mcnemar"] = statistics.mcnemar(after[0], before[0])
+    return remarks
+
+
+def _summed(
+    claim: Claim, compared: dict[str, list[Comparison]], rows: DataFrame, sheet: Sheet, alpha: float
+) -> Verdict:
+    """A statistic over the rows of other claims; it needs every row in the paper's own setting."""
+    result = Verdict(claim, NOT_RUN, paper=claim.stated)
+    found, asked = [], [(part, row) for part in claim.of for row in part.rows]
+    for part, row in asked:
+        own = [each for each in compared[part.id] if Row(*each.setting[:3]) == row and in_own_setting(each, sheet)]
+        found += [each for each in own if len(each.d)]
+    if len(found) < len(asked):
+        tables = " and ".join(dict.fromkeys(part.place for part in claim.of))
+        return replace(result, reason=f"{len(found)} of the {len(asked)} rows of {tables} are there")
+    together = DataFrame(dict(enumerate(each.d for each in found))).dropna()
+    mean = float(getattr(together.mean(), claim.statistic)())
+    expected = max(each.expected for each in found)
+    result = replace(result, own=True, mean=mean, seeds=len(together), expected=expected)
+    if claim.statistic != "mean":
+        return replace(result, verdict=NONE, reason="an extreme is chosen by the data, and has no interval here")
+    if any(map(_interim, found)):
+        return replace(result, verdict=INTERIM, reason=f"{len(together)} of {expected} planned seeds")
+    if len(together) < 2:
+        return replace(result, verdict=NONE, reason="one seed has no interval")
+    # the mean over rows is one number per seed; its family is itself
+    interval = statistics.paired_interval(together.mean(axis=1).to_numpy(), alpha)
+    off = statistics.Interval(interval.low - claim.stated, interval.high - claim.stated)
+    result = replace(result, family=Family(claim.family, 1, alpha), raw=interval)
+    return replace(result, verdict=_decide(claim, off), interval=interval, turns_at=_turns_at(claim, off))
+
+
+def _not_run(claim: Claim, row: Row | None, rows: DataFrame) -> Verdict:
+    reason = claim.needs or _needed(claim, row)
+    setting = Setting(*row) if row else None
+    paper = paper_difference(claim, row, rows) if row else None
+    return Verdict(claim, NOT_RUN, reason, setting, own=bool(row), paper=paper)
+
+
+def _needed(claim: Claim, place: Row | Setting | None) -> str:
+    """Which runs would be needed, in words."""
+    arms = " and ".join(" ".join(filter(None, arm)) for arm in dict.fromkeys([*claim.arms, *(claim.less or ())]))
+    measure = claim.measure.evaluation
+    extra = f", evaluated by {measure}" if measure not in ("accuracy", "cost") else ""
+    on = f" on {place.dataset} with {place.network}" if place else ""
+    teacher = f" from {place.teacher}" if place and place.teacher != place.network else ""
+    return f"run {arms}{on}{teacher}{extra}"
+
+
+def _limits(interval: statistics.Interval, unit: str) -> statistics.Interval:
+    """An interval in the claim's unit."""
+    return statistics.Interval(*(_shown(float(limit), unit) for limit in interval))
+
+
+def _shown(difference: float, unit: str) -> float:
+    """A difference in the claim's unit: ln(after / before) becomes a change in percent."""
+    return 100 * math.expm1(difference) if unit == "%" and abs(difference) < 100 else float(difference)

@@ -1,0 +1,95 @@
+"""What a change brings: arms from the words of a run, and the paired differences between two of them in a setting."""
+
+from typing import Any, NamedTuple
+
+from pandas import DataFrame, Series
+
+from spaced_kd.analysis import statistics
+from spaced_kd.analysis.arms import Arm, changed
+from spaced_kd.analysis.layout import NOTHING, by_seed, ours, plain, present, summary, where
+
+
+class Place(NamedTuple):
+    """A setting in which teacher and student are one kind of network."""
+
+    dataset: str
+    network: str
+    recipe: str
+
+
+class Sample(NamedTuple):
+    """Accuracies in percent, or differences of them, by seed."""
+
+    values: Series
+    seeds: set[float]  # those that there should be
+
+    def told(self, alpha: float = statistics.ALPHA) -> str:
+        """A difference, e.g. "+1.00 ± 0.50 (3), [-0.24, +2.24]" with its interval of level `alpha`."""
+        if not self.seeds:
+            return NOTHING
+        text = summary(self.values, len(self.seeds), sign="+")
+        if len(self.values) < 2:
+            return text
+        interval = statistics.paired_interval(self.values, alpha)
+        return f"{text}, [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def accuracies(rows: DataFrame) -> DataFrame:
+    """Our rows of accuracy, missing runs included."""
+    return ours(rows, present(rows), "accuracy")
+
+
+def places(rows: DataFrame) -> list[Place]:
+    """Settings of plain runs, in order; an arm's own words change their recipe."""
+    found = plain(rows)
+    return list(dict.fromkeys(map(Place, found["dataset"], found["network"], found["recipe"])))
+
+
+def reached(rows: DataFrame, place: Place, arm: Arm, selection: str = "last") -> Sample:
+    """What an arm reaches in a setting; `rows` of `accuracies`, `selection` of the epoch."""
+    runs = in_place(rows, place, arm)
+    return Sample(by_seed(where(runs, metric="accuracy", selection=selection), arm), set(runs["seed"]))
+
+
+def difference(rows: DataFrame, place: Place, after: Arm, before: Arm, selection: str = "last") -> Sample:
+    """What `after` reaches more than `before`, seed by seed."""
+    first, second = (reached(rows, place, arm, selection) for arm in (after, before))
+    return Sample((first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds))
+
+
+def endpoint(rows: DataFrame, place: Place, *arms: Arm) -> str:
+    """The selection that arms are compared by: `tail` where every finished run of them has it, else `last`."""
+    for arm in arms:
+        ends, tails = (reached(rows, place, arm, selection).values for selection in ("last", "tail"))
+        if tails.empty or not ends.index.isin(tails.index).all():
+            return "last"
+    return "tail"
+
+
+def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:
+    """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
+    # equal differences tell nothing of their spread
+    tested = [key for key, change in changes.items() if len(change.values) > 1 and change.values.std() > 0]
+    found = statistics.holm([statistics.paired_test(changes[key].values) for key in tested])
+    adjusted = {key: (f"{p:.2g}", level) for key, p, level in zip(tested, *found, strict=True)}
+    told = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}
+    return {key: (changes[key].told(level), p) for key, (p, level) in told.items()}
+
+
+def flops(rows: DataFrame, place: Place, arm: Arm, reference: Arm) -> str:
+    """Training FLOPs of an arm, teachers included, as a multiple of another's; `rows`: ours."""
+    costs = where(rows, evaluation="cost", metric="training_flops_with_teacher")
+    ours, theirs = (in_place(costs, place, each)["value"].mean() for each in (arm, reference))
+    return NOTHING if (ratio := ours / theirs) != ratio else f"{ratio:.3g}"
+
+
+def in_place(rows: DataFrame, place: Place, arm: Arm) -> DataFrame:
+    """Rows of an arm in a setting."""
+    setting = place._replace(recipe=changed(place.recipe, arm.recipe))._asdict()
+    return where(rows, method=arm.method, interval=arm.interval, **setting)
+
+
+def without_one_recipe(lines: list[dict[str, str]]) -> DataFrame:
+    """Lines as a table; which recipe is told only where there are several."""
+    table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
+    return table if table["recipe"].nunique() > 1 else table.drop(columns="recipe")

@@ -1,0 +1,74 @@
+"""Fig. 2: accuracy against the interval of Spaced KD.
+
+Top-1 test accuracy in percent at the last epoch: mean over seeds, error bars and the band of w/o KD are ± one standard
+deviation over seeds. s = 0 is online KD; offline KD has a tick of its own, as its interval is no number of epochs. The
+line is a quadratic polynomial fitted to the means at finite intervals, as in the paper's Fig. 2c. Open diamonds are the
+paper's numbers (its Tab. 6), where it has the same dataset and network.
+"""
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from spaced_kd.analysis import plotting
+from spaced_kd.analysis.arms import OFFLINE, ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.analysis.layout import by_seed, ours, present, require, several_recipes, where
+
+PLACE = ["dataset", "network", "recipe"]
+ACROSS = 4  # panels side by side
+
+
+@matplotlib.rc_context(plotting.RC)
+def figure(rows: DataFrame) -> Figure:
+    """One panel for each dataset and network."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    arms = present(where(rows, method=("baseline", "online_kd")))
+    asked = ours(rows, arms, "accuracy")
+    require(asked, "fig02", [ONLINE, SPACED, OFFLINE], keep)
+    groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {WITHOUT}]
+    drawing, panels = plotting.tiles(len(groups), ACROSS)
+    recipes = several_recipes(asked)
+    for axes, group in zip(panels, groups, strict=True):
+        dataset, network, recipe = group[PLACE].iloc[0]
+        paper = where(rows, source="paper", table="tab06", dataset=dataset, network=network)
+        found = where(group, **keep)
+        _draw(axes, group, found, paper)
+        axes.set_title(plotting.title([dataset, network, recipe if recipes else ""], plotting.lacking(group, found)))
+    drawing.supxlabel("interval s (epochs)", fontsize="medium")
+    drawing.supylabel("test accuracy (%)", fontsize="medium")
+    plotting.legend(drawing)
+    return drawing
+
+
+def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> None:
+    """Draw one panel."""
+    arms = sorted(present(asked), key=lambda arm: arm.epochs)
+    values = {arm: by_seed(found, arm) for arm in arms}
+    paper_values = {arm: where(paper, method=arm.method, interval=arm.interval)["value"] for arm in present(paper)}
+    epochs = [arm.epochs for arm in {*arms, *paper_values} - {WITHOUT, OFFLINE}]
+    step = 0.35 * max(*epochs, 1)
+
+    def place(arm: Arm) -> float:
+        return max(epochs) + step if arm == OFFLINE else arm.epochs
+
+    plotting.level(axes, by_seed(found, WITHOUT), WITHOUT)
+    for arm, numbers in values.items():
+        if arm != WITHOUT and len(numbers):
+            look = plotting.LOOKS.get(arm, plotting.LOOKS[SPACED]) | {"linestyle": "none"}
+            error = numbers.std(ddof=1) if len(numbers) > 1 else None
+            name = arm.name if arm in (ONLINE, OFFLINE) else "Spaced KD"
+            axes.errorbar(place(arm), numbers.mean(), error, label=name, **look)
+    fitted = [arm for arm in arms if arm not in (WITHOUT, OFFLINE) and len(values[arm])]
+    if len(fitted) > 2:
+        curve = np.polynomial.Polynomial.fit([arm.epochs for arm in fitted], [values[arm].mean() for arm in fitted], 2)
+        x, y = curve.linspace(100)
+        axes.plot(x, y, color=plotting.INK, linewidth=1, zorder=1, label="quadratic fit")
+    for arm in paper_values.keys() - {WITHOUT}:
+        look = {"marker": "D", "color": "none", "markeredgecolor": plotting.INK, "linestyle": "none"}
+        axes.plot(place(arm), paper_values[arm].item(), label="paper", **look)
+    ticks = {**{epoch: f"{epoch:g}" for epoch in sorted(epochs)}, place(OFFLINE): "offline"}
+    if OFFLINE not in {*arms, *paper_values}:
+        del ticks[place(OFFLINE)]
+    axes.set_xticks(list(ticks), list(ticks.values()))

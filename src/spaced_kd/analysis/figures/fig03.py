@@ -1,0 +1,73 @@
+"""Fig. 3: when Spaced KD starts, (a) for some epochs, (b) to the end of the training.
+
+Top-1 test accuracy in percent at the last epoch: mean over seeds, error bars and bands are ± one standard deviation
+over seeds. Outside of its window a run is online KD. The lines are no window at all, which is online KD, and one of the
+whole training, which is Spaced KD. The interval is 1.5 epochs.
+"""
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from spaced_kd.analysis import plotting
+from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
+from spaced_kd.analysis.layout import by_seed, label, ours, present, require, several_recipes, where
+
+PLACE = ["dataset", "network", "recipe"]
+TO_THE_END = "to the end"
+LOOK = {"color": "black", "marker": "D", "linestyle": "none"}
+
+
+@matplotlib.rc_context(plotting.RC)
+def figure(rows: DataFrame) -> Figure:
+    """One panel for each dataset, network and length of the window."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    windows = {arm: window for arm in present(where(rows, source="ours")) if (window := _window(arm))}
+    asked = ours(rows, {*windows, ONLINE, SPACED}, "accuracy")
+    require(ours(rows, windows, "accuracy"), "fig03", [SPACED], keep, " and a method.spaced_from or spaced_until")
+    panels = []
+    for place, group in asked.groupby(PLACE, sort=False):
+        of_length: dict[str, dict[Arm, float]] = {}
+        for arm in present(group) & set(windows):
+            length, start = windows[arm]
+            of_length.setdefault(length, {})[arm] = start
+        panels += [(place, group, length, of_length[length]) for length in sorted(of_length)]
+    drawing, tiles = plotting.tiles(len(panels), 2)
+    recipes = several_recipes(asked)
+    for axes, (place, group, length, starts) in zip(tiles, panels, strict=True):
+        shown = group[[arm in {*starts, ONLINE, SPACED} for arm in map(Arm, group["method"], group["interval"])]]
+        found = where(shown, **keep)
+        _draw(axes, found, starts | ({SPACED: 0.0} if length == TO_THE_END else {}))
+        dataset, network, recipe = place
+        axes.set_title(
+            plotting.title([dataset, network, recipe if recipes else "", length], plotting.lacking(shown, found))
+        )
+    drawing.supxlabel("start of spacing (epoch)", fontsize="medium")
+    drawing.supylabel("test accuracy (%)", fontsize="medium")
+    plotting.legend(drawing)
+    return drawing
+
+
+def _window(arm: Arm) -> tuple[str, float] | None:
+    """Length of a window in words, and where it starts; None for a run that has none."""
+    name, settings = label(arm.method)
+    if name != SPACED.method or arm.interval != SPACED.interval or not settings:
+        return None
+    if not set(settings) <= {"spaced_from", "spaced_until"}:
+        return None
+    start = float(settings.get("spaced_from", 0))
+    if "spaced_until" not in settings:
+        return TO_THE_END, start
+    return f"for {float(settings['spaced_until']) - start:g} epochs", start
+
+
+def _draw(axes: Axes, found: DataFrame, starts: dict[Arm, float]) -> None:
+    for arm in (ONLINE, SPACED):
+        plotting.level(axes, by_seed(found, arm), arm)
+    for arm, start in sorted(starts.items(), key=lambda item: item[1]):
+        values = by_seed(found, arm)
+        if len(values):
+            error = values.std(ddof=1) if len(values) > 1 else None
+            axes.errorbar(start, values.mean(), error, label="Spaced KD from this epoch on", **LOOK)
+    axes.set_xticks(sorted(starts.values()))

@@ -1,0 +1,53 @@
+"""Fig. 6: accuracy against the learning rate and against the batch size.
+
+Top-1 test accuracy in percent at the last epoch. Lines are means over seeds, bands are ± one standard deviation over
+seeds. All else in a panel is the same; the interval of Spaced KD is 1.5 epochs. The paper gives no grids.
+"""
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from pandas import DataFrame
+
+from spaced_kd.analysis import plotting
+from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.analysis.layout import ours, present, require, where
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.utils.errors import UserError
+
+AXES = {"lr": "learning rate (per step)", "batch_size": "batch size (images)"}
+
+
+@matplotlib.rc_context(plotting.RC)
+def figure(rows: DataFrame) -> Figure:
+    """One panel for each dataset, network and axis of which there are several values."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    asked = ours(rows, [WITHOUT, ONLINE, SPACED], "accuracy")
+    require(asked, "fig06", [ONLINE, SPACED], keep)
+    groups = [(axis, *each) for axis in AXES for each in _groups(asked, axis)]
+    if not groups:
+        raise UserError("fig06 needs runs with several values of lr or of batch_size: add them to the study")
+    drawing, panels = plotting.tiles(len(groups), 2)
+    looks = plotting.looks(present(asked))
+    for axes, (axis, place, group) in zip(panels, groups, strict=True):
+        for arm in (arm for arm in looks if arm in present(group)):
+            found = where(group, **keep, method=arm.method, interval=arm.interval)
+            plotting.band(axes, found, axis, arm.name, **looks[arm])
+        values = sorted(set(group[axis]))
+        axes.set(xscale="log", xlabel=AXES[axis])
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_title(plotting.title(place, plotting.lacking(group, where(group, **keep))))
+    drawing.supylabel("test accuracy (%)", fontsize="medium")
+    plotting.legend(drawing)
+    return drawing
+
+
+def _groups(rows: DataFrame, axis: str) -> list[tuple[list[str], DataFrame]]:
+    """Runs that differ in nothing but the axis, which becomes a column; with what to call them."""
+    recipes = [dict(word.split("=", 1) for word in recipe.split()) for recipe in rows["recipe"]]
+    values = [float(recipe.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
+    others = [" ".join(f"{key}={value}" for key, value in recipe.items() if key != axis) for recipe in recipes]
+    groups = rows.assign(**{axis: values}, recipe=others).groupby(["dataset", "network", "recipe"], sort=False)
+    found = [(list(place), group) for place, group in groups if group[axis].nunique() > 1]
+    return [(place, group) for place, group in found if present(group) - {WITHOUT}]

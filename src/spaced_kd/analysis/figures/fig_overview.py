@@ -1,0 +1,78 @@
+"""The paper's main claims beside ours: differences in top-1 test accuracy at the endpoint of the table `overview`.
+
+In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
+deviations; where there is none, the paper does not compare the two. Points are our means over seeds, differences taken
+seed by seed, with the adjusted intervals of that table: 95 % for a family of comparisons together; an arrow stands
+where an interval goes on beyond the axis; n is the number of seeds, two or more. A setting that is none of the paper's
+own decides none of its rows; it stands beside them.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from spaced_kd.analysis import plotting
+from spaced_kd.analysis.claims.load import PATH, load
+from spaced_kd.analysis.claims.model import paper_range
+from spaced_kd.analysis.claims.text import short_names
+from spaced_kd.analysis.claims.verdicts import Verdict, judge
+from spaced_kd.utils.errors import UserError
+
+WIDEST = 62  # characters of a setting's line
+END = 15  # of the axis, or beyond the largest mean: the intervals of three seeds may reach far beyond
+
+
+@matplotlib.rc_context(plotting.RC)
+def figure(rows: DataFrame) -> Figure:
+    """A part for each main claim on accuracy, a line in it for each of our settings."""
+    found = [each for each in judge(load(PATH, rows), rows) if each.claim.main and each.seeds > 1]
+    found = [each for each in found if each.claim.unit == "pp"]
+    if not found:
+        raise UserError("fig_overview needs runs of online_kd with interval 0 and 1.5, of two seeds: add them")
+    parts = [list(verdicts) for _, verdicts in groupby(found, key=lambda each: each.claim.id)]
+    drawing = Figure(figsize=(7.5, 0.4 + 0.35 * len(parts) + 0.32 * len(found)))
+    heights = [1 + len(part) for part in parts]
+    grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=heights)
+    end = max(END, *(1.1 * abs(each.mean) for each in found))
+    names = short_names([each.setting for each in found])
+    for axes, part in zip(grid.flat, parts, strict=True):
+        _claim(axes, part, paper_range(part[0].claim, rows), (-end, end))
+        labels = [_label(names[each.setting], each) for each in part]
+        axes.set_yticks(range(len(part)), labels, fontsize="small")
+    if patches := [bar for axes in grid.flat for bar in axes.patches]:
+        patches[0].set_label("the paper's rows")
+    plotting.legend(drawing)
+    grid[-1, 0].set_xlabel("difference in accuracy (percentage points)")
+    return drawing
+
+
+def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[float, float]) -> None:
+    """The paper's range behind our settings, one below the other."""
+    sentence = part[0].claim.sentence
+    axes.set_title(sentence[0].upper() + sentence[1:], loc="left", fontweight="bold")
+    if paper:
+        axes.axvspan(min(paper), max(paper), color="0.8", linewidth=0)
+    axes.axvline(0, color=plotting.INK, linewidth=0.8)
+    for place, each in enumerate(part):
+        mark = {"color": plotting.VERDICTS.get(each.verdict, plotting.INK), "clip_on": False}
+        filling = "full" if each.verdict in plotting.VERDICTS else "none"
+        if each.interval:
+            axes.plot(np.clip(each.interval, *ends), [place, place], **mark)
+            for limit, end, arrow in zip(each.interval, ends, "<>", strict=True):
+                if abs(limit) > abs(end) and limit * end > 0:
+                    axes.plot(end, place, marker=arrow, **mark)
+        axes.plot(each.mean, place, marker="o", fillstyle=filling, label=each.verdict, linestyle="", **mark)
+    axes.set(xlim=ends, ylim=(len(part) - 0.5, -0.5))
+    axes.grid(visible=False, axis="y")
+
+
+def _label(name: str, each: Verdict) -> str:
+    dataset, _, rest = name.partition(", ")
+    n = f"{each.seeds}" if each.seeds == each.expected else f"{each.seeds} of {each.expected}"
+    return "\n".join([dataset, *textwrap.wrap(f"{rest}, n = {n}", WIDEST)])

@@ -1,0 +1,42 @@
+"""Flatness as in Theorem 4.4: trace of the Hessian of the training loss where training ended.
+
+In nats per squared unit of the weights, estimated with random probes: mean ± standard deviation over seeds (number of
+seeds), which includes the error of the estimate. A smaller trace is a flatter minimum. Δ is the mean of the differences
+seed by seed: the theorem expects it below zero for Spaced KD. The loss is cross-entropy, and where it was measured that
+of KD with the run's own teacher, fixed, of which the theorem speaks; the networks' batch norm has the running
+statistics of training, or those re-estimated on all training images. The paper measures no trace.
+"""
+
+import pandas as pd
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT
+from spaced_kd.analysis.layout import NOTHING, Change, layout
+
+LOSSES = {
+    "trace": "cross-entropy",
+    "trace_reestimated": "cross-entropy, re-estimated",
+    "kd_trace": "KD",
+    "kd_trace_reestimated": "KD, re-estimated",
+}
+COLUMNS = [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE), SELF, SPACED_SELF, Change(SPACED_SELF, SELF)]
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """Trace for each method, and the paired differences; a column tells the loss where there is another."""
+    measured = rows["evaluation"] == "hessian_trace"
+    metrics = [metric for metric in LOSSES if (measured & (rows["metric"] == metric)).any()] or ["trace"]
+    parts = []
+    for metric in metrics:
+        of_it = rows[~measured | rows["metric"].isin((metric, "missing"))]
+        if metric.startswith("kd"):
+            of_it = of_it[of_it["method"] != WITHOUT.method]
+        keep = {"evaluation": "hessian_trace", "metric": metric}
+        parts.append(layout(of_it, "hessian_trace", COLUMNS, keep, style=".4g"))
+    if metrics == ["trace"]:
+        return parts[0]
+    for metric, part in zip(metrics, parts, strict=True):
+        part.insert(0, "loss", LOSSES[metric])
+    found = pd.concat(parts, ignore_index=True).fillna(NOTHING)
+    found.attrs["notes"] = parts[0].attrs["notes"]
+    return found

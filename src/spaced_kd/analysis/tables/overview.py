@@ -1,0 +1,26 @@
+"""Overview: the paper's main claims beside ours, each with its setting.
+
+Differences are in percentage points of top-1 test accuracy at the endpoint named, but for the Hessian trace, whose
+change is in percent. Ours are taken seed by seed: mean ± standard deviation over seeds (number of seeds). The verdict
+is read from the adjusted interval: 95 % for its family together, whose name and number of members m stand beside it,
+after Holm. The raw interval is of 95 % for that comparison alone. Words are those of the table `scorecard`. Steps are
+those of the student. The paper's numbers are the range over its rows, which have no deviations. Another setting than
+the paper's decides none of its rows; it stands beside them.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.claims.load import PATH, load
+from spaced_kd.analysis.claims.text import lines, short_names
+from spaced_kd.analysis.claims.verdicts import judge
+from spaced_kd.utils.errors import UserError
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each main claim and each of our settings that has at least two seeds for it."""
+    found = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.claim.main and verdict.seeds > 1]
+    if not found:
+        raise UserError("overview needs two seeds of online_kd with interval 0 and 1.5: add them")
+    names = short_names([verdict.setting for verdict in found])
+    table = lines(found, rows)[["claim", "paper", "ours", "adjusted 95 %", "raw 95 %", "verdict", "endpoint"]]
+    return table.assign(**{"our setting": [names[verdict.setting] for verdict in found]})

@@ -1,0 +1,109 @@
+"""Seed noise: how far seeds differ, and which differences three of them can resolve.
+
+Top-1 test accuracy in percent, the mean over the tail or at the last step, as the endpoint says: mean ± standard
+deviation over seeds (number of seeds), of an arm or of a difference taken seed by seed. Order alone and augmentation
+alone are the deviation over runs of one seed in which only that was drawn anew: the noise floor. Rounding alone is the
+deviation within seeds over the same runs in other precisions and with other numbers of threads, pooled over seeds
+(number of runs): seeds do not determine a run further than that. What n seeds resolve is the smallest true difference
+that they show with a power of 80 % in a two-sided paired test of 5 %, if the deviation is ours. Beside it: how many of
+the paper's own differences in Tab. 1 are larger, which its three repeats could have resolved if its noise were ours.
+The paper states no deviations; its released code sets no seeds, so that its repeats are not even paired.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis import statistics
+from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.analysis.effects import (
+    Place,
+    Sample,
+    accuracies,
+    difference,
+    endpoint,
+    places,
+    reached,
+    without_one_recipe,
+)
+from spaced_kd.analysis.layout import DRAWN, NOTHING, Change, paper_changes, summary
+from spaced_kd.utils.errors import UserError
+
+WHAT = (WITHOUT, ONLINE, SPACED, Change(ONLINE, WITHOUT), Change(SPACED, ONLINE))
+COUNTS = (3, 10)
+ROUNDING = ("precision", "threads")  # words of a recipe that change how a run rounds, and nothing else
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each arm and difference that has two seeds."""
+    drawn = {word: accuracies(_drawn_anew(rows, word)) for word in DRAWN}
+    found, lines = accuracies(rows), []
+    for place in places(found):
+        for what in WHAT:
+            arms = (what,) if isinstance(what, Arm) else tuple(what)
+            selection = endpoint(found, place, *arms)
+            sample = _sample(found, place, what, selection)
+            if len(sample.values) < 2:
+                continue
+            name, sign = (what.name, "") if isinstance(what, Arm) else (f"{what.after.name} − {what.before.name}", "+")
+            line = {"accuracy": name, "endpoint": selection}
+            line["seeds"] = summary(sample.values, len(sample.seeds), sign=sign)
+            for word, anew in drawn.items():
+                values = _sample(anew, place, what, selection).values
+                told = f"{values.std(ddof=1):.2f} ({len(values)})" if len(values) > 1 else NOTHING
+                line[f"{word.removesuffix('_seed')} alone"] = told
+            line["rounding alone"] = _rounding(found, place, what, selection)
+            for count in COUNTS:
+                line |= _resolved(what, sample, count, rows)
+            lines.append(place._asdict() | line)
+    if not lines:
+        raise UserError(
+            "seed_noise needs runs of config/experiments/seed_noise.yaml: add them, or leave seed_noise out"
+        )
+    return without_one_recipe(lines)
+
+
+def _sample(rows: DataFrame, place: Place, what: Arm | Change, selection: str) -> Sample:
+    if isinstance(what, Arm):
+        return reached(rows, place, what, selection)
+    return difference(rows, place, *what, selection)
+
+
+def _rounding(rows: DataFrame, place: Place, what: Arm | Change, selection: str) -> str:
+    """Pooled deviation within seeds, over runs that differ in how they round alone."""
+    exact = _without(place.recipe, ROUNDING)
+    beside = rows[(rows["dataset"] == place.dataset) & (rows["network"] == place.network)]["recipe"].unique()
+    found = DataFrame(
+        {
+            recipe: _sample(rows, place._replace(recipe=recipe), what, selection).values
+            for recipe in beside
+            if _without(recipe, ROUNDING) == exact
+        }
+    )
+    found = found[found.count(axis=1) > 1]
+    if found.empty:
+        return NOTHING
+    squares = found.sub(found.mean(axis=1), axis=0).pow(2).sum().sum()
+    runs = found.count().sum()
+    return f"{(squares / (runs - len(found))) ** 0.5:.2f} ({runs})"
+
+
+def _without(recipe: str, words: tuple[str, ...]) -> str:
+    return " ".join(word for word in recipe.split() if word.partition("=")[0] not in words)
+
+
+def _resolved(what: Arm | Change, sample: Sample, count: int, rows: DataFrame) -> dict[str, str]:
+    """What so many seeds resolve, and how many of the paper's differences are larger."""
+    heads = f"n = {count} resolves", f"paper's larger, n = {count}"
+    if isinstance(what, Arm):
+        return dict.fromkeys(heads, NOTHING)
+    least = statistics.detectable(sample.values.std(ddof=1), count)
+    changes = paper_changes(rows, what.after, what.before, "tab01")
+    return dict(zip(heads, (f"{least:.2f}", f"{(changes.abs() > least).sum()} of {len(changes)}"), strict=True))
+
+
+def _drawn_anew(rows: DataFrame, word: str) -> DataFrame:
+    """Runs of the lowest seed that draw one thing anew, each draw in the place of a seed."""
+    draws = rows["recipe"].str.extract(rf"\b{word}=(\d+)")[0].astype(float)
+    rows = rows.assign(draw_of=draws, recipe=rows["recipe"].str.replace(rf"{word}=\d+ ?", "", regex=True).str.strip())
+    rows = rows[rows["draw_of"].notna()]
+    rows = rows[rows["seed"] == rows["seed"].min()]
+    return rows.assign(seed=rows["draw_of"])

@@ -1,0 +1,104 @@
+"""Selection: which states of a training are reported, and what that makes of the claims.
+
+Top-1 test accuracy in percent, or a difference of two arms in percentage points, taken seed by seed: mean ± standard
+deviation over seeds (number of seeds), and of a difference its paired 95 % interval, not adjusted. Tail is the mean
+over the states in the last tenth of a network's own steps; last is the last step. Best on test is the largest of all
+evaluated epochs, as the paper's released code reports it: a maximum over noise, the larger the more often a run was
+evaluated. By halves, each half of the test images chooses the epoch that is measured on the other half, so nothing is
+chosen on what is measured. Held out is the epoch that is best on training images that no one learnt, where a study
+holds some out. Evaluated: how many epochs, by arm; states: of how many the tail is the mean. Signs: of a mean
+difference by each of them, in brackets where its interval does not exclude 0. Endpoint: the tail where every run has
+one, else the last step.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.analysis.effects import (
+    Place,
+    Sample,
+    accuracies,
+    difference,
+    endpoint,
+    in_place,
+    places,
+    reached,
+    without_one_recipe,
+)
+from spaced_kd.analysis.layout import NOTHING, Change, summary, where
+from spaced_kd.analysis.statistics import ALPHA, paired_interval
+from spaced_kd.utils.errors import UserError
+
+WHAT = (
+    WITHOUT,
+    ONLINE,
+    Change(ONLINE, WITHOUT),
+    SPACED,
+    Change(SPACED, ONLINE),
+    SELF,
+    SPACED_SELF,
+    Change(SPACED_SELF, SELF),
+)
+COLUMNS = {"tail": "tail", "last": "last", "best": "best on test", "halves": "by halves", "held_out": "held out"}
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each arm and difference that has been run."""
+    rows = accuracies(rows)
+    lines = [
+        place._asdict() | {"accuracy": _name(what)} | _counts(rows, place, what) | cells
+        for place in places(rows)
+        for what in WHAT
+        if (cells := _cells(rows, place, what))
+    ]
+    if not any("−" in line["accuracy"] for line in lines):
+        raise UserError("selection needs runs of online_kd with interval 0 and 1.5: add them to the study")
+    return without_one_recipe(lines).fillna("–")
+
+
+def _name(what: Arm | Change) -> str:
+    return what.name if isinstance(what, Arm) else f"{what.after.name} − {what.before.name}"
+
+
+def _arms(what: Arm | Change) -> tuple[Arm, ...]:
+    return (what,) if isinstance(what, Arm) else tuple(what)
+
+
+def _cells(rows: DataFrame, place: Place, what: Arm | Change) -> dict[str, str]:
+    """Column -> text, of the selections that the runs have."""
+    cells, signs = {}, []
+    for selection, column in COLUMNS.items():
+        if isinstance(what, Arm):
+            values, seeds = reached(rows, place, what, selection)
+            told = summary(values, len(seeds))
+        else:
+            change = difference(rows, place, *what, selection)
+            values, told = change.values, change.told()
+            signs += [f"{column} {_sign(change)}"] if len(values) else []
+        if len(values):
+            cells[column] = told
+    return cells | ({"signs": ", ".join(signs)} if signs else {})
+
+
+def _sign(change: Sample) -> str:
+    """Of the mean, in brackets where the interval has 0 inside, or there is none."""
+    mean = change.values.mean()
+    sign = "+" if mean > 0 else "−" if mean < 0 else "0"
+    if len(change.values) > 1:
+        interval = paired_interval(change.values, ALPHA)
+        if interval.low > 0 or interval.high < 0:
+            return sign
+    return f"({sign})"
+
+
+def _counts(rows: DataFrame, place: Place, what: Arm | Change) -> dict[str, str]:
+    """How many epochs were evaluated, and of how many states the tail is the mean; of a difference, by each arm."""
+    found: dict[str, list[str]] = {"evaluated": [], "states": []}
+    for arm in _arms(what):
+        runs = in_place(rows, place, arm)
+        curve, tail = (where(runs, metric="accuracy", selection=selection) for selection in ("curve", "tail"))
+        found["evaluated"].append(f"{curve.groupby('run').size().max()}" if len(curve) else NOTHING)
+        states = sorted(tail["states"].dropna().unique()) if len(tail) else []
+        found["states"].append(" to ".join(f"{number:.0f}" for number in (states[:1] + states[1:][-1:])) or NOTHING)
+    told = {column: ", ".join(dict.fromkeys(texts)) for column, texts in found.items()}
+    return {"endpoint": endpoint(rows, place, *_arms(what))} | told

@@ -1,0 +1,17 @@
+"""Tab. 2: self KD against spaced self KD with an interval of 4 epochs.
+
+Top-1 test accuracy in percent at the last epoch, mean ± standard deviation over seeds (number of seeds). Δ is the mean
+of the differences seed by seed, in percentage points. The paper states means of three repeats without deviations, and
+not at which epoch; its code takes the best on test.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import SELF, SPACED_SELF, WITHOUT
+from spaced_kd.analysis.layout import Change, layout
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """Accuracy of w/o KD, self KD and spaced self KD, and the paired difference."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    return layout(rows, "tab02", [WITHOUT, SELF, SPACED_SELF, Change(SPACED_SELF, SELF)], keep)

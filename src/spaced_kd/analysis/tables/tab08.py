@@ -1,0 +1,28 @@
+"""Tab. 8: online KD against Spaced KD with other teachers: wider, deeper, of another family.
+
+Top-1 test accuracy in percent of the student at the last epoch, mean ± standard deviation over seeds (number of seeds);
+w/o KD is the teacher trained alone. Δ is the mean of the differences seed by seed, in percentage points. The paper does
+not say of whom its column Baseline is.
+"""
+
+from pandas import DataFrame, concat
+
+from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.analysis.layout import Change, layout, where
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """Accuracy of the teacher, and of its student with online KD and Spaced KD, and the paired difference."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    keys = ("dataset", "network", "teacher")
+    shown = concat([rows, _teachers(rows)])
+    return layout(shown, "tab08", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=keys)
+
+
+def _teachers(rows: DataFrame) -> DataFrame:
+    """Rows of the teachers trained alone, as w/o KD of their students."""
+    students = where(rows, source="ours")
+    students = students[students["teacher"] != students["network"]]
+    pairs = students[["dataset", "recipe", "network", "teacher"]].drop_duplicates()
+    alone = where(rows, source="ours", method=WITHOUT.method).drop(columns="teacher")
+    return alone.rename(columns={"network": "teacher"}).merge(pairs, on=["dataset", "recipe", "teacher"])

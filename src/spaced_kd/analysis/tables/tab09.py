@@ -1,0 +1,17 @@
+"""Tab. 9: offline KD against Spaced KD with other teachers.
+
+Top-1 test accuracy in percent of the student at the last epoch, mean ± standard deviation over seeds (number of seeds).
+Δ is the mean of the differences seed by seed, in percentage points.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import OFFLINE, SPACED
+from spaced_kd.analysis.layout import Change, layout
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """Accuracy of the student with offline KD and Spaced KD, and the paired difference."""
+    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    keys = ("dataset", "network", "teacher")
+    return layout(rows, "tab09", [OFFLINE, SPACED, Change(SPACED, OFFLINE)], keep, keys=keys)

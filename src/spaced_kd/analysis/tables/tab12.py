@@ -1,0 +1,19 @@
+"""Tab. 12: online KD against Spaced KD under the attack BIM.
+
+Top-1 accuracy in percent on attacked test images, of the networks at the last epoch: mean ± standard deviation over
+seeds (number of seeds). Epsilon is the largest change of a pixel, in 255ths; 0 is without attack. Δ is the mean of the
+differences seed by seed, in percentage points. The paper states neither epsilon nor the number of steps, and no
+deviations.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.analysis.layout import Change, layout
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """Robust accuracy for each budget, and the paired difference."""
+    keep = {"evaluation": "bim", "metric": "accuracy"}
+    keys = ("dataset", "network", "epsilon")
+    return layout(rows, "tab12", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=keys)

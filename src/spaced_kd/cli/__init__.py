@@ -1,0 +1,1 @@
+"""The commands of `spaced-kd`. May import every other room."""

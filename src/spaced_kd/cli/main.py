@@ -1,0 +1,263 @@
+"""The command line: a function for each command of `spaced-kd`, which `spaced-kd --help` lists."""
+
+import argparse
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spaced_kd.cli.commands import (
+    claims_command,
+    collect_command,
+    evaluate_command,
+    list_command,
+    plan_command,
+    prepare_command,
+    record_command,
+    render_command,
+    theory_command,
+    train_command,
+    verify_command,
+)
+from spaced_kd.config import presets, registry
+from spaced_kd.training.preemption import GO_ON, Stopped
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.processes import rank
+
+RUN_HELP = (
+    "the run as key=value: dataset=digits network=resnet_mini method=online_kd interval=1.5 seed=0 method.alpha=0.3"
+)
+
+
+# as torch, cuBLAS and cuDNN say it, and DataLoader of a worker that the kernel has killed
+OUT_OF_MEMORY = re.compile("allocate memory|out of memory|ALLOC_FAILED|killed by signal: (Killed|Bus error)", re.I)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake ends in one line and exit status 2, a stopped training in those of `slices`."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries' own futures
+    warnings.showwarning = lambda message, *_: print(f"spaced-kd: warning: {message}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can: Spaced KD's ± and σ are in tables
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a process that SIGPIPE ends
+    except UserError as error:
+        return _told(str(error), 2)
+    except Stopped as stopped:
+        return _told(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
+    except OSError as error:  # a full disk behind standard output, a file that may not be read
+        return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _told(
+            "out of memory: give the job more (mem_mb in the profile, or a GPU with more), or lower batch_size, or the"
+            " evaluation's images, which makes it another run or evaluation",
+            2,
+        )
+    except KeyboardInterrupt:
+        return _told("stopped; the same command goes on from the last state", 130)
+    return 0
+
+
+def _told(line: str, status: int) -> int:
+    who = f"process {rank()}: " if rank() else ""
+    print(f"spaced-kd: {who}{' '.join(line.split())}", file=sys.stderr)
+    return status
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was the matter; torch says so for a GPU by a class of its own, for the host in words."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spaced-kd",
+        description="Train, evaluate and compare networks that learn from a teacher some steps ahead (Spaced KD)."
+        " Whole studies are run by Snakemake, which calls these commands:"
+        " snakemake --configfile config/studies/demo.yaml",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    plan = _command(
+        commands, "plan", plan_command, "say what a study will take, before anything runs: jobs, time, disk"
+    )
+    plan.add_argument("config", type=Path, help="the study: config/studies/paper.yaml")
+    plan.add_argument("--device", default="cpu", help="kind of device: h200, h100, a100, cpu, or one that was measured")
+    plan.add_argument("--count", type=int, default=1, metavar="N", help="devices, each with one training at a time (1)")
+
+    prepare = _command(
+        commands, "prepare", prepare_command, "decode a dataset once into a verified file of uint8 arrays"
+    )
+    prepare.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0")
+    prepare.add_argument("--source", type=Path, default=Path("data"), help="folder of the published files (data)")
+    prepare.add_argument(
+        "--download", action="store_true", help="first fetch the published files into that folder, where allowed"
+    )
+    prepare.add_argument(
+        "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
+    )
+
+    prepare.add_argument("--names", nargs="+", metavar="NAME", help="corruptions other than the paper's six")
+    prepare.add_argument("--severities", nargs="+", type=int, metavar="1-5", help="other than the paper's 1, 3 and 5")
+    _workers(prepare, "share the work on corrupted copies (all processors)")
+
+    train = _command(commands, "train", train_command, "train one run, or go on where it was stopped")
+    train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
+    train.add_argument(
+        "--leave",
+        nargs="*",
+        default=[],
+        metavar="STUDENT",
+        help="leave states for students to come, each in quotes: 'method=online_kd interval=1.5'",
+    )
+    train.add_argument(
+        "--checkpoint-every", type=_at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"
+    )
+    train.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"stop before this much time has passed, with a state written and exit status {GO_ON}",
+    )
+    train.add_argument(
+        "--requeue",
+        action="store_true",
+        help="have Slurm run the job again then: for a job that is this training alone, as those of the workflow",
+    )
+    train.add_argument(
+        "--margin", type=float, default=120, metavar="SECONDS", help="how long before the time limit (120)"
+    )
+    train.add_argument(
+        "--finished",
+        action="store_true",
+        help="train nothing: exit status 0 if the run is finished, 2 if not",
+    )
+    _workers(train, "decode and augment images one by one (all processors but one)")
+    _device(train)
+
+    evaluate = _command(commands, "evaluate", evaluate_command, "measure a finished run")
+    evaluate.add_argument("run_id", metavar="RUN", help="id of the run: its folder's name in results/runs")
+    evaluate.add_argument(
+        "words", nargs="+", metavar="EVALUATION", help="names, and settings as key=value: bim bim.epsilon=1"
+    )
+    evaluate.add_argument("--output", type=Path, help="write the rows as JSON into this file instead of printing them")
+    _device(evaluate)
+
+    accept = _command(
+        commands, "accept", _accept, "keep finished runs although a source that they come from has changed since"
+    )
+    accept.add_argument("runs", nargs="+", metavar="RUN", help="ids of the runs, or their folders")
+    accept.add_argument("--reason", required=True, metavar="TEXT", help="why their numbers stand; kept in run.json")
+
+    collect = _command(
+        commands, "collect", collect_command, "gather a study's rows from its finished runs into one CSV file"
+    )
+    collect.add_argument("config", type=Path, help="the study: config/studies/demo.yaml, or - for standard input")
+    collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv); runs.json beside it")
+
+    record = _command(commands, "record", record_command, "keep a study's rows and runs beside those recorded before")
+    record.add_argument("study", type=Path, metavar="FOLDER", help="of the study: results/demo")
+    record.add_argument("--into", type=Path, help="folder of what is recorded (recorded/STUDY in that of all results)")
+
+    render = _command(commands, "render", render_command, "draw tables and figures from a study's rows")
+    render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
+    render.add_argument("--rows", type=Path, nargs="+", default=[], help="rows.csv of one study, or of several")
+    render.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
+    render.add_argument("--images", type=Path, help="corrupted images, for the figure that shows them")
+    render.add_argument(
+        "--output",
+        type=Path,
+        help="folder for tables/ and figures/ (that of the first rows; of recorded ones RESULTS/STUDY-recorded)",
+    )
+
+    judge = _command(commands, "claims", claims_command, "judge the paper's claims by the rows of studies: a scorecard")
+    judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
+    judge.add_argument("--claims", type=Path, default=presets.CLAIMS, help="the claims")
+    judge.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
+    judge.add_argument("--table", action="store_true", help="one wide table in Markdown, with what is not run")
+    judge.add_argument(
+        "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
+    )
+
+    theory = _command(commands, "theory", theory_command, "measure the proof of Theorem 4.4 on small networks, exactly")
+    theory.add_argument(
+        "--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1, trained side by side (20)"
+    )
+    theory.add_argument("--output", type=Path, help="the file (results/theory/rows.csv); runs.json beside it")
+
+    check = _command(
+        commands, "verify", verify_command, "check every number of a folder of results back to the weights"
+    )
+    check.add_argument("folder", nargs="?", type=Path, metavar="RESULTS", help="the folder (that of --results)")
+    check.add_argument("--reevaluate", action="store_true", help="predict every test image again with every network")
+    check.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
+    _device(check)
+
+    listing = _command(
+        commands, "list", list_command, "what exists: datasets, networks, methods, evaluations, tables, figures"
+    )
+    listing.add_argument("kind", nargs="?", choices=registry.KINDS, help="only this kind, with its settings")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.register("action", None, _Once)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (results)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _Once(argparse.Action):
+    """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = vars(namespace).setdefault("given", set())
+        if option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "is given twice: leave one of them out")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
+def _workers(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--workers", type=_at_least(0), metavar="N", help=f"processes that {what}")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
+
+
+def _at_least(least: float) -> Callable[[str], float]:
+    """Reads a number of the kind of `least` that is no smaller."""
+
+    def read(text: str) -> float:
+        value = type(least)(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    read.__name__ = "whole number" if isinstance(least, int) else "number"  # in argparse's own messages
+    return read
+
+
+def _accept(arguments: argparse.Namespace) -> None:
+    from spaced_kd.cli.accept import accept
+
+    for run in arguments.runs:
+        changed = accept(run, arguments.reason, arguments.results)
+        print(
+            f"{Path(run).name}: {'accepted after ' + ' and '.join(changed) + ' changed' if changed else 'is current'}"
+        )

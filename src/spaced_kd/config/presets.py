@@ -1,0 +1,155 @@
+"""Presets. Protocols: named sets of switches, one YAML file each, such as `paper` and `released`.
+
+A file maps a method, or `all` methods, to switches with their values: settings of the method as `method.soft_loss: kl`,
+settings of networks as `network.initialisation: torch`, others by name. A value may depend on the network, its family
+(the file that it is in), the dataset and the kind of interval, one condition in another where both are needed:
+`method.last_block: {resnet: {spaced: dropped}}`. `else` is what holds for all that is not named; without it a switch
+keeps its default there.
+
+Recipes: named sets of a run's keys for each network, one YAML file each; `paper` is one.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from spaced_kd.config import registry
+from spaced_kd.utils import yaml_files
+from spaced_kd.utils.errors import UserError
+
+FILES = Path(__file__).parent / "preset_files"
+PROTOCOLS, RECIPES = FILES / "protocols", FILES / "recipes"
+REFERENCE = FILES / "reference.csv"  # the paper's numbers
+CLAIMS = FILES / "claims.yaml"  # the paper's claims
+INTERVAL_KINDS = ("online", "spaced", "offline")
+ALL, ELSE = "all", "else"
+NETWORK = "network."  # switches of networks begin so; they hold for each network of a run
+
+
+def interval_kind(interval: float | str) -> str:
+    """What an interval in epochs makes of a run: online (0), spaced, or offline ("max")."""
+    return {0: "online", "max": "offline"}.get(interval, "spaced")
+
+
+def family(network: str) -> str:
+    """The family of a network: resnet of resnet18 and resnet50."""
+    return registry.plugin("networks", network).path.stem
+
+
+def protocol_names(folder: Path = PROTOCOLS) -> list[str]:
+    """The protocols that there are; UserError where there is none, since every run would be labelled wrongly."""
+    return _stems("protocol", folder)
+
+
+@cache
+def load_protocol(name: str, folder: Path = PROTOCOLS) -> dict[str, dict[str, Any]]:
+    """Switches of a protocol by method, as the file has them."""
+    if name not in protocol_names(folder):
+        raise UserError(
+            f"{name!r} is none of the protocols: {', '.join(protocol_names(folder)) or f'{folder} has none'}"
+        )
+    path = folder / f"{name}.yaml"
+    content = yaml_files.read(path)
+    try:
+        for method, given in content.items():
+            for key, value in given.items():
+                if unknown := set(_conditions(value)) - _known():
+                    raise UserError(
+                        f"{path}: {key} of {method} depends on {min(unknown, key=str)}: use"
+                        f" {', '.join(INTERVAL_KINDS)}, a network, a family of networks, a dataset, or {ELSE}"
+                    )
+    except (AttributeError, TypeError):
+        raise UserError(f"{path}: not a mapping of methods to their switches") from None
+    return content
+
+
+def _known() -> set[str]:
+    networks = registry.names("networks")
+    return {*INTERVAL_KINDS, ELSE, *networks, *map(family, networks), *registry.names("datasets")}
+
+
+def _conditions(value: Any) -> Iterator[Any]:
+    """All that a value depends on, at every depth."""
+    if isinstance(value, dict):
+        yield from value
+        for each in value.values():
+            yield from _conditions(each)
+
+
+def has(name: str, method: str, folder: Path = PROTOCOLS) -> bool:
+    """Whether a protocol says anything of a method."""
+    return bool({method, ALL} & set(load_protocol(name, folder)))
+
+
+def switches(name: str, method: str, folder: Path = PROTOCOLS) -> dict[str, Any]:
+    """Switches that a protocol has for a method, with their values as the file has them."""
+    content = load_protocol(name, folder)
+    return content.get(ALL, {}) | content.get(method, {})
+
+
+def keys(name: str, method: str, folder: Path = PROTOCOLS, roles: tuple[str, ...] = ()) -> set[str]:
+    """Keys of a run that are a protocol's switches; those of networks stand for each of `roles`, too."""
+    found = set(switches(name, method, folder))
+    of_networks = [key.removeprefix(NETWORK) for key in found if key.startswith(NETWORK)]
+    return found | {f"{role}.{setting}" for role in roles for setting in of_networks}
+
+
+def values(
+    name: str,
+    method: str,
+    networks: dict[str, str],
+    interval: float | str,
+    dataset: str,
+    folder: Path = PROTOCOLS,
+    students: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}.
+
+    Args:
+        networks: role -> network of it: `network`, and `teacher` and `assistant` where they have networks of their own.
+        students: settings of networks that the student's alone has.
+    """
+    registry.plugin("methods", method)
+    if not has(name, method, folder):
+        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(load_protocol(name, folder))}")
+    found = {}
+    for key, value in switches(name, method, folder).items():
+        of_network, setting = key.startswith(NETWORK), key.removeprefix(NETWORK)
+        for role, network in networks.items():
+            if role == "network":
+                found[key] = _chosen(value, network, interval, dataset)
+            elif of_network and setting not in students and setting in registry.plugin("networks", network).settings:
+                found[f"{role}.{setting}"] = _chosen(value, network, interval, dataset)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> Any:
+    """The value that holds for a network, a kind of interval and a dataset; None where the file says nothing of it."""
+    while isinstance(value, dict):
+        what = (network, family(network), dataset, interval_kind(interval), ELSE)
+        value = next((value[each] for each in what if each in value), None)
+    return value
+
+
+def recipe_names(folder: Path = RECIPES) -> list[str]:
+    """The recipes that there are; UserError where there is none, since every run would be labelled wrongly."""
+    return _stems("recipe", folder)
+
+
+def _stems(kind: str, folder: Path) -> list[str]:
+    if not (found := sorted(path.stem for path in folder.glob("*.yaml"))):
+        raise UserError(f"{folder} has no {kind}: install the package again, or name another folder")
+    return found
+
+
+@cache
+def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, dict[str, Any]]:
+    """Keys of a recipe by network, as the file has them."""
+    if name not in recipe_names(folder):
+        raise UserError(f"{name!r} is none of the recipes: {', '.join(recipe_names(folder)) or f'{folder} has none'}")
+    path = folder / f"{name}.yaml"
+    content = yaml_files.read(path)
+    if not isinstance(content, dict) or not all(isinstance(given, dict) for given in content.values()):
+        raise UserError(f"{path}: not a mapping of networks to their keys")
+    return content

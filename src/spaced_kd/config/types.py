@@ -1,0 +1,47 @@
+"""Values checked against the annotations of plug-ins and fields."""
+
+import ast
+import sys
+from typing import Any
+
+from spaced_kd.utils.errors import UserError
+
+
+def check_type(key: str, value: Any, annotation: str) -> Any:
+    """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
+    for option in annotation.split(" | "):
+        if option.startswith("Literal["):
+            choices = ast.literal_eval(option.removeprefix("Literal"))
+            if any(value == choice and type(value) is type(choice) for choice in choices):
+                return value
+            annotation = annotation.replace(option, " or ".join(map(str, choices)))
+        elif option.startswith("tuple["):
+            if isinstance(value, list | tuple):
+                inner = option[len("tuple[") :].split(",")[0]
+                return tuple(check_type(key, item, inner) for item in value)
+        elif option == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+            if not -sys.float_info.max <= value <= sys.float_info.max:
+                raise UserError(f"{key} is {value!r:.200}, but must be a finite number")
+            return float(value)
+        elif option == "None" and value is None:
+            return None
+        elif type(value).__name__ == option:
+            return value
+    raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
+
+
+def _in_words(annotation: str) -> str:
+    """E.g. "float | None" is "a number or none"."""
+    words = {
+        "float": "a number",
+        "int": "a whole number",
+        "bool": "true or false",
+        "str": "a word",
+        "list": "a list",
+        "None": "none",
+    }
+    told = []
+    for option in annotation.split(" | "):
+        inner = option.removeprefix("tuple[").split(",")[0]
+        told.append(f"a list, each {words.get(inner, inner)}" if option != inner else words.get(option, option))
+    return " or ".join(told)

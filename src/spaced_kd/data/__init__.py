@@ -1,0 +1,1 @@
+"""Prepared datasets, batches and augmentation, and a file for each dataset."""

@@ -1,0 +1,169 @@
+"""Batch i is a pure function of (seed, i): order and augmentation included, so replaying a block is `batches[i]` again.
+
+A share of it, where several processes train together, is one of (seed, i, number of the process, processes).
+
+Nothing is buffered: memory does not grow with the interval, and a resumed run needs only the number of its turn.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaced_kd.data.augmentation import Pictures
+from spaced_kd.data.dataset import Data
+from spaced_kd.data.streaming import in_order
+from spaced_kd.utils.devices import send
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.seeding import generator
+
+# uint8 (B, H, W, 3), or network input where standardisation is a part of it
+Augment = Callable[[Pictures, np.random.Generator], Tensor]
+
+
+class Batch(NamedTuple):
+    """One step's images.
+
+    images: standardised float (B, 3, H, W); labels: int64 (B,); ids: int64 (B,), rows of the training set;
+    view: number -> the same images under other augmentations; view 0 is `images`; epoch: the batch's, from 0;
+    before: number -> that view of the batch before this one, and its labels; None for the first batch of all.
+
+    Where several processes train together, images are this one's share, while labels and ids are the whole batch's, as
+    is what networks say.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    view: Callable[[int], Tensor]
+    epoch: int = 0
+    before: Callable[[int], tuple[Tensor, Tensor]] | None = None
+
+
+def batches_per_epoch(images: int, batch_size: int, last_batch: str = "kept") -> int:
+    """Batches of an epoch of so many images; UserError where the only one is dropped."""
+    if last_batch == "kept":
+        return math.ceil(images / batch_size)
+    if images < batch_size:
+        raise UserError(
+            f"last_batch is dropped, but batch_size is {batch_size} and there are {images} training images, so no batch"
+            " is left: lower batch_size"
+        )
+    return images // batch_size
+
+
+class Batches:
+    """The training stream: `batches[i]` for i = 0, 1, ...; epoch e is batches e * per_epoch to (e + 1) * per_epoch - 1.
+
+    Each epoch visits every training image once in an order of its own. Where batch_size does not divide their number,
+    its last batch is smaller, or left out with its images. Order and augmentation have the run's seed, or their own.
+
+    Args:
+        data: the dataset.
+        augment: what is done to the training images.
+        batch_size: images.
+        last_batch: of an epoch, where it is smaller: kept or dropped.
+        seed: of order and augmentation.
+        order_seed: of the order alone; None for `seed`.
+        augmentation_seed: of the augmentation alone; None for `seed`.
+        device: where batches are used; that of the data where it is not given.
+        share: the part of each batch whose images are given, as (number of the process, processes).
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        augment: Augment,
+        *,
+        batch_size: int,
+        last_batch: str = "kept",
+        seed: int,
+        order_seed: int | None = None,
+        augmentation_seed: int | None = None,
+        device: torch.device | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.data, self.augment, self.batch_size = data, augment, batch_size
+        self.rank, self.processes = share
+        self.order_seed = seed if order_seed is None else order_seed
+        self.augmentation_seed = seed if augmentation_seed is None else augmentation_seed
+        self.device = device or data.labels["train"].device
+        self.per_epoch = batches_per_epoch(len(data.labels["train"]), batch_size, last_batch)
+        self._coming: Iterator[tuple[int, Tensor]] | None = None
+        self._last: tuple[int, Tensor] | None = None
+        if (least := self.size(self.per_epoch - 1)) < self.processes:
+            raise UserError(
+                f"an epoch's last batch has {least} of {len(data.labels['train'])} images, fewer than the"
+                f" {self.processes} processes: give another batch_size"
+            )
+
+    def make_ahead(self, indices: Iterable[int], workers: int, waiting: Callable[[], None] | None = None) -> None:
+        """From now on batches are asked for in the order of `indices`: `workers` processes make them ahead.
+
+        `waiting` is called about each second that one of them takes. The batches are the same with and without. One
+        that is asked for several times in a row is made once.
+        """
+        order = [index for index, _ in groupby(indices)]
+        self._coming = zip(order, in_order(self._augmented, order, workers, waiting), strict=True)
+
+    def close(self) -> None:
+        """End the processes that make batches ahead; left to the garbage collector, they are waited for."""
+        self._coming = self._last = None
+
+    def __getitem__(self, index: int) -> Batch:
+        ids = self._ids(index)
+        labels = self.data.labels["train"][ids]
+
+        def view(number: int) -> Tensor:
+            return self._inputs(index, number).to(self.device)
+
+        def before(number: int) -> tuple[Tensor, Tensor]:
+            past = self.data.labels["train"][self._ids(index - 1)]
+            return self._inputs(index - 1, number).to(self.device), past.to(self.device)
+
+        images = view(0) if self._coming is None else self._next(index).to(self.device)
+        epoch, last = index // self.per_epoch, before if index else None
+        return Batch(images, labels.to(self.device), ids.to(self.device), view, epoch, last)
+
+    def size(self, index: int) -> int:
+        """Number of images of batch `index`, without making it."""
+        place = index % self.per_epoch
+        return min(self.batch_size, len(self.data.labels["train"]) - place * self.batch_size)
+
+    def _next(self, index: int) -> Tensor:
+        """The batch made ahead, which must be `index`, or the last one again."""
+        if self._last is None or self._last[0] != index:
+            self._last = next(self._coming)
+        made_for, made = self._last
+        if made_for != index:
+            raise RuntimeError(f"batch {index} was asked for, but {made_for} was announced")
+        return self._as_input(made)
+
+    def _inputs(self, index: int, view: int = 0) -> Tensor:
+        """A view of a batch as networks see it, where the data lie: float (B, 3, H, W)."""
+        return self._as_input(self._augmented(index, view))
+
+    def _augmented(self, index: int, view: int = 0) -> Tensor:
+        """A view of a batch as the augmentation gives it: uint8, a quarter of the bytes, but where it standardises."""
+        purpose = "augmentation" if view == 0 else f"augmentation of view {view}"
+        purpose += f" in share {self.rank} of {self.processes}" if self.processes > 1 else ""
+        pictures = self.data.originals("train", self._ids(index).tensor_split(self.processes)[self.rank])
+        return self.augment(pictures, generator(self.augmentation_seed, purpose, index))
+
+    def _as_input(self, made: Tensor) -> Tensor:
+        return made if made.is_floating_point() else self.data.normalise(made)
+
+    def _ids(self, index: int) -> Tensor:
+        epoch, place = divmod(index, self.per_epoch)
+        ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        return send(ids, self.data.labels["train"].device)
+
+    @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
+    def _order(self, epoch: int) -> Tensor:
+        count = len(self.data.labels["train"])
+        return torch.from_numpy(generator(self.order_seed, "order", epoch).permutation(count))

@@ -1,0 +1,129 @@
+"""Corrupted copies of test images, made once per dataset: the same in any order and on any number of workers.
+
+imagecorruptions draws from numpy's global generator, which is seeded for each (corruption, severity, image) here.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import skimage.filters
+import skimage.util
+import torch
+
+from spaced_kd.config.paths import corrupted_path
+from spaced_kd.data import dataset
+from spaced_kd.data.streaming import in_order, processors
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.seeding import global_seed
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from imagecorruptions import corrupt, corruptions, get_corruption_names
+
+NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
+SEVERITIES = (1, 3, 5)
+SMALLEST = 32  # pixels; imagecorruptions takes no smaller images
+PART = 250  # images that a process makes at a time
+PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
+
+
+def make(
+    path: Path,
+    images: int,
+    *,
+    names: Sequence[str] = NAMES,
+    severities: Sequence[int] = SEVERITIES,
+    workers: int | None = None,
+) -> Path:
+    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path.
+
+    `workers` is the number of processes that share the work; all processors where it is not given.
+    """
+    prepared = dataset.load(path)
+    chosen = prepared.subset("test", images)
+    clean = prepared.images["test"][chosen].numpy()
+    corrupted = corrupt_images(
+        clean, chosen.numpy(), names, severities, workers=processors() if workers is None else workers
+    )
+    content = {"clean/0": clean, **corrupted}
+    target = corrupted_path(path, images, names, severities)
+    versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
+    dataset.save(target, content, source=prepared.checksum, versions=versions)
+    return target
+
+
+def corrupt_images(
+    images: np.ndarray,
+    ids: np.ndarray,
+    names: Sequence[str] = NAMES,
+    severities: Sequence[int] = SEVERITIES,
+    workers: int = 0,
+) -> dict[str, np.ndarray]:
+    """Corrupted copies of uint8 images (n, H, W, 3): "name/severity" -> uint8 (n, H, W, 3).
+
+    Args:
+        images: at least 32x32 pixels.
+        ids: number (n,) of each image in its dataset, which seeds its corruption.
+        names: corruptions, by their names in imagecorruptions.
+        severities: strengths from 1 to 5.
+        workers: processes that share the work; 0 for this one alone.
+    """
+    if min(images.shape[1:3]) < SMALLEST:
+        height, width = images.shape[1:3]
+        raise UserError(
+            f"the images are {height}x{width}, but imagecorruptions needs at least {SMALLEST}x{SMALLEST}: "
+            "prepare larger ones, or leave the evaluation `corruptions` out"
+        )
+    for name in names:
+        if name not in get_corruption_names("all"):
+            raise UserError(f"{name!r} is none of the corruptions: {', '.join(get_corruption_names('all'))}")
+    for severity in severities:
+        if severity not in range(1, 6):
+            raise UserError(f"the severity {severity} is not one of 1, 2, 3, 4, 5")
+
+    def part(key: tuple[str, int, int]) -> torch.Tensor:
+        name, severity, start = key
+        chosen = zip(images[start : start + PART], ids[start : start + PART], strict=True)
+        return torch.from_numpy(np.stack([_corrupt(image, int(number), name, severity) for image, number in chosen]))
+
+    keys = [(name, severity, start) for name in names for severity in severities for start in range(0, len(ids), PART)]
+    corrupted = {f"{name}/{severity}": np.empty_like(images) for name in names for severity in severities}
+    with _mended_libraries():
+        for (name, severity, start), made in zip(keys, in_order(part, keys, workers), strict=True):
+            corrupted[f"{name}/{severity}"][start : start + PART] = made.numpy()
+    return corrupted
+
+
+def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.ndarray:
+    with global_seed(0, f"corruption {name} {severity}", number):
+        return corrupt(image, severity, name)
+
+
+@contextmanager
+def _mended_libraries() -> Iterator[None]:
+    """Repairs from outside while images are made: of noise, which would differ each time, of frost, blur and fog.
+
+    scikit-image 0.19 and later draws salt and pepper from a fresh generator, out of reach of any seed; imagecorruptions
+    reads and decodes a picture of frost for every image, which takes ten times as long as the rest; and its blurs and
+    fog name an argument and a type that scikit-image and numpy no longer have.
+    """
+    original = skimage.util.random_noise
+
+    def seeded(*args: object, **settings: object) -> np.ndarray:
+        return original(*args, rng=np.random.randint(2**32, dtype=np.uint32), **settings)
+
+    def blurred(*args: object, multichannel: bool = False, **settings: object) -> np.ndarray:
+        return skimage.filters.gaussian(*args, channel_axis=-1 if multichannel else None, **settings)
+
+    noise = mock.patch.object(skimage.util, "random_noise", seeded)
+    frost = mock.patch.object(cv2, "imread", cache(cv2.imread))
+    blur = mock.patch.object(corruptions, "gaussian", blurred)
+    with noise, frost, blur, mock.patch.object(np, "float_", np.float64, create=True):
+        yield

@@ -1,0 +1,48 @@
+"""The dataset, the augmentation and the number of workers of a run."""
+
+from functools import partial
+
+from spaced_kd.config import registry
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data import augmentation
+from spaced_kd.data.batches import Augment
+from spaced_kd.data.dataset import Data, load
+from spaced_kd.data.streaming import processors
+from spaced_kd.utils import processes
+from spaced_kd.utils.errors import UserError
+
+
+def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
+    """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
+    settings = spec.resolved()["settings"]["dataset"]
+    data = load(
+        places.data(spec),
+        settings,
+        dataset=spec.dataset,
+        input_size=spec.input_size,
+        standardisation=spec.standardisation,
+        workers=choose_workers(workers),
+    )
+    return data.hold_out(spec.held_out)
+
+
+def make_augment(spec: RunSpec, data: Data) -> Augment:
+    """What the run does to training images."""
+    if spec.augmentation == "strong":
+        return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
+    if spec.augmentation == "standard":
+        return registry.find("datasets", spec.dataset).augment
+    if data.streamed:
+        raise UserError(f"augmentation is {spec.augmentation}, which is made for small images: use standard or strong")
+    return augmentation.autoaugment_cutout
+
+
+def choose_workers(workers: int | None) -> int:
+    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one.
+
+    Of a training over several processes each has its share of its machine's.
+    """
+    if workers is not None:
+        return workers
+    return max(0, processors() // processes.on_this_machine() - 1)

@@ -1,0 +1,80 @@
+"""PS-KD, progressive self-distillation, as the teacher of an identical student.
+
+    L = CE(z, (1 - a_e) y + a_e p_{e-1}) = (1 - a_e) CE(z, y) + a_e CE(z, p_{e-1}),   a_e = alpha (e + 1) / E
+
+p_{e-1} is the network's own softmax of an image when it learnt it in the epoch before: in training mode, of that
+epoch's augmentation, before that step's update. E epochs, e from 0; in epoch 0 the labels alone. Source: Kim et al.,
+ICCV 2021, and their code (lgcnsai/PS-KD-Pytorch at 9aa0828). Kept are the logits of all N training images in K
+classes, 4 N K bytes on the device: 20 MB for CIFAR-100, 80 MB for Tiny-ImageNet, 5.1 GB for ImageNet-1K.
+
+With a student (Appendix A.3 of the Spaced KD paper): the teacher learns by PS-KD and an identical student from it,
+online (interval 0) or spaced. The student's loss is not told: here it is that of online KD, Sec. 5.1 (Eq. 2 with a
+feature loss; `student_beta: 0` is Eq. 2 alone), with what the teacher says of the batch and not what is kept. PS-KD
+itself, that table's w/o KD, is `student: alone`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from spaced_kd.data.batches import Batch
+from spaced_kd.distillation.logit_memory import Memory, Sizes
+from spaced_kd.distillation.losses import alignment, distillation, hard, soft_cross_entropy, target
+from spaced_kd.distillation.schedule import Turn, alone, turns
+
+
+@dataclass(frozen=True)
+class PSKD:
+    """The teacher's labels give way to what it said an epoch ago; the student learns from the teacher."""
+
+    alpha: float = 0.8  # share of the teacher's own word in its targets at the end of training
+    student: Literal["distilled", "alone"] = "distilled"  # alone: it learns by PS-KD itself, and there is no teacher
+    student_alpha: float = 0.3  # weight of its soft loss; its hard loss has 1 - student_alpha
+    student_temperature: float = 3.0  # T of its soft loss, which has T^2 before it
+    student_beta: float = 0.03  # weight of its feature loss
+
+    roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+    needs: ClassVar[dict[str, dict[str, list]]] = {
+        "student": {"interval": ["online"]},
+        "student_alpha": {"student": ["distilled"]},
+        "student_temperature": {"student": ["distilled"]},
+        "student_beta": {"student": ["distilled"]},
+    }
+    teacher_is_shared: ClassVar[bool] = False  # it is not the run w/o KD
+
+    def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
+        """Alg. 1 and 2, or one network alone."""
+        return alone(total, "student") if self.student == "alone" else turns(total, interval)
+
+    def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """The layer that brings the student's features to the teacher's width."""
+        return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1])}
+
+    def memory(self, sizes: Sizes) -> dict[str, nn.Module]:
+        """The logits of the last epoch, images x classes."""
+        return {"last epoch": Memory(sizes.images, sizes)}
+
+    def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """The teacher's terms are PS-KD's; the student's are online KD's, or PS-KD's where it is alone."""
+        if who == "teacher" or self.student == "alone":
+            return self._from_the_last_epoch(networks[who], networks["last epoch"], batch)
+        return distillation(
+            networks["student"](batch.images, exits=True)[-1],
+            target(networks["teacher"], batch.images),
+            batch.labels,
+            networks["align"],
+            alpha=self.student_alpha,
+            temperature=self.student_temperature,
+            beta=self.student_beta,
+        )
+
+    def _from_the_last_epoch(self, network: nn.Module, memory: Memory, batch: Batch) -> dict[str, Tensor]:
+        said = network(batch.images)
+        share = self.alpha * (batch.epoch + 1) / memory.sizes.epochs if batch.epoch else 0.0
+        terms = {"hard": (1 - share) * hard(said, batch.labels)}
+        if share:
+            terms["soft"] = share * soft_cross_entropy(said, memory.said[batch.ids], temperature=1.0)
+        memory.write(batch.ids, said)
+        return terms

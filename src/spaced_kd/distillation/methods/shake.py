@@ -1,0 +1,113 @@
+"""SHAKE, shadow KD: a small head on a finished teacher, its shadow, learns together with the student that it teaches.
+
+    shadow:   beta [CE(h, y) + MSE(h, t) + T^2 KL(s || h at T)]
+    student:  gamma CE(s, y) + alpha T^2 KL(t || s at T) + beta T^2 KL(h || s at T)
+
+Logits h of the shadow, s and t of the teacher are brought to mean 0 and deviation `scale`, image by image, before any
+loss; targets have no gradient. Source: Li and Jin 2022, weights and scale of their code (lliai/SHAKE at 3fa4e11). The
+shadow fuses the teacher's last three feature maps and asks the teacher's own classifier; how, is a choice here: a
+convolution, batch norm and ReLU for each, from the first to the last, the next map added. That code takes both steps at
+once, on targets from before either; here, at interval 0, the shadow takes its step on a batch, and then the student.
+
+The finished teacher is the run without KD. The shadow is the teacher that moves: with spacing it learns a block, then
+the frozen shadow guides the student through the same block. What the shadow learns from a student that stands still,
+Appendix A.3 of the Spaced KD paper does not say: `leader`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaced_kd.data.batches import Batch
+from spaced_kd.distillation.losses import guiding, hard, kl, mse, target
+from spaced_kd.distillation.schedule import Turn, alone, follow
+from spaced_kd.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class SHAKE:
+    """A finished teacher, its shadow, and the student."""
+
+    gamma: float = 1.0  # weight of the student's labels
+    alpha: float = 0.0  # weight of the teacher itself
+    beta: float = 1.0  # weight of all that is the shadow's
+    temperature: float = 4.0  # T of both softmaxes
+    scale: float = 3.1415  # deviation of all logits, image by image
+    leader: Literal["mutual", "alone"] = "mutual"  # learns from the student as it last stood, too; or not
+    teacher_mode: Literal["train", "eval"] = "train"  # of shadow and student where they guide; the teacher's is eval
+
+    roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "shadow": "shadow", "student": "student"}
+    replayable: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("shadow",)
+    finished_teacher: ClassVar[bool] = True
+
+    def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
+        """All of the teacher's batches; then the shadow's block of `interval` batches, and the student's."""
+        return chain(alone(total, "teacher"), follow(alone(total, "shadow"), "shadow", "student", interval, total))
+
+    def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """The shadow."""
+        return {"shadow": Shadow(networks["teacher"])}
+
+    def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """The equations above."""
+        teacher, shadow, student = (networks[name] for name in ("teacher", "shadow", "student"))
+        if who == "teacher":
+            return {"hard": hard(teacher(batch.images), batch.labels)}
+        maps, said = look(teacher, batch.images)
+        t, squared = self._normalised(said), self.temperature**2
+        if who == "shadow":
+            h = self._normalised(shadow(maps, teacher))
+            terms = {"hard": self.beta * hard(h, batch.labels), "logits": self.beta * mse(h, t)}
+            if self.leader == "mutual":
+                s = self._normalised(target(student, batch.images, self.teacher_mode).logits)
+                terms["soft"] = self.beta * squared * kl(h, s, self.temperature)
+            return terms
+        s = self._normalised(student(batch.images))
+        with guiding(shadow, self.teacher_mode):
+            h = self._normalised(shadow(maps, teacher))
+        terms = {"hard": self.gamma * hard(s, batch.labels), "soft": self.beta * squared * kl(s, h, self.temperature)}
+        if self.alpha:
+            terms["soft of the teacher"] = self.alpha * squared * kl(s, t, self.temperature)
+        return terms
+
+    def _normalised(self, logits: Tensor) -> Tensor:
+        return self.scale * F.layer_norm(logits.float(), logits.shape[1:])
+
+
+class Shadow(nn.Module):
+    """The teacher's last three feature maps (B, C, H, W), and its own frozen classifier -> logits (B, classes)."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        told = getattr(getattr(teacher, "trunk", None), "feature_info", None)
+        if not told:
+            raise UserError("shake takes the maps of timm's networks, and its teacher is none: choose another teacher")
+        *_, first, second, last = ((each["num_chs"], each["reduction"]) for each in told)
+        self.fuse = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride=shrunk // size, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            )
+            for (before, size), (after, shrunk) in pairwise((first, second, last, last))
+        )
+
+    def forward(self, maps: list[Tensor], teacher: nn.Module) -> Tensor:
+        """What the maps of a batch say."""
+        fused = 0.0
+        for layer, each in zip(self.fuse, maps, strict=True):
+            fused = layer(fused + each)
+        classifier = teacher.trunk.get_classifier()
+        return F.linear(fused.mean(dim=(2, 3)), classifier.weight.detach(), classifier.bias.detach())
+
+
+def look(teacher: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The last three feature maps and the logits of a finished teacher."""
+    with guiding(teacher, "eval"):
+        last, maps = teacher.trunk.forward_intermediates(images, indices=3)
+        return maps, teacher.trunk.forward_head(last)

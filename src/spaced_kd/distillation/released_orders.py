@@ -1,0 +1,43 @@
+"""Orders of learning that only the released code has; letters such as O6 are those of config/README.md."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+
+from spaced_kd.distillation.schedule import Turn, turns
+
+
+def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
+    """`turns`, but the first block has `size` batches: one epoch in the released self KD, whose count starts late (S6).
+
+    Of a `size` longer than `interval` the remainder is first, since blocks end every `interval` batches.
+    """
+    size = size % interval or interval
+    yield from turns(size, size)
+    yield from turns(total, interval, size)
+
+
+def student_stops(order: Iterable[Turn], last: int) -> Iterator[Turn]:
+    """Without the student's turns from batch `last` on: the released code never replays a block that is cut (O10)."""
+    return ((who, i) for who, i in order if who == "teacher" or i < last)
+
+
+def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
+    """Without the teacher's turn that ends a block: in the released self KD that batch is only in the block (S7)."""
+    for turn, then in pairwise([*order, ("end", 0)]):
+        if (turn[0], then[0]) != ("teacher", "student"):
+            yield turn
+
+
+def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
+    """The student learns on later batches of the stream: another order, freshly augmented (O12)."""
+    return ((who, i + total * (who == "student")) for who, i in order)
+
+
+def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
+    """One more turn of the student after each of its blocks, on a batch that no other turn has (V10)."""
+    block = 0
+    for who, run in groupby(order, key=lambda turn: turn[0]):
+        yield from run
+        if who == "student":
+            yield "student", 2 * total + block
+            block += 1

@@ -1,0 +1,1 @@
+"""Measurements of trained networks: evaluators, and the analyses that they use."""

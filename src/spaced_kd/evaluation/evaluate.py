@@ -1,0 +1,189 @@
+"""Evaluate one finished run: all asked-for measurements in one process, each kept in a cache of its own.
+
+A measurement's rows are keyed by the run's weights, the evaluation's source and its settings: adding or editing one
+evaluation computes only that one.
+"""
+
+import ast
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from spaced_kd.config import registry
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec, from_words
+from spaced_kd.data.dataset import Data
+from spaced_kd.data.loading import load_data
+from spaced_kd.distillation.fixed_teacher import FixedTeacher
+from spaced_kd.evaluation import retraining
+from spaced_kd.training import checkpoint, provenance
+from spaced_kd.training.modules import reported
+from spaced_kd.training.timeline import make_method
+from spaced_kd.utils import array_file
+from spaced_kd.utils.devices import choose_device, set_rounding
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.files import damaged, read_json, sha256, write_safely
+
+# what was measured before evaluations were keyed by syntax trees is found by the files' checksums of then
+BEFORE = Path(__file__).parent / "evaluators" / "sources_before.json"
+
+
+def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto") -> list[dict]:
+    """Rows of every evaluation of the run, from the cache where they are known.
+
+    Args:
+        run: id of a finished run.
+        evaluations: settings by name of evaluation.
+        results: folder of all results.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places = Places(results)
+    spec = read_spec(run, results)
+    weights = sha256(places.weights(spec))
+    caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
+    missing = [name for name, cache in caches.items() if not cache.exists()]
+    if missing:
+        network, data = finished_network(run, results, device=device)
+        for name in missing:
+            print(f"{name} ...", flush=True)
+            measure = registry.find("evaluations", name)
+            given, takes = dict(evaluations[name]), inspect.signature(measure).parameters
+            if "history" in takes:
+                given["history"] = retraining.history(spec, places, device)
+            if "kd" in takes:
+                given["kd"] = partial(fixed_teacher, spec, places, data)
+            rows = [_checked(name, row) for row in measure(network, data, seed=spec.seed, **given)]
+            about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
+            _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
+    return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]
+
+
+def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[nn.Module, Data]:
+    """The trained network of a finished run as its method has it evaluated, in eval mode, and the run's data.
+
+    Args:
+        run: id of a finished run.
+        results: folder of all results.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    places, spec = Places(results), read_spec(run, results)
+    torch.set_num_threads(spec.threads)
+    set_rounding(spec.precision)
+    data = load_data(spec, places).to(choose_device(device))
+    return _trained(spec, places, data), data
+
+
+def _trained(spec: RunSpec, places: Places, data: Data) -> nn.Module:
+    """The network in which a run ended, as its method has it evaluated, in eval mode."""
+    method = make_method(spec)
+    network = registry.find("networks", spec.network)(
+        data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+    )
+    checkpoint.load_weights(places.weights(spec), network)
+    where = data.labels["train"].device
+    return reported(method, network).to(where, memory_format=torch.channels_last).eval()
+
+
+def fixed_teacher(spec: RunSpec, places: Places, data: Data) -> FixedTeacher | None:
+    """A finished run's loss with its own teacher as that ended; None for a run without a student.
+
+    UserError where there is no such loss, or the teacher is not the shared one whose weights are kept.
+    """
+    method = make_method(spec)
+    if "student" not in method.roles:
+        return None
+    if not getattr(method, "loss_of_logits", False) or not getattr(method, "teacher_is_shared", True):
+        raise UserError(
+            f"kd_loss is true, but {spec.id} has no loss of logits with a teacher that is kept: leave it out for it"
+        )
+    if getattr(method, "soft_loss", "") == "mse_sum":
+        raise UserError(f"kd_loss is true, but mse_sum of {spec.id} is no mean over images: leave it out for this run")
+    teacher = spec.teacher_spec()
+    if teacher and not places.weights(teacher).exists():
+        raise UserError(f"kd_loss needs {places.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
+    return FixedTeacher(method, _trained(teacher, places, data) if teacher else None)
+
+
+def read_spec(run: str, results: Path) -> RunSpec:
+    """The description of a finished run by its id."""
+    path = results / "runs" / Path(run).name / "run.json"  # its folder will do
+    if not path.exists():
+        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
+    words = read_json(path, dict).get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise damaged(path, "it does not say what was trained")
+    return from_words(words)
+
+
+def _checked(name: str, row: Any) -> dict[str, Any]:
+    """A row as an evaluation gave it, which may be another package's."""
+    if not isinstance(row, dict) or not {"metric", "value"} <= set(row) or not isinstance(row["value"], float | int):
+        raise UserError(f"{name} gives the row {row!r:.200}, but needs a mapping with a metric, and a number as value")
+    return row
+
+
+def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:
+    """File of an evaluation's rows; all that can change them is in its name."""
+    sources = registry.plugin("evaluations", name).sources
+    found = _cache_of(folder, name, weights, map(syntax_hash, sources), settings)
+    if not found.exists() and all(map(_before_the_move, sources)):
+        older = _cache_of(folder, name, weights, map(_before_the_move, sources), settings)
+        return older if older.exists() else found
+    return found
+
+
+def _cache_of(folder: Path, name: str, weights: str, sources: Iterable[str | None], settings: dict[str, Any]) -> Path:
+    key = json.dumps([weights, *sources, settings], sort_keys=True)
+    return folder / "evaluations" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
+
+
+def syntax_hash(path: Path) -> str:
+    """Hash of what a source computes: its syntax tree without imports and docstrings."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [
+                each
+                for each in body
+                if not isinstance(each, ast.Import | ast.ImportFrom | ast.Expr) or not _says_nothing(each)
+            ]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    """Whether a statement is an import, or a text that stands alone."""
+    return not isinstance(node, ast.Expr) or (
+        isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+
+
+def _before_the_move(path: Path) -> str | None:
+    """sha256 that a source had as a file when evaluations were keyed by files; None where it has changed since."""
+    known = read_json(BEFORE, dict)
+    return known.get(syntax_hash(path))
+
+
+def _rows(cache: Path) -> list[dict[str, Any]]:
+    rows = read_json(cache, dict).get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise damaged(cache, "it has no rows")
+    return rows
+
+
+def _write(cache: Path, rows: list[dict[str, Any]], **about: Any) -> None:
+    """Rows as JSON with what they come from; predictions per image beside them, numbered as the rows are."""
+    predictions = {
+        str(number): np.asarray(row.pop("predictions")) for number, row in enumerate(rows) if "predictions" in row
+    }
+    if predictions:
+        array_file.save(cache.with_suffix(".safetensors"), predictions)
+    write_safely(cache, json.dumps({"rows": rows} | about, indent=1).encode())

@@ -1,0 +1,99 @@
+"""A finished run trained once more, to look at its networks on their way.
+
+Training is the same to the bit each time, so nothing but the weights at the end is kept of it, and an evaluation that
+needs more costs the training again, with its teacher's: no run leaves states for measurements that may never be made.
+The weights at the end must be the recorded ones, or nothing that was seen counts.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.evaluation.replay import History, Moment
+from spaced_kd.training.checkpoint import REMEDY, to_arrays
+from spaced_kd.training.job import Job, assemble, make_learners
+from spaced_kd.training.modules import reported
+from spaced_kd.utils import array_file
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.files import read_json
+from spaced_kd.utils.seeding import global_seed
+
+
+def history(spec: RunSpec, places: Places, device: str = "auto") -> History:
+    """The training of a finished run; nothing is trained before someone looks.
+
+    Args:
+        spec: the run.
+        places: where its weights and data lie.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    job = assemble(spec, places, device)
+    roles, result = job.method.roles, [*job.method.roles.values()][-1]
+    taken: Counter[str] = Counter()
+    taught = []
+    for who in (who for who, _ in job.turns if who in roles):  # not who only looks on
+        if roles[who] == result != "teacher" in roles.values():
+            taught.append(taken["teacher"])
+        taken[roles[who]] += 1
+    if job.decides:  # its turns came otherwise than its schedule has them
+        ends = read_json(places.run(spec) / "run.json", dict)["block_ends"]
+        taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
+    return History(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, places, device))
+
+
+def _look(
+    spec: RunSpec,
+    places: Places,
+    device: str,
+    moments: Collection[Moment],
+    see: Callable[[str, nn.Module], Any],
+) -> dict[Moment, Any]:
+    """Train from the first turn to the last, and see each network when its moments come."""
+    job = assemble(spec, places, device)
+    # a teacher whose states are stored at block ends alone learns again, too
+    job.learners = dict(make_learners(spec, job.method, job.modules, job.turns, job.batches.per_epoch))
+    roles = job.method.roles
+    updates = Counter(roles[who] for who, _ in job.turns if who in roles)
+    for name, number in moments:
+        if not 0 <= number <= updates[name]:
+            raise UserError(
+                f"{spec.id} has no {name} after {number} updates, since it takes {updates[name]}: ask for an earlier"
+                " epoch, or leave the evaluation out for this run"
+            )
+    seen = {moment: _see(job, moment[0], see) for moment in moments if moment[1] == 0}
+    taken: Counter[str] = Counter()
+    for who, index in job.turns_after(0):
+        with global_seed(spec.seed, f"step of {who}", index):  # as `Keeper.watching` has it
+            job.learners[who].learn(index, partial(job.passes, who, index))
+        if who not in roles:
+            continue
+        name = roles[who]
+        taken[name] += 1
+        if (name, taken[name]) in moments:
+            seen[name, taken[name]] = _see(job, name, see)
+    path = places.weights(spec)
+    stored, _ = array_file.read(path, remedy=REMEDY)
+    if any(not np.array_equal(value, stored[name]) for name, value in to_arrays(job.result.state_dict()).items()):
+        raise UserError(
+            f"{spec.id}, trained again, ends in other weights than {path}: evaluate it on a machine of the kind, and"
+            " with the versions, that run.json names"
+        )
+    return seen
+
+
+def _see(job: Job, name: str, see: Callable[[str, nn.Module], Any]) -> Any:
+    """What is made of a network as it is evaluated; its training goes on as if nothing had happened."""
+    network = job.modules[name]
+    shown = reported(job.method, network) if network is job.result else network
+    training = network.training
+    shown.eval()
+    found = see(name, shown)
+    network.train(training)
+    return found

@@ -1,0 +1,167 @@
+"""What a run will take, counted before it runs: FLOPs as its training counts them, and bytes on disk.
+
+Networks are built on torch's device `meta`, where tensors have a shape but no numbers, so nothing is computed. There is
+no fused attention there: its backward pass, which computes one product twice, is counted without the second time, so
+that transformers' FLOPs are too low by some percent. All others are exact.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from spaced_kd.config import registry
+from spaced_kd.config.registry import TEACHING
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data.batches import Batch, batches_per_epoch
+from spaced_kd.data.dataset import Shape
+from spaced_kd.training.job import when_to_evaluate_tail
+from spaced_kd.training.modules import build
+from spaced_kd.training.timeline import make_method, make_turns, states_to_leave, when_to_evaluate
+
+META = torch.device("meta")
+
+
+class Turns(NamedTuple):
+    """A schedule in numbers.
+
+    number: turns by who learns, images of the batch, and those of the batch before, 0 where they do not count; follows:
+    whether the teacher's stored states are all that the student needs of it; states: batches after which it asks for
+    one, but the last, which is the teacher's weights; evaluations: whose predictions are kept.
+    """
+
+    number: Counter[tuple[str, int, int]]
+    follows: bool
+    states: set[int]
+    evaluations: int
+
+
+class Networks:
+    """The networks and further modules of a run, without numbers."""
+
+    def __init__(self, spec: RunSpec, shape: Shape) -> None:
+        self.method, self.size = make_method(spec), shape.size
+        with META:
+            self.modules = build(spec, self.method, shape.classes, shape.size, META, shape.train)
+        self._flops: dict[tuple[str, int, int], int] = {}
+
+    def flops(self, who: str, images: int, before: int = 0) -> int:
+        """FLOPs of one turn on so many images, forward and backward; `before`: images of the batch before."""
+        if (who, images, before) not in self._flops:
+            pixels, labels = self._batch(images)
+            last = (lambda number: self._batch(before)) if before else None
+            with FlopCounterMode(display=False) as counter:
+                batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
+                sum(self.method.terms(who, self.modules, batch).values()).backward()
+            self._flops[who, images, before] = counter.get_total_flops()
+        return self._flops[who, images, before]
+
+    def _batch(self, images: int) -> tuple[Tensor, Tensor]:
+        """Images and labels."""
+        pixels = torch.empty(images, 3, self.size, self.size, device=META)
+        return pixels, torch.empty(images, dtype=torch.int64, device=META)
+
+    def weights(self) -> int:
+        """Bytes of the weights that the run leaves."""
+        return _bytes(self.modules[[*self.method.roles.values()][-1]].state_dict().values())
+
+    def state(self, spec: RunSpec, *, stored: bool) -> int:
+        """Bytes of a resume state: all modules, and what the optimisers keep of those that learn here."""
+        moments = {"sgd": int(spec.momentum != 0), "adamw": 2}[spec.optimizer]
+        learning = [module for name, module in self.modules.items() if not (stored and name == "teacher")]
+        modules = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
+        return _bytes(modules) + moments * _bytes(p for module in learning for p in module.parameters())
+
+
+class Cost(NamedTuple):
+    """What one run takes.
+
+    flops: of its training; spared: those of its teacher's, where it reads stored states instead; states: batches after
+    which it does, but the last; weights, predictions, state: bytes of what it leaves, and of one resume state.
+    """
+
+    flops: int
+    spared: int
+    states: set[int]
+    weights: int
+    predictions: int
+    state: int
+
+
+class Counts:
+    """Costs of runs; runs that differ in nothing that counts are counted once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def cost(self, spec: RunSpec, *, store_teachers: bool = True) -> Cost:
+        """Of one run; UserError where its interval or its dataset's settings are impossible."""
+        shape, networks, teacher = self._shape(spec), self._networks(spec), spec.teacher_spec()
+        turns = self._turns(spec, shape)
+        stored = store_teachers and turns.follows
+        # a teacher that is trained once never sees its students: its turns are those of its own run
+        learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
+        flops = {who: 0 for who, *_ in turns.number}
+        for (who, images, before), times in turns.number.items():
+            flops[who] += times * learns.get(who, networks).flops(who, images, before)
+        spared = flops.pop("teacher") if stored else 0
+        return Cost(
+            flops=sum(flops.values()),
+            spared=spared,
+            states=turns.states if stored else set(),
+            weights=networks.weights(),
+            predictions=2 * shape.test * turns.evaluations,  # uint16
+            state=networks.state(spec, stored=stored),
+        )
+
+    def _shape(self, spec: RunSpec) -> Shape:
+        settings = spec.settings.get("dataset", {})
+        tell = registry.find("datasets", spec.dataset).shape
+        shape = self._once([spec.dataset, settings], lambda: tell(**settings))
+        held_out = shape.classes * round(spec.held_out * shape.train / shape.classes)
+        return shape._replace(train=shape.train - held_out, size=spec.input_size or shape.size)
+
+    def _turns(self, spec: RunSpec, shape: Shape) -> Turns:
+        parts = [spec.method, spec.interval, spec.interval_rounding, spec.epochs, spec.batch_size, spec.last_batch]
+        parts += [spec.clock, spec.eval_every, spec.tail_evaluations]
+        return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
+
+    def _networks(self, spec: RunSpec) -> Networks:
+        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", *TEACHING, "method")]
+        parts = [spec.network, spec.teacher, spec.assistant, spec.method, spec.batch_norm, *settings]
+        return self._once([*shape, spec.batch_size, *parts], lambda: Networks(spec, shape))
+
+    def _once(self, parts: list[Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for each list of parts."""
+        key = json.dumps(parts, sort_keys=True)
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+def count_turns(spec: RunSpec, images: int) -> Turns:
+    """The schedule of a run on so many training images."""
+    per_epoch = batches_per_epoch(images, spec.batch_size, spec.last_batch)
+    smaller = min(spec.batch_size, images - (per_epoch - 1) * spec.batch_size)  # the last batch of an epoch
+    sizes = [spec.batch_size] * (per_epoch - 1) + [smaller]
+    method = make_method(spec)
+    turns = make_turns(spec, method, per_epoch)
+    looks_back = getattr(method, "looks_back", False)
+    number = Counter(
+        (who, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if looks_back and index else 0)
+        for who, index in turns
+    )
+    total = spec.epochs * per_epoch
+    states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
+    evaluations = len(when_to_evaluate(spec, method, turns, per_epoch)) + len(
+        when_to_evaluate_tail(spec, method, turns)
+    )
+    return Turns(number, bool(states), states - {total}, evaluations)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,224 @@
+"""One training over several processes, each with its share of every batch, on one machine or several.
+
+Each process runs the same loop on the same networks. It sends its share of a batch's images through them, and what they
+say is gathered from all: losses are of the whole batch, in every process the same to the bit, whatever they compare
+within it. So are the gradients, which torch's DistributedDataParallel sums. What this module offers does nothing where
+there is one process.
+
+`torchrun` starts the processes and tells each its place by environment variables. The first one writes all files.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from spaced_kd.data.batches import Batch
+from spaced_kd.data.dataset import Data
+from spaced_kd.training.preemption import Stopped
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.processes import rank, started
+from spaced_kd.utils.seeding import global_seed
+
+Terms = Callable[[str, dict[str, Any], Batch], dict[str, Tensor]]
+PATIENCE = timedelta(days=7)  # torchrun ends all processes with one that fails; waiting for a lock is no failure
+
+
+@contextlib.contextmanager
+def together(processes: int) -> Iterator[None]:
+    """Join the other processes of a run for the block.
+
+    Raises:
+        UserError: other than `processes` were started, or another one has ended before its time.
+    """
+    if started() != processes:
+        raise UserError(
+            f"processes is {processes}, but {started()} were started: give processes={started()}, which is another run,"
+            f" or start torchrun --nproc-per-node {processes} -m spaced_kd train ..."
+        )
+    if processes == 1:
+        yield
+        return
+    # counts and decisions go between processors, tensors of a GPU between GPUs
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield
+        meet()  # until all is written
+    except RuntimeError as error:
+        if rank() and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise UserError(f"process {rank()} has lost another one, whose line says why") from None
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def device(name: str) -> str:
+    """The device of this process, where one of a kind is asked for: on each machine a GPU for each process."""
+    if started() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return name
+
+
+def by_first(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
+    """The context in the first process alone: all others go on, and wait for it where they next meet."""
+    return contextlib.nullcontext() if rank() else context
+
+
+def of_first(value: bool) -> bool:
+    """What the first process found, in all."""
+    if started() > 1:
+        found = torch.tensor(value)
+        dist.broadcast(found, 0)
+        return bool(found)
+    return value
+
+
+def agreed(what: str, value: int) -> int:
+    """The value, which all processes must have found alike.
+
+    Raises:
+        UserError: they have not, so that they do not read the same files.
+    """
+    if started() > 1:
+        values = [torch.tensor(0) for _ in range(started())]
+        dist.all_gather(values, torch.tensor(value))
+        if len({int(found) for found in values}) > 1:
+            found = ", ".join(str(int(found)) for found in values)
+            raise UserError(f"{what} is {found} to the {started()} processes: give them one shared folder of results")
+    return value
+
+
+def stopping(stop: Stopped | None) -> Stopped | None:
+    """What ends the slice of any process ends all of them after the same turn."""
+    if started() == 1:
+        return stop
+    status = torch.tensor(stop.status if stop else 0)
+    dist.all_reduce(status, dist.ReduceOp.MAX)
+    return stop or (Stopped("another process stops", int(status)) if status else None)
+
+
+def meet() -> None:
+    """Wait for the other processes."""
+    total(0)
+
+
+def total(count: int) -> int:
+    """The sum over all processes."""
+    if started() == 1:
+        return count
+    summed = torch.tensor(count)
+    dist.all_reduce(summed)
+    return int(summed)
+
+
+def synchronised(network: nn.Module, where: torch.device) -> nn.Module:
+    """The network with batch norms over the whole batch: torch's SyncBatchNorm, which there is for GPUs only."""
+    if started() == 1:
+        return network
+    if where.type == "cpu" and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        raise UserError(
+            f"batch_norm is whole, but torch has none over the shares of {started()} processes without GPUs: use shares"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> Callable:
+    """(who, batch) -> a method's loss terms on the whole batch, of which the batch has this process's images.
+
+    Args:
+        terms: the method's.
+        modules: by name.
+        networks: names of those that images go through.
+        learning: names of those whose gradients are summed over processes.
+    """
+    if started() == 1:
+        return lambda who, batch: terms(who, modules, batch)
+    # all in one, since a turn may go through several networks, or twice through one. Who is idle has no gradients, and
+    # who looks for the unused never orders gradients anew: a resumed run sums them in the same order
+    return DistributedDataParallel(_Step(terms, modules, networks, learning), find_unused_parameters=True)
+
+
+class _Step(nn.Module):
+    """A method's loss terms as one module, whose parameters are those that learn."""
+
+    def __init__(self, terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> None:
+        super().__init__()
+        self.terms, self.networks = terms, networks
+        # in the order of `modules`, in which all processes have them: gradients are summed by their place
+        self.learning = nn.ModuleDict({name: module for name, module in modules.items() if name in learning})
+        self.given = dict(modules)  # a plain mapping: what does not learn is no part of this module
+
+    def forward(self, who: str, batch: Batch) -> dict[str, Tensor]:
+        """The terms of a turn."""
+        sizes = [len(part) for part in batch.labels.tensor_split(started())]
+        whole = {name: _Whole(self.given[name], sizes) for name in self.networks}
+        return self.terms(who, self.given | whole, batch)
+
+
+class _Whole:
+    """A network that is given this process's share of a batch, and says what it says of the whole batch."""
+
+    def __init__(self, network: nn.Module, sizes: list[int]) -> None:
+        self.network, self.sizes = network, sizes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def __call__(self, images: Tensor, **how: Any) -> Any:
+        # what a network draws (drop-path) is its share's own; what a loss draws is the same in all processes
+        with global_seed(int(torch.randint(2**62, ())), "share of a batch", rank()):
+            return self._gathered(self.network(images, **how))
+
+    def _gathered(self, said: Any) -> Any:
+        if isinstance(said, Tensor):
+            return _Gather.apply(said, self.sizes)
+        if isinstance(said, list):
+            return [self._gathered(each) for each in said]
+        return None if said is None else type(said)(*map(self._gathered, said))  # an Exit
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes in their order; backwards each gets its own rows' gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        padded = share.new_zeros(max(sizes), *share.shape[1:])  # what is gathered has one size
+        padded[: len(share)] = share
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # times the number of processes, by which DistributedDataParallel divides the sum
+        return gradient.split(ctx.sizes)[rank()] * len(ctx.sizes), None
+
+
+def spread(
+    predict: Callable[..., np.ndarray], network: nn.Module, data: Data, split: str = "test", batch_size: int = 500
+) -> np.ndarray:
+    """predict(network, data, split, batch_size), of whose batches each process predicts a share; all get the whole."""
+    if started() == 1:
+        return predict(network, data, split, batch_size)
+    for buffer in network.buffers():  # without synchronised batch norm the first process's statistics count
+        dist.broadcast(buffer, 0)
+    images = data.images[split]
+    found = torch.zeros(len(images), dtype=torch.int32)
+    mine = [*torch.arange(len(images)).split(batch_size)][rank() :: started()]  # the batches that one process makes
+    if mine:
+        rows = torch.cat(mine)
+        part = images.only(rows) if data.streamed else images[rows.to(images.device)]
+        moved = data.images | {split: part.to(images.device)}
+        said = predict(network, replace(data, images=moved), split, batch_size)
+        found[rows] = torch.from_numpy(said.astype(np.int32))
+    dist.all_reduce(found)
+    return found.numpy().astype(np.uint16)

@@ -1,0 +1,224 @@
+"""From a RunSpec to the objects that train: data, batches, networks, learners, turns."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data.batches import Batch, Batches
+from spaced_kd.data.dataset import Data
+from spaced_kd.data.loading import choose_workers, load_data, make_augment
+from spaced_kd.distillation.schedule import Turn, epochs_of_updates
+from spaced_kd.training import distributed, timeline
+from spaced_kd.training.cuda_graphs import Replayed
+from spaced_kd.training.learner import Learner, Onlooker, backward
+from spaced_kd.training.modules import Modules, build, reported
+from spaced_kd.training.plugin_checks import check_terms, rehearse
+from spaced_kd.training.teacher_states import Trajectory, Walker
+from spaced_kd.training.timeline import (
+    make_method,
+    make_turns,
+    pauses,
+    result_roles,
+    states_to_leave,
+    teacher_is_shared,
+    when_to_evaluate,
+)
+from spaced_kd.utils import processes
+from spaced_kd.utils.devices import choose_device, set_rounding
+from spaced_kd.utils.errors import UserError
+
+
+@dataclass
+class Job:
+    """One run's objects.
+
+    `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
+    their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
+    evaluated, to its epoch; `tail` maps a turn, after which the result counts for the mean over the last tenth of its
+    own steps, to the steps that it has taken; `step` gives the loss terms of who learns on a batch; `workers` is the
+    number of processes that make batches ahead, None where they are made when they are asked for; `replayed` is what
+    replays recorded passes on a GPU, None where each turn runs as it is.
+    """
+
+    spec: RunSpec
+    device: torch.device
+    data: Data
+    batches: Batches
+    method: Any
+    modules: Modules
+    turns: list[Turn]
+    learners: dict[str, Any]
+    evaluations: dict[Turn, int]
+    tail: dict[Turn, int]
+    step: Callable[[str, Batch], dict[str, Tensor]]
+    workers: int | None = None
+    replayed: Replayed | None = None
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that the run is about: the last role's."""
+        return self.modules[[*self.method.roles.values()][-1]]
+
+    @property
+    def reported(self) -> nn.Module:
+        """The result as it is evaluated."""
+        return reported(self.method, self.result)
+
+    @property
+    def own_learners(self) -> dict[str, Learner]:
+        """The learners whose state is this run's, by the name of their network."""
+        learning = {who: learner for who, learner in self.learners.items() if isinstance(learner, Learner)}
+        return {self.method.roles[who]: learner for who, learner in learning.items()}
+
+    @property
+    def decides(self) -> bool:
+        """Whether the method decides the order of its turns on the way, by what its modules remember."""
+        return hasattr(self.method, "order")
+
+    @property
+    def total(self) -> int:
+        """Batches of the whole training."""
+        return self.spec.epochs * self.batches.per_epoch
+
+    def images(self, index: int) -> int | str:
+        """Of the batch, and of the one before it where the method looks back: what a turn's FLOPs depend on."""
+        size = self.batches.size(index)
+        if index and getattr(self.method, "looks_back", False):
+            return f"{size} after {self.batches.size(index - 1)}"
+        return size
+
+    def turns_after(self, done: int, waiting: Callable[[], None] | None = None) -> Iterator[Turn]:
+        """The turns from number `done` on; where it pays, their batches are made ahead from now on.
+
+        `waiting` is called about each second that one of those batches takes.
+        """
+        if self.decides:
+            yield from self.method.order(self.total, self.modules)
+            return
+        to_go = self.turns[done:]
+        if self.workers is not None:
+            learnt = (index for who, index in to_go if isinstance(self.learners[who], Learner))
+            self.batches.make_ahead(learnt, self.workers, waiting)
+        yield from to_go
+
+    def terms(self, who: str, index: int) -> dict[str, Tensor]:
+        """The method's loss terms for a turn, in the run's precision."""
+        return self.terms_on(who, self.batches[index])
+
+    def terms_on(self, who: str, batch: Batch) -> dict[str, Tensor]:
+        """The method's loss terms on a batch, in the run's precision."""
+        with self.autocast():
+            return check_terms(self.spec.method, who, self.step(who, batch))
+
+    def passes(self, who: str, index: int) -> dict[str, Tensor]:
+        """Forward and backward of a turn: leaves gradients in the parameters; gives the loss terms."""
+        if self.replayed:
+            return self.replayed(who, self.batches[index])
+        return backward(self.terms(who, index))
+
+    def autocast(self) -> torch.autocast:
+        """The run's precision."""
+        return autocast(self.spec, self.device)
+
+    def pauses(self, follower: RunSpec) -> set[int]:
+        """Numbers of batches after which a teacher leaves its state for a student to come."""
+        return states_to_leave(follower, self.batches.per_epoch)
+
+
+def assemble(
+    spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None, *, graphs: bool = True
+) -> Job:
+    """Everything that a training needs, in the state before its first turn.
+
+    Args:
+        spec: the run.
+        places: where its data and its teacher lie.
+        device: auto, cpu, cuda or cuda:N.
+        workers: processes that decode and augment images ahead; None for all processors but one.
+        graphs: whether a GPU may replay recorded steps; the weights are the same.
+    """
+    where = choose_device(distributed.device(device))
+    if spec.precision == "tf32" and where.type != "cuda":
+        raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
+    set_rounding(spec.precision)
+    torch.set_num_threads(spec.threads)
+    here = load_data(spec, places, workers)
+    data = here.to(where)
+    at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
+    source = data if at_once else here
+    seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
+    share = processes.rank(), spec.processes
+    sizes = {"batch_size": spec.batch_size, "last_batch": spec.last_batch}
+    batches = Batches(source, make_augment(spec, here), **sizes, device=where, share=share, **seeds)
+    per_epoch = batches.per_epoch
+    method = make_method(spec)
+    turns = make_turns(spec, method, per_epoch)
+    modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
+    if spec.batch_norm == "whole":
+        modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
+    if spec.processes == 1:
+        rehearse(spec, method, modules, turns, batches)
+    learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
+    if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
+        trajectory = Trajectory(
+            teacher.id, places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch
+        )
+        ends = pauses(turns)
+        if trajectory.holds(ends):
+            learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
+    evaluations = when_to_evaluate(spec, method, turns, per_epoch)
+    learning = {name for name, module in modules.items() if any(True for _ in module.parameters())}
+    learning -= {name for name in modules if isinstance(learners.get(name), Walker)}
+    step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
+    ahead = None if at_once else choose_workers(workers)
+    tail = when_to_evaluate_tail(spec, method, turns)
+    job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, tail, step, ahead)
+    if graphs and where.type == "cuda" and spec.processes == 1 and getattr(method, "replayable", False):
+        parameters = (each for module in modules.values() for each in module.parameters())
+        job.replayed = Replayed(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
+    return job
+
+
+def when_to_evaluate_tail(spec: RunSpec, method: Any, turns: list[Turn]) -> dict[Turn, int]:
+    """Turn -> steps of the result after it, for `tail_evaluations` states in the last tenth of its own steps."""
+    found = timeline.tail(turns, result_roles(method), spec.tail_evaluations)
+    return {turns[done - 1]: step for done, step in found.items()}
+
+
+def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """A run's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
+
+
+def make_learners(
+    spec: RunSpec, method: Any, modules: Modules, turns: list[Turn], per_epoch: int
+) -> dict[str, Learner]:
+    """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
+
+    They have an optimiser each, or one together. Who only looks on, as the method's `onlookers` say, has turns besides.
+    """
+    onlookers = {who: name for who, name in getattr(method, "onlookers", {}).items() if who in dict(turns)}
+    turns = [turn for turn in turns if turn[0] not in onlookers]
+    names = list(dict.fromkeys(method.roles.values()))
+    extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
+    totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
+    drifting = getattr(method, "idle_heads", "untouched") == "drifting"
+    together = getattr(method, "optimizers", "two") == "one"
+    own = spec.interval == "max" or getattr(method, "finished_teacher", False)
+    epochs = epochs_of_updates(turns, method.roles, per_epoch, own=own) if spec.lr_clock == "epochs" else {}
+    made: dict[str, Learner] = {}
+    for name in names:
+        beside = made[names[0]] if together and made else None
+        made[name] = Learner(
+            *(modules[name], extra[name], spec, per_epoch, totals[name]),
+            drifting=drifting,
+            beside=beside,
+            epochs=epochs.get(name),
+        )
+    looking = {who: Onlooker(made[name]) for who, name in onlookers.items()}
+    return {who: made[name] for who, name in method.roles.items()} | looking

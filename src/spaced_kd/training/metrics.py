@@ -1,0 +1,192 @@
+"""What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time, energy."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from spaced_kd.config.validation import TAIL_STATES
+from spaced_kd.data.dataset import Data
+from spaced_kd.training import distributed
+from spaced_kd.training.energy import Meter
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.seeding import generator
+
+
+def predict(network: nn.Module, data: Data, split: str = "test", batch_size: int = 500) -> np.ndarray:
+    """Predicted class of every image of a split, uint16 (N,), in eval mode."""
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(data.normalise(images)).argmax(1).cpu() for images in data.images[split].split(batch_size)]
+    network.train(training)
+    return torch.cat(parts).numpy().astype(np.uint16)
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Top-1 accuracy in percent over the last axis."""
+    return 100 * (predictions == labels).mean(axis=-1)
+
+
+def accuracy_rows(
+    epochs: list[int], predictions: np.ndarray, labels: np.ndarray, held_out: list[float] | None = None
+) -> list[dict[str, Any]]:
+    """Accuracy of the last epoch, the best on test, and by halves; and the whole curve. `predictions`: (epochs, N).
+
+    `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other, and the reverse; the
+    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies. With the accuracies
+    on held-out training images of each epoch, also the test accuracy of the epoch that is best on those.
+    """
+    curve = accuracy(predictions, labels)
+    rows = [{"selection": "curve", "epoch": epoch, "value": value} for epoch, value in zip(epochs, curve, strict=True)]
+    best = int(curve.argmax())
+    rows += [{"selection": "last", "epoch": epochs[-1], "value": curve[-1]}]
+    rows += [{"selection": "best", "epoch": epochs[best], "value": curve[best]}]
+    if held_out:
+        chosen = int(np.argmax(held_out))
+        rows += [{"selection": "held_out", "epoch": epochs[chosen], "value": curve[chosen]}]
+    order = generator(0, "halves of test").permutation(len(labels))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    scores = []
+    for chooser, scorer in (halves, halves[::-1]):
+        chosen = accuracy(predictions[:, chooser], labels[chooser]).argmax()
+        scores.append(accuracy(predictions[chosen, scorer], labels[scorer]))
+    rows += [{"selection": "halves", "value": np.mean(scores)}]
+    return [{"metric": "accuracy", **row, "value": float(row["value"])} for row in rows]
+
+
+def tail_rows(
+    predictions: np.ndarray | list[np.ndarray], labels: np.ndarray, held_out: list[float] | None = None
+) -> list[dict[str, Any]]:
+    """Mean accuracy over the states of the last tenth of the network's own steps; none of fewer than three states.
+
+    Free of the noise of one state, and nothing is chosen. With the accuracies on held-out training images of each
+    state, their mean as metric `held_out_accuracy`: to choose between recipes by. `predictions`: (states, N).
+    """
+    if (states := len(predictions)) < TAIL_STATES:
+        return []
+    values = {"accuracy": accuracy(np.stack(predictions), labels)} | (
+        {"held_out_accuracy": held_out} if held_out else {}
+    )
+    return [
+        {"metric": metric, "selection": "tail", "states": states, "value": float(np.mean(value))}
+        for metric, value in values.items()
+    ]
+
+
+class Record:
+    """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds, joules; survives a resume.
+
+    Args:
+        meters: of the energy, by the names of their sums.
+    """
+
+    def __init__(self, meters: dict[str, Meter]) -> None:
+        self.meters = meters
+        self.epochs: list[int] = []
+        self.predictions: list[np.ndarray] = []
+        self.held_out: list[float] = []  # accuracy on held-out training images, where there are any
+        self.tail_steps: list[int] = []  # own steps of the network at each state of the tail
+        self.tail_predictions: list[np.ndarray] = []  # of these states
+        self.tail_held_out: list[float] = []
+        self.block_ends: list[int] = []  # batches that the teacher had learnt when a block ended, where that is decided
+        self.losses: list[dict[str, float]] = []  # one entry per evaluated epoch: means since the one before
+        self.flops: dict[str, int] = {}  # "student 128" -> FLOPs of one turn with 128 images, forward and backward
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._started = time.perf_counter(), time.process_time()
+
+    def add(self, who: str, losses: dict[str, Tensor]) -> None:
+        """Add a turn's loss terms to the running means; no value leaves the device here."""
+        for name, loss in losses.items():
+            key = f"{who}: {name}"
+            self._sums[key] = self._sums.get(key, 0) + loss
+            self._counts[key] = self._counts.get(key, 0) + 1
+        for meter in self.meters.values():
+            meter.watch()
+
+    def replays_to(self, end: int) -> None:
+        """The student learns a block that has ended after so many of the teacher's batches."""
+        if self.block_ends[-1:] != [end]:
+            self.block_ends.append(end)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss term since the last evaluated epoch."""
+        return {key: float(value) / self._counts[key] for key, value in self._sums.items()}
+
+    def evaluated(self, epoch: int, predictions: np.ndarray, held_out: float | None = None) -> None:
+        """Close an epoch: keep predictions, mean losses, and the accuracy on held-out images."""
+        self.epochs.append(epoch)
+        self.held_out += [] if held_out is None else [held_out]
+        self.predictions.append(predictions)
+        self.losses.append(self.means())
+        self._sums, self._counts = {}, {}
+
+    def tail_evaluated(self, step: int, predictions: np.ndarray, held_out: float | None = None) -> None:
+        """Keep predictions, and the accuracy on held-out images, of a state of the tail; its own steps tell which."""
+        self.tail_steps.append(step)
+        self.tail_predictions.append(predictions)
+        self.tail_held_out += [] if held_out is None else [held_out]
+
+    @contextlib.contextmanager
+    def counted(self, who: str, images: int | str) -> Iterator[None]:
+        """Count the FLOPs of the first turn of each role and batch size; other turns run as they are."""
+        key = f"{who} {images}"
+        if key in self.flops:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.flops[key] = distributed.total(counter.get_total_flops())
+
+    def time(self) -> dict[str, float]:
+        """Seconds of wall clock and of this process's CPU time, earlier attempts included."""
+        wall, cpu = self._started
+        return {
+            "wall": self.seconds["wall"] + time.perf_counter() - wall,
+            "cpu": self.seconds["cpu"] + time.process_time() - cpu,
+        }
+
+    def energy(self) -> dict[str, float | None]:
+        """Joules by meter, earlier attempts included; None is not measured."""
+        return {name: meter.joules() for name, meter in self.meters.items()}
+
+    def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON that `unpack` restores."""
+        arrays = {f"sum of {key}": value.cpu().numpy() for key, value in self._sums.items()}
+        if self.predictions:
+            arrays["predictions"] = np.stack(self.predictions)
+        if self.tail_steps:
+            arrays["tail_predictions"] = np.stack(self.tail_predictions)
+        plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops, "held_out": self.held_out}
+        plain |= {"block_ends": self.block_ends, "tail_steps": self.tail_steps, "tail_held_out": self.tail_held_out}
+        return arrays, plain | {"counts": self._counts, "seconds": self.time(), "energy": self.energy()}
+
+    def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
+        """Go on from a packed record."""
+        self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
+        self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
+        self.block_ends = plain.get("block_ends", [])
+        self.tail_steps, self.tail_held_out = plain.get("tail_steps", []), plain.get("tail_held_out", [])
+        for name, meter in self.meters.items():
+            meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none
+        self.predictions = list(arrays.get("predictions", ()))
+        self.tail_predictions = list(arrays.get("tail_predictions", ()))
+        if any(said.shape != self.predictions[0].shape for said in self.predictions) or not (
+            len(self.predictions) == len(self.epochs) == len(self.losses)
+            and len(self.tail_predictions) == len(self.tail_steps)
+        ):
+            raise ValueError("epochs, predictions and losses do not belong together")
+        self._sums = {key: torch.from_numpy(arrays[f"sum of {key}"]).to(device) for key in self._counts}
+
+    def check_finite(self, where: str) -> None:
+        """UserError if a loss is not a number; `where`: the batch that it came with."""
+        for name, mean in self.means().items():
+            if not np.isfinite(mean):
+                raise UserError(f"the loss ({name}) is {mean} at {where}: lower lr, or see that the data are right")

@@ -1,0 +1,60 @@
+"""The networks and further modules of a run, built from its method."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from spaced_kd.config import registry
+from spaced_kd.config.registry import TEACHING
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.distillation.logit_memory import Sizes
+from spaced_kd.training.batch_norm import halve
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.seeding import global_seed
+
+Modules = dict[str, nn.Module]
+
+
+def reported(method: Any, network: nn.Module) -> nn.Module:
+    """A trained network as the method has it evaluated."""
+    return method.reported(network) if hasattr(method, "reported") else network
+
+
+def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
+    """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
+
+    Roles that the method names as `parts` are played by modules that it makes, such as a head. `images`: of the
+    training set, by which a method sizes what it remembers.
+    """
+    modules: Modules = {}
+    for name in dict.fromkeys(method.roles.values()):
+        if name in getattr(method, "parts", ()):
+            continue
+        described = spec.alone(name) if name in TEACHING else spec
+        make = registry.find("networks", described.network)
+        differs = name != "teacher" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
+        with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
+            exits = getattr(method, "exits", False)
+            settings = described.settings.get("network", {})
+            size = f"images of {image_size} pixels"
+            told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
+            try:
+                modules[name] = make(classes, image_size, exits=exits, **settings)
+            except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
+                raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
+            except RuntimeError as error:
+                if "negative dimension" not in str(error):  # memory may be the matter
+                    raise
+                raise UserError(f"{told} (a layer of negative width)") from error
+            if any(0 in weights.shape for weights in modules[name].parameters()):
+                raise UserError(f"{told} (a layer of no width)")
+        if spec.batch_norm == "halves":
+            halve(modules[name])
+    if hasattr(method, "modules"):
+        with global_seed(spec.seed, "initial weights of the method"):
+            modules |= method.modules(modules)
+    if hasattr(method, "memory"):
+        with device:
+            modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
+    return {name: module.to(device, memory_format=torch.channels_last) for name, module in modules.items()}

@@ -1,0 +1,95 @@
+"""What a method's terms must be; a plug-in that this suite does not ship is tried before hours are spent on it.
+
+Those that it ships are held to more by tests/contracts/test_contracts.py.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaced_kd.config import registry
+from spaced_kd.config.registry import TEACHING
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data.batches import Batches
+from spaced_kd.distillation.schedule import Turn
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.seeding import global_seed
+
+SHIPPED = {
+    "methods": (
+        *("adaptive_interval", "ban", "baseline", "dlb", "dml", "online_kd", "ps_kd", "self_kd", "shake", "takd"),
+    ),
+    "networks": (
+        *("deit_tiny", "pit_tiny", "resnet101", "resnet18", "resnet18_x2", "resnet18_x4", "resnet18_x8", "resnet50"),
+        *("resnet_mini", "vit_mini"),
+    ),
+}
+
+
+def shipped(kind: str, name: str) -> bool:
+    """Whether a plug-in is one of this suite's: neither another package's nor a file that was added to the tree."""
+    return not registry.plugin(kind, name).package and name in SHIPPED[kind]
+
+
+def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
+    """Loss terms of a turn as they are; UserError for what is no mapping of names to scalars with a gradient."""
+    if not isinstance(terms, dict) or not terms:
+        raise UserError(f"{method}: the terms of {who} are {terms!r:.100}, but must be a mapping of names to losses")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.shape != ():
+            what = f"a tensor {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
+            raise UserError(f"{method}: the term {name!r} of {who} is {what:.100}, but must be a tensor of one number")
+        if not term.requires_grad:
+            raise UserError(f"{method}: the term {name!r} of {who} has no gradient: leave it out, or do not detach it")
+    return terms
+
+
+def rehearse(spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches) -> None:
+    """Try a method or network that is not shipped on one batch of each role, on copies: the training is left as it is.
+
+    So a student that only learns after days of its teacher's does not fail then.
+
+    Raises:
+        UserError: names the plug-in, and what it does not keep.
+    """
+    networks = {name: described.network for name, described in _described(spec, method).items()}
+    for name, network in networks.items():
+        if not shipped("networks", network):
+            _check_network(network, modules[name], batches)
+    if shipped("methods", spec.method):
+        return
+    firsts = dict(reversed(turns))  # who -> the first batch
+    if strangers := sorted(set(firsts) - set(method.roles)):
+        raise UserError(
+            f"{spec.method}: its schedule has turns of {strangers[0]}, but its roles are {', '.join(method.roles)}"
+        )
+    for who in sorted(firsts, key=list(method.roles).index):
+        own, trained = copy.deepcopy((method, modules))
+        with global_seed(spec.seed, f"rehearsal of {who}"):
+            try:
+                said = own.terms(who, trained, batches[firsts[who]])
+            except KeyError as error:
+                raise UserError(
+                    f"{spec.method}: its terms of {who} ask for {error}, but its networks are {', '.join(trained)}"
+                ) from error
+            terms = check_terms(spec.method, who, said)
+            sum(terms.values()).backward()
+        if all(weights.grad is None for weights in trained[method.roles[who]].parameters()):
+            raise UserError(f"{spec.method}: no term of {who} depends on its network, {method.roles[who]}")
+
+
+def _described(spec: RunSpec, method: Any) -> dict[str, RunSpec]:
+    """Which run describes each network."""
+    names = set(method.roles.values()) - set(getattr(method, "parts", ()))
+    return {name: spec.alone(name) if name in TEACHING else spec for name in sorted(names)}
+
+
+def _check_network(name: str, network: nn.Module, batches: Batches) -> None:
+    with torch.no_grad():
+        said = copy.deepcopy(network).eval()(batches[0].images)
+    expected = (batches.size(0), batches.data.classes)
+    if not isinstance(said, Tensor) or said.shape != expected:
+        what = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else type(said).__name__
+        raise UserError(f"{name} gives {what} for a batch, but logits {expected} are needed")

@@ -1,0 +1,32 @@
+"""The folder of a finished run: its outputs, whether they are whole, what to clear up."""
+
+from spaced_kd.config import sources
+from spaced_kd.config.paths import Places
+from spaced_kd.config.run_spec import RunSpec, compare
+from spaced_kd.training import checkpoint
+from spaced_kd.training.run_lock import remove_left
+from spaced_kd.utils import processes
+from spaced_kd.utils.files import altered, damaged, read_json
+
+OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
+
+
+def clear_up(spec: RunSpec, places: Places) -> None:
+    """Remove what a process has left that was killed between its run's last file and its own end."""
+    if processes.rank() == 0 and remove_left(places.lock(spec)):
+        for state in checkpoint.states(places.state(spec)):
+            state.unlink()
+
+
+def finished(spec: RunSpec, places: Places) -> bool:
+    """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
+    folder = places.run(spec)
+    path = folder / "run.json"
+    if not path.exists():
+        return False
+    run = read_json(path, dict)
+    if not isinstance(run.get("spec"), dict) or not isinstance(run.get("outputs"), dict):
+        raise damaged(path, "it does not say what was trained")
+    compare(spec, run["spec"], folder)
+    sources.check(spec, run, folder)
+    return not altered(folder, run["outputs"])

@@ -1,0 +1,55 @@
+"""A teacher's states where its students learn, and a learner that walks them instead of learning.
+
+The teacher of a (dataset, network, recipe, seed) never sees its students, so it is trained once. While it trains it
+leaves the states that its students ask for in a cache; a student for whom one is missing trains the same teacher along,
+and comes out the same to the bit.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from spaced_kd.training.checkpoint import load_weights, save_weights
+
+
+class Trajectory:
+    """States of one teacher after given numbers of batches, the last of them its final weights."""
+
+    def __init__(self, run: str, folder: Path, final: Path, total: int) -> None:
+        self.run, self.folder, self.final, self.total = run, folder, final, total
+
+    def path(self, batches: int) -> Path:
+        """The file of the state after `batches` batches."""
+        return self.final if batches == self.total else self.folder / f"batches-{batches:09d}.safetensors"
+
+    def save(self, batches: int, network: nn.Module) -> None:
+        """Leave a state, unless it is there already."""
+        if batches != self.total and not self.path(batches).exists():
+            save_weights(self.path(batches), network, run=self.run, batches=batches)
+
+    def load(self, batches: int, network: nn.Module) -> None:
+        """Put a state into a network; UserError where its file is damaged, or the state another."""
+        load_weights(self.path(batches), network, run=self.run, batches=batches)
+
+    def clear(self) -> None:
+        """Forget all states but the final weights: a teacher that starts anew may be another one."""
+        for path in self.folder.glob("batches-*.safetensors"):
+            path.unlink()
+
+    def holds(self, ends: list[int]) -> bool:
+        """Whether every one of these states is there."""
+        return all(self.path(end).exists() for end in ends)
+
+
+class Walker:
+    """Stands in for a teacher's learner: where its student is to learn it becomes the stored teacher."""
+
+    def __init__(self, network: nn.Module, trajectory: Trajectory, ends: list[int]) -> None:
+        self.network, self.trajectory, self.ends = network, trajectory, set(ends)
+
+    def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Load the state after batch `index` if the student asks for it; in between nothing happens."""
+        if index + 1 in self.ends:
+            self.trajectory.load(index + 1, self.network)
+        return {}

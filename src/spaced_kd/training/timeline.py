@@ -1,0 +1,103 @@
+"""A run's turns, when they are evaluated, and after which batches a teacher's state is stored."""
+
+import math
+from collections.abc import Collection, Iterable
+from itertools import groupby, pairwise
+from typing import Any
+
+from spaced_kd.config import registry
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.distillation.schedule import Turn, interval_in_batches
+
+
+def make_method(spec: RunSpec) -> Any:
+    """The method with its settings."""
+    return registry.find("methods", spec.method)(**spec.settings.get("method", {}))
+
+
+def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
+    """The method's schedule for the run."""
+    total = spec.epochs * per_epoch
+    interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
+    return list(method.schedule(total, interval, per_epoch))
+
+
+def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
+    """Numbers of batches after which a teacher leaves its state for a student to come.
+
+    None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it is
+    that student's alone.
+    """
+    method = make_method(follower)
+    if not teacher_is_shared(method):
+        return set()
+    found = pauses(make_turns(follower, method, per_epoch))
+    moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
+    return set() if moving else set(found)
+
+
+def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
+    """Turn -> epoch that ends with it, every `eval_every` epochs of the run's clock and at its end."""
+    if spec.clock == "teacher":
+        ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
+    else:
+        ends = learners_clock(turns, result_roles(method), per_epoch)
+    due = {done: epoch for done, epoch in ends.items() if epoch % spec.eval_every == 0 or done == max(ends)}
+    return {turns[done - 1]: epoch for done, epoch in due.items()}
+
+
+def result_roles(method: Any) -> set[str]:
+    """The roles of the network that the run is about, which is the last role's: its steps are the result's own."""
+    last = [*method.roles.values()][-1]
+    return {who for who, name in method.roles.items() if name == last}
+
+
+def teacher_is_shared(method: Any) -> bool:
+    """Whether the teacher is the baseline that all students share, and not moved by its student's turns."""
+    return getattr(method, "teacher_is_shared", True)
+
+
+def pauses(order: Iterable[Turn]) -> list[int]:
+    """Numbers of batches after which a teacher's student begins to learn: the states that it asks for.
+
+    The teacher takes its batches in order, and its state before the first of them is everyone's own.
+    """
+    learnt, found = 0, []
+    for who, run in groupby(order, key=lambda turn: turn[0]):
+        if who == "teacher":
+            learnt += len(list(run))
+        elif learnt:
+            found.append(learnt)
+    return found
+
+
+def learners_clock(order: Iterable[Turn], who: Collection[str], per_epoch: int) -> dict[int, int]:
+    """Turns done -> epoch, where `who` have taken as many turns as an epoch has batches, and after their last."""
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+    ends = {done: epoch for epoch, done in enumerate(theirs[per_epoch - 1 :: per_epoch], 1)}
+    return ends | {theirs[-1]: math.ceil(len(theirs) / per_epoch)}
+
+
+def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[int, int]:
+    """Turns done -> epoch, before the first turn on a batch of the next epoch, and at the end (O10).
+
+    The student that is evaluated there may not have learnt since the epoch before.
+    """
+    ends: dict[int, int] = {}
+    done = epoch = 0
+    for done, (_, index) in enumerate(order, 1):
+        while index % total >= (epoch + 1) * per_epoch:
+            epoch += 1
+            ends[done - 1] = epoch
+    return ends | {done: total // per_epoch}
+
+
+def tail(order: Iterable[Turn], who: Collection[str], number: int) -> dict[int, int]:
+    """Turns done -> steps that `who` have taken by then: `number` of them, evenly in their last tenth, with the last.
+
+    Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
+    """
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+    total = len(theirs)
+    steps = (total - left * total // (10 * number) for left in reversed(range(number)))
+    return {theirs[step - 1]: step for step in steps}

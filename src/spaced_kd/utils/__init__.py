@@ -1,0 +1,1 @@
+"""Errors, files, seeds, devices, processes: nothing here knows of the project."""

@@ -1,0 +1,85 @@
+"""Which device a process computes on.
+
+Jobs that Snakemake starts side by side on one machine all see all of its GPUs. Each takes a slot of the GPU that has
+the fewest, which is a locked file: the lock ends with its process, however that ends. A Slurm job sees only its own.
+"""
+
+import fcntl
+import itertools
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from spaced_kd.utils.errors import UserError
+
+MEMINFO = Path("/proc/meminfo")  # of Linux
+_slots: list[IO] = []  # held open, and so locked, until the process ends
+
+
+def choose_device(device: str) -> torch.device:
+    """The device named, or for "auto" a GPU where there is one, else the CPU; deterministic kernels on a GPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        chosen = torch.device(_least_used() if device == "auto" else device)
+    except RuntimeError:
+        raise UserError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device is {device}, but there are {torch.cuda.device_count()} GPUs here: use auto")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, which no one reads
+    return chosen
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has free; of the host, what it can make free. None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu" or not MEMINFO.exists():
+        return None
+    return next(
+        1024 * int(line.split()[1]) for line in MEMINFO.read_text("utf-8").splitlines() if "MemAvailable" in line
+    )
+
+
+def set_rounding(precision: str) -> None:
+    """How a GPU multiplies float32 numbers from now on: rounded to TF32 first, or as they are."""
+    rounding = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = rounding
+    torch.backends.cudnn.conv.fp32_precision = rounding
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on `device`. A GPU is not waited for, as it would be with a plain copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _least_used() -> str:
+    count = torch.cuda.device_count()
+    if count == 0:
+        return "cpu"
+    if count == 1:
+        return "cuda:0"
+    folder = Path(tempfile.gettempdir(), f"spaced-kd-devices-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for number in itertools.count():
+        slot, gpu = divmod(number, count)
+        file = (folder / f"{torch.cuda.get_device_properties(gpu).uuid}.{slot}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _slots.append(file)
+        return f"cuda:{gpu}"
+    raise AssertionError("itertools.count ends never")

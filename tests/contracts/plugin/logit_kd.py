@@ -1,0 +1,25 @@
+"""Logit KD: the student matches the teacher's logits by squared error. Ba and Caruana 2014."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spaced_kd.api import hard, mse, target, turns
+
+
+@dataclass(frozen=True)
+class LogitKD:
+    """Cross-entropy, and the distance to the teacher's logits."""
+
+    weight: float = 0.1  # of the distance
+
+    roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "student": "student"}
+
+    def schedule(self, total, interval, per_epoch):
+        return turns(total, interval)
+
+    def terms(self, who, networks, batch):
+        said = networks[who](batch.images)
+        terms = {"hard": hard(said, batch.labels)}
+        if who == "student":
+            terms["logits"] = self.weight * mse(said, target(networks["teacher"], batch.images).logits)
+        return terms

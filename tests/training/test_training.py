@@ -1,0 +1,487 @@
+"""Training: the same weights to the bit, however the teacher comes along and wherever the process is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from spaced_kd.config import registry
+from spaced_kd.config.paths import Places
+from spaced_kd.distillation.losses import distillation, hard, target
+from spaced_kd.distillation.schedule import turns
+from spaced_kd.evaluation.evaluate import finished_network
+from spaced_kd.training import provenance, run_recorder
+from spaced_kd.training.job import assemble
+from spaced_kd.training.loop import train
+from spaced_kd.training.metrics import accuracy, predict
+from spaced_kd.training.preemption import Slice, Stopped
+from spaced_kd.utils import array_file
+from spaced_kd.utils.errors import UserError
+
+
+def weights(folder: Path) -> str:
+    """Checksum of a run's weights."""
+    return array_file.read(folder / "weights.safetensors", remedy="")[1]["checksum"]
+
+
+def run_json(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+@pytest.mark.parametrize("network", ["resnet_mini", "vit_mini"])
+@pytest.mark.parametrize("interval", [0.5, 1.5, "max"])
+def test_a_student_is_the_same_with_a_shared_teacher_and_trained_together(results, tmp_path, interval, network):
+    size = {"network__width": 0.0625} if network == "resnet_mini" else {"network__dim": 16}
+    flat = {"network": network, **size, "method": "online_kd", "interval": interval}
+    spec = from_vit(flat) if network == "vit_mini" else tiny(**flat)
+    alone = train(spec, results)
+    assert run_json(alone)["teacher_states"] == "trained along"
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    train(spec.teacher_spec(), other, leave=(spec,))
+    shared = train(spec, other)
+    assert run_json(shared)["teacher_states"] == "stored"
+    assert weights(alone) == weights(shared)
+    assert (alone / "predictions.safetensors").read_bytes() == (shared / "predictions.safetensors").read_bytes()
+
+
+def from_vit(flat: dict):
+    """A tiny transformer's run: the residual network's width means nothing to it."""
+    from conftest import TINY
+
+    from spaced_kd.config.run_spec import from_flat
+
+    named = {key.replace("__", "."): value for key, value in flat.items()}
+    return from_flat({key: value for key, value in TINY.items() if key != "network.width"} | named)
+
+
+def test_the_loop_is_the_paper_written_out(results):
+    """Spaced KD by hand on the same batches: plain SGD steps in the order of Alg. 2."""
+    spec = tiny(method="online_kd", interval=1.5, epochs=2)
+    folder = train(spec, results)
+
+    job = assemble(spec, Places(results))
+    teacher, student = job.modules["teacher"], job.modules["student"]
+    optimizers = {
+        who: torch.optim.SGD(job.modules[who].parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        for who in ("teacher", "student")
+    }
+    for start in range(0, 10, 7):  # int(1.5 * 5) = 7 batches, and the last block of 3
+        block = range(start, min(start + 7, 10))
+        for i in block:
+            loss = hard(teacher(job.batches[i].images), job.batches[i].labels)
+            optimizers["teacher"].zero_grad()
+            loss.backward()
+            optimizers["teacher"].step()
+        for i in block:
+            goal = target(teacher, job.batches[i].images)
+            said = student(job.batches[i].images, exits=True)[-1]
+            weights_ = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
+            loss = sum(distillation(said, goal, job.batches[i].labels, torch.nn.Identity(), **weights_).values())
+            optimizers["student"].zero_grad()
+            loss.backward()
+            optimizers["student"].step()
+    stored, _ = array_file.read(folder / "weights.safetensors", remedy="")
+    for name, tensor in student.state_dict().items():
+        assert np.array_equal(tensor.numpy(), stored[name]), name
+
+
+def test_the_baseline_is_the_teacher(results):
+    spec = tiny(method="online_kd", interval=1.5)
+    baseline = train(spec.teacher_spec(), results)
+    job = assemble(tiny(method="online_kd", interval=0), Places(results))
+    for who, index in job.turns:
+        job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
+    stored, _ = array_file.read(baseline / "weights.safetensors", remedy="")
+    assert all(
+        np.array_equal(stored[name], value.numpy()) for name, value in job.modules["teacher"].state_dict().items()
+    )
+
+
+def test_teacher_and_student_start_alike_with_and_without_exits(results):
+    online = assemble(tiny(method="online_kd"), Places(results)).modules
+    self_kd = assemble(tiny(method="self_kd"), Places(results)).modules
+    start = online["teacher"].state_dict()
+    for other in (online["student"], self_kd["student"]):
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in start.items())
+    assert not torch.equal(
+        start["trunk.fc.weight"], assemble(tiny(method="baseline", seed=1), Places(results)).result.trunk.fc.weight
+    )
+
+
+def test_a_teacher_that_starts_anew_forgets_its_states(results):
+    spec, places = tiny(method="baseline"), Places(results)
+    train(spec, results, leave=(tiny(method="online_kd", interval=1.0),))
+    states = sorted(places.trajectory(spec).iterdir())
+    assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
+    states[0].write_bytes(b"of another teacher")
+    (places.run(spec) / "run.json").unlink()
+    train(spec, results)
+    assert not list(places.trajectory(spec).iterdir())
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(0, 15), (1.0, 30)])
+def test_self_kd_takes_one_step_a_batch_and_its_spaced_form_two(results, interval, steps):
+    folder = train(tiny(method="self_kd", interval=interval), results)
+    assert sum(run_json(folder)["turns"].values()) == steps
+    epochs = array_file.read(folder / "predictions.safetensors", remedy="")[0]["epochs"]
+    assert epochs.tolist() == list(range(1, steps // 5 + 1))  # evaluated on the clock of its own steps
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "online_kd", "interval": 0},
+        {"method": "online_kd", "interval": 1.5},
+        {"method": "self_kd", "interval": 1.0},
+        {"method": "online_kd", "interval": 1.5, "optimizer": "adamw", "lr_schedule": "cosine", "warmup_epochs": 1.0},
+        {"method": "online_kd", "interval": 1.5, "optimizer": "adamw", "method__optimizers": "one"},
+        {"method": "dml", "interval": 1.5, "nesterov": True, "lr_schedule": "steps", "lr_drops": [1.0, 2.0]},
+        {"method": "takd", "interval": 1.5},
+        {"method": "shake", "interval": 1.5},
+    ],
+)
+def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, monkeypatch):
+    spec = tiny(**run)
+    whole = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+
+    class PulledPlugError(Exception):
+        pass
+
+    saves = []
+    save = run_recorder.checkpoint.save_state
+
+    def pull(*args, **kwargs):
+        save(*args, **kwargs)
+        saves.append(args[1])
+        if len(saves) in (3, 9, 26):
+            raise PulledPlugError
+
+    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    for _ in range(3):
+        with pytest.raises(PulledPlugError):
+            train(spec, other, checkpoint_every=0)
+    again = train(spec, other, checkpoint_every=0)
+    assert saves == list(range(1, len(saves) + 1))  # no turn was taken twice
+    assert weights(again) == weights(whole)
+    for name in ("predictions.safetensors", "rows.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    timed = ("wall_seconds", "cpu_seconds", "provenance", "outputs")
+    assert {k: v for k, v in run_json(again).items() if k not in timed} == {
+        k: v for k, v in run_json(whole).items() if k not in timed
+    }
+
+
+@pytest.mark.slow
+def test_kill_dash_nine_in_the_middle(results, tmp_path):
+    """A real process, killed for good at three moments, ends in the weights of one that was not."""
+    spec = tiny(method="online_kd", interval=1.5, epochs=30)
+    whole = train(spec, results)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    command = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", other, "--checkpoint-every", "0"]
+    state = Places(other).state(spec)
+    for turns_done in (25, 90, 160):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not any(int(path.stem.split("-")[1]) >= turns_done for path in state.glob("turn-*.safetensors")):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (Places(other).run(spec) / "run.json").exists()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "goes on after turn" in finished.stdout
+    assert weights(Places(other).run(spec)) == weights(whole)
+
+
+@pytest.mark.slow
+def test_kill_dash_nine_at_every_kind_of_moment():
+    """The short form of `make torture`."""
+    command = [sys.executable, Path(__file__).parents[1] / "robustness" / "torture.py", "9", "--seed", "1"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "9 of 9 kills left no trace" in told.stdout
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
+    spec, places = tiny(method="baseline"), Places(results)
+    job = assemble(spec, places)
+    kept = run_recorder.Keeper(job, places, (), 0, Slice())
+    for who, index in list(kept.turns_to_go())[:4]:
+        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
+    newest = sorted(places.state(spec).glob("turn-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert run_recorder.Keeper(assemble(spec, places), places, (), 0, Slice()).done == 3
+    assert "damaged" in str(recwarn.pop().message)
+
+
+def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
+    spec, places = tiny(method="baseline"), Places(results)
+
+    def some_turns(number):
+        job = assemble(spec, places)
+        kept = run_recorder.Keeper(job, places, (), 0, Slice())
+        for who, index in list(kept.turns_to_go())[:number]:
+            kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
+        return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
+
+    assert some_turns(8) == ["turn-000000007", "turn-000000008"]
+    for path in places.state(spec).glob("turn-*"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert some_turns(1) == ["turn-000000001"]  # begun anew, below the numbers of the damaged ones
+    assert some_turns(2) == ["turn-000000002", "turn-000000003"]
+
+
+def test_a_state_of_other_data_is_refused(results):
+    spec, places = tiny(method="baseline"), Places(results)
+    with pytest.raises(Stopped):
+        train(spec, results, part=Slice(time_limit=1e-9, margin=0))
+    (state,) = places.state(spec).glob("turn-*")
+    stored, about = array_file.read(state, remedy="")
+    array_file.save(state, stored, **about | {"data_sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"is not what .* was trained on so far: prepare the same data"):
+        train(spec, results)
+
+
+def test_another_state_of_a_teacher_is_refused(results):
+    student, places = tiny(method="online_kd", interval=1.0), Places(results)
+    train(student.teacher_spec(), results, leave=(student,))
+    first, second = sorted(places.trajectory(student.teacher_spec()).glob("*.safetensors"))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match=r"batches-000000005.safetensors is of batches 10, not 5: delete it"):
+        train(student, results)
+
+
+def test_data_of_another_dataset_are_refused(results):
+    spec = tiny(method="baseline")
+    stored, about = array_file.read(Places(results).data(spec), remedy="")
+    own = results.parent / "own"
+    array_file.save(Places(own).data(spec), stored, **about | {"dataset": "cifar100"})
+    with pytest.raises(UserError, match="holds cifar100, not digits: delete it and prepare it again"):
+        train(spec, own)
+
+
+def test_a_foreign_state_is_refused(results):
+    places = Places(results)
+    mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
+    job = assemble(other, places)
+    kept = run_recorder.Keeper(job, places, (), 0, Slice())
+    kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.passes("teacher", 0)))
+    places.state(mine).parent.mkdir(exist_ok=True)
+    places.state(other).rename(places.state(mine))
+    with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):
+        train(mine, results)
+
+
+def test_foreign_weights_are_refused(results):
+    spec = tiny(method="online_kd", interval="max")
+    train(spec.teacher_spec(), results)
+    wide = tiny(method="baseline", network__width=0.125)
+    train(wide, results)
+    Places(results).weights(spec.teacher_spec()).write_bytes(Places(results).weights(wide).read_bytes())
+    with pytest.raises(UserError, match=r"weights\.safetensors is of run .*, not .*: delete it"):
+        train(spec, results)
+
+
+def test_a_loss_that_is_no_number_stops_at_its_batch(results):
+    with pytest.raises(UserError, match=r"the loss \(teacher: hard\) is (nan|inf) at batch \d+: lower lr"):
+        train(tiny(method="baseline", lr=1e30), results)
+    assert not Places(results).run(tiny(method="baseline", lr=1e30)).exists()
+
+
+def test_data_of_another_default_are_refused(results, monkeypatch):
+    monkeypatch.setitem(registry.plugin("datasets", "digits").settings, "split", ("int", 7))
+    with pytest.raises(UserError, match="was prepared with split=0, not 7: delete it"):
+        train(tiny(method="baseline"), results)
+
+
+def test_a_finished_run_is_left_as_it_is(results):
+    spec = tiny(method="baseline")
+    folder = train(spec, results)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert train(spec, results) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(results, monkeypatch):
+    monkeypatch.setattr(
+        "spaced_kd.utils.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room"):
+        train(tiny(method="baseline"), results)
+    assert not list(Places(results).run(tiny(method="baseline")).glob("*"))
+
+
+def test_counting_flops_changes_nothing_and_counts_right(results, monkeypatch):
+    spec = tiny(method="online_kd", interval=1.5)
+    counted = run_json(train(spec, results))
+    monkeypatch.setattr(run_recorder.Record, "counted", lambda *_: __import__("contextlib").nullcontext())
+    other = results.parent / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    assert weights(train(spec, other)) == weights(Places(results).run(spec))
+    # a student's turn is forward and backward of its own, 3 units but for the first layer, and the teacher's forward, 1
+    share = counted["training_flops"]["student"] / counted["training_flops"]["teacher"]
+    assert 1.3 < share < 1.4
+
+
+def test_provenance_says_where_a_result_comes_from(results):
+    run = run_json(train(tiny(method="baseline"), results))
+    told = run["provenance"]
+    assert told["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert told["data_sha256"] == assemble(tiny(method="baseline"), Places(results)).data.checksum
+    assert (told["commit"], told["dirty"]) == provenance.commit()
+    assert "commits" not in told
+    assert run["wall_seconds"] > 0
+    assert run["training_flops"]["teacher"] > 0
+    assert run["spec"]["weight_decay"] == 5e-4
+
+
+def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
+    spec, described = tiny(method="baseline"), provenance.describe()
+    for commit in ("a" * 40, "b" * 40):
+        monkeypatch.setattr(provenance, "describe", lambda *_, commit=commit: described | {"commit": commit})
+        part = Slice(time_limit=1e-9, margin=0) if commit[0] == "a" else Slice()
+        with pytest.raises(Stopped) if commit[0] == "a" else nullcontext():
+            train(spec, results, part=part)
+    told = run_json(Places(results).run(spec))["provenance"]
+    assert (told["commit"], told["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
+    assert f"began with other code, commit {'a' * 40}" in capsys.readouterr().out
+
+
+def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "spaced_kd"
+    package.mkdir(parents=True)
+    (package / "provenance.py").write_text("")
+    who = ["-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.commit()[1] is False
+    (package / "mine.py").write_text("")
+    assert provenance.commit()[1] is True
+
+
+def test_the_schedule_is_the_methods(results):
+    job = assemble(tiny(method="online_kd", interval=1.5), Places(results))
+    assert job.turns == list(turns(15, 7))
+
+
+def test_a_finished_network_says_what_its_training_recorded(results):
+    spec = tiny(method="self_kd", method__reported_head="ensemble", lr=0.02)  # where its heads differ
+    folder = train(spec, results)
+    network, data = finished_network(spec.id, results)
+    recorded, _ = array_file.read(folder / "predictions.safetensors", remedy="")
+    assert not network.training
+    assert np.array_equal(predict(network, data), recorded["predictions"][-1])
+
+
+TAIL = {"epochs": 8, "eval_every": 8, "tail_evaluations": 4}  # of 40 batches, so of the last four steps
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "baseline"},
+        {"method": "online_kd", "interval": 1.5},
+        {"method": "online_kd", "interval": 1.5, "clock": "teacher"},
+        {"method": "self_kd", "interval": 1.0},
+        {"method": "adaptive_interval", "method__least": 3},
+        {"method": "ban", "interval": "max"},
+    ],
+)
+def test_the_tail_is_evaluated_on_the_learners_own_steps_and_changes_nothing_else(results, tmp_path, run):
+    spec, plain = tiny(**run, **TAIL), tiny(**run, epochs=8, eval_every=8)
+    assert spec.id != plain.id
+    folder, other = train(spec, results), train(plain, results)
+    assert weights(folder) == weights(other)
+    stored, without = (array_file.read(each / "predictions.safetensors", remedy="")[0] for each in (folder, other))
+    assert {name: stored[name].tobytes() for name in without} == {name: without[name].tobytes() for name in without}
+    rows, others = (json.loads((each / "rows.json").read_text()) for each in (folder, other))
+    assert rows[:-1] == others
+    assert "tail_steps" not in without
+
+    job = assemble(plain, Places(results))
+    result, seen = [*job.method.roles.values()][-1], {}
+    total = sum(job.method.roles[who] == result for who, _ in job.turns)
+    taken = 0
+    for who, index in job.turns_after(0):
+        job.learners[who].learn(index, partial(job.passes, who, index))
+        if job.method.roles[who] == result:
+            taken += 1
+            seen[taken] = predict(job.reported, job.data)
+    grid = [total - left * total // 40 for left in (3, 2, 1, 0)]
+    assert stored["tail_steps"].tolist() == grid
+    assert all(np.array_equal(said, seen[step]) for said, step in zip(stored["tail_predictions"], grid, strict=True))
+    labels = job.data.labels["test"].numpy()
+    assert rows[-1] == {
+        "metric": "accuracy",
+        "selection": "tail",
+        "states": 4,
+        "value": pytest.approx(np.mean([accuracy(seen[step], labels) for step in grid])),
+    }
+
+
+def test_a_short_tail_has_no_mean(results):
+    folder = train(tiny(method="baseline", tail_evaluations=3), results)  # of 15 steps a tenth has two
+    assert array_file.read(folder / "predictions.safetensors", remedy="")[0]["tail_steps"].tolist() == [14, 15]
+    assert "tail" not in {row["selection"] for row in json.loads((folder / "rows.json").read_text())}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_training_that_stops_inside_its_tail_goes_on_to_the_same_rows(results, tmp_path, monkeypatch, stored):
+    long = TAIL | {"epochs": 14}  # 20 images that are learnt: 42 steps
+    spec = tiny(method="online_kd", interval=1.5, held_out=0.5, clock="teacher", **long)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data").symlink_to(results / "data")
+    if stored:
+        for place in (results, other):
+            train(spec.teacher_spec(), place, leave=(spec,))
+    whole = train(spec, results)
+
+    class PulledPlugError(Exception):
+        pass
+
+    save = run_recorder.checkpoint.save_state
+
+    def pull(folder, done, *args, **kwargs):
+        save(folder, done, *args, **kwargs)
+        if done == 82:  # of 84 turns
+            raise PulledPlugError
+
+    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    with pytest.raises(PulledPlugError):
+        train(spec, other, checkpoint_every=0)
+    again = train(spec, other, checkpoint_every=0)
+    for name in ("predictions.safetensors", "rows.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    told, rows = run_json(again), json.loads((again / "rows.json").read_text())
+    assert told["teacher_states"] == ("stored" if stored else "trained along")
+    assert len(told["tail_held_out"]) == 4
+    by_metric = {row["metric"]: row for row in rows if row["selection"] == "tail"}
+    assert by_metric["held_out_accuracy"]["value"] == pytest.approx(np.mean(told["tail_held_out"]))
+    assert by_metric["held_out_accuracy"]["states"] == by_metric["accuracy"]["states"] == 4
+
+
+def test_a_tail_of_too_few_evaluations_is_refused():
+    with pytest.raises(UserError, match=r"tail_evaluations is 2, but must be at least 3"):
+        tiny(method="baseline", tail_evaluations=2)
+    with pytest.raises(UserError, match=r"tail_evaluations is -1, but must be at least 3"):
+        tiny(method="baseline", tail_evaluations=-1)

@@ -1,0 +1,266 @@
+"""The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import snakemake
+
+from spaced_kd.config.study import expand
+from spaced_kd.planning import plan
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "study": "trial",
+    "grids": [
+        {
+            "dataset": {"digits": {"train_per_class": 4}},
+            "network": {"resnet_mini": {"width": 0.0625}},
+            "recipe": {"epochs": 2, "batch_size": 8, "lr": 0.05},
+            "seed": [0],
+            "arms": [{"method": "baseline"}, {"method": "online_kd", "interval": [0, 1.5], "evaluate": "all"}],
+        }
+    ],
+    "evaluations": {"bim": {"images": 20, "steps": 2}},
+    "tables": ["tab01"],
+}
+
+
+def scheduled(folder: Path, study: dict, *words: str) -> dict[str, int]:
+    """Rule -> number of jobs of a dry run."""
+    told = snakemake(folder, study, *words, "-n")
+    assert told.returncode == 0, told.stderr
+    lines = [line.split() for line in told.stdout.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+
+
+def with_intervals(*intervals):
+    changed = yaml.safe_load(yaml.safe_dump(STUDY))
+    changed["grids"][0]["arms"][1]["interval"] = list(intervals)
+    return changed
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
+    done = snakemake(checkout, STUDY)
+    assert done.returncode == 0, done.stderr
+    table = (checkout / "results/trial/tables/tab01.csv").read_text()
+    assert "online KD" in table
+
+    assert scheduled(checkout, STUDY) == {}
+    files = [path for path in checkout.glob("results/runs/*/*") if path.is_file()]
+
+    # a finished run stays as it is even where its job is made to run again, as a job that outlived its driver does
+    (run,) = checkout.glob("results/runs/*baseline*/weights.safetensors")
+    before = {path: path.stat().st_ino for path in files}
+    again = snakemake(checkout, STUDY, str(run.relative_to(checkout)), "--forcerun", "train")
+    assert again.returncode == 0, again.stderr
+    log = (checkout / f"results/logs/train/{run.parent.name}.log").read_text()
+    assert "is finished already" in log
+    assert "after the last epoch" in log  # of the job before: Snakemake deletes a log when it starts another one
+    assert len([line for line in log.splitlines() if line.startswith("job ")]) == 2
+    assert before == {path: path.stat().st_ino for path in files}
+    assert scheduled(checkout, STUDY) == {}
+
+    # another interval: one training and its evaluations, then the tables; no teacher, no finished student
+    finished = {path: path.stat().st_mtime_ns for path in files}
+    more = with_intervals(0, 1.0, 1.5)
+    assert scheduled(checkout, more) == {"all": 1, "train": 1, "evaluate": 1, "collect": 1, "table": 1, "total": 5}
+    assert snakemake(checkout, more).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+
+    # another setting of an evaluation: the evaluations, no training
+    other = yaml.safe_load(yaml.safe_dump(more))
+    other["evaluations"]["bim"]["epsilon"] = 1.0
+    assert scheduled(checkout, other) == {"all": 1, "evaluate": 3, "collect": 1, "table": 1, "total": 6}
+
+    # a table alone, by its name
+    assert scheduled(checkout, more | {"tables": ["tab01", "tab06"]}, "tab06") == {"tab06": 1, "table": 1, "total": 2}
+
+    # a run that says something else than it did is refused by name
+    run = next(checkout.glob("results/runs/*baseline*/run.json"))
+    run.write_text(run.read_text().replace('"weight_decay": 0.0005', '"weight_decay": 0.0001'))
+    refused = snakemake(checkout, STUDY, "-n")
+    assert refused.returncode == 1
+    assert "made with weight_decay=0.0001, but weight_decay is now 0.0005 by default" in refused.stdout + refused.stderr
+
+
+def test_the_theory_is_measured_for_its_table_and_figure_alone(checkout):
+    study = STUDY | {"tables": ["tab01", "theory"], "figures": ["signed_sums"]}
+    alone = {"measure_theory": 1, "table": 1, "theory": 1, "figure": 1, "signed_sums": 1, "total": 5}
+    assert scheduled(checkout, study, "theory", "signed_sums") == alone
+    assert "measure_theory" not in scheduled(checkout, STUDY)
+
+
+@pytest.mark.slow
+def test_one_failed_run_leaves_the_others_alive(checkout):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study["grids"][0]["arms"].append({"method": "online_kd", "interval": 0.2})  # one batch: refused by the training
+    told = snakemake(checkout, study)
+    assert told.returncode == 1
+    assert "interval=0.2 epochs is 1.00 batches of 5 an epoch" in told.stderr
+    assert len(list(checkout.glob("results/runs/*/run.json"))) == 3
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_after_its_last_file_has_done_its_work(checkout, environment):
+    fault = "atexit.register(lambda: sys.argv[1:2] == ['train'] and '--finished' not in sys.argv and os._exit(1))"
+    (environment / "sitecustomize.py").write_text(f"import atexit, os, sys\n{fault}\n")
+    study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
+    told = snakemake(checkout, study, "--retries", "0")
+    assert told.returncode == 0, told.stderr
+    log = next(checkout.glob("results/logs/train/digits*.log")).read_text()
+    assert "is finished: the job failed after its last file" in log
+    assert len([line for line in log.splitlines() if line.startswith("job ")]) == 1
+
+
+UNION = {"study": "both", "experiments": ["tab10", "tab12"], "tables": ["overview"]}
+
+
+@pytest.mark.slow
+def test_a_table_of_the_union_needs_the_runs_of_its_experiment_alone(checkout):
+    # a student and its teacher for each of three seeds; the students of Tab. 12 are those of three networks
+    alone = scheduled(checkout, UNION, "tab10")
+    assert alone == {"prepare": 1, "train": 3 * 7, "collect": 1, "table": 1, "tab10": 1, "total": 25}
+    attacked = scheduled(checkout, UNION, "tab12")
+    assert attacked == {"prepare": 1, "train": 27, "evaluate": 18, "collect": 1, "table": 1, "tab12": 1, "total": 49}
+    # what both need is there once: three seeds of w/o KD and of online KD with ResNet-18
+    together = scheduled(checkout, UNION)
+    assert together["train"] == 21 + 27 - 3 * 2
+    assert (together["collect"], together["table"]) == (2, 3)
+    # a table that no experiment lists is drawn from the rows of all
+    assert scheduled(checkout, UNION, "cost")["collect"] == 2
+
+
+def test_the_figure_of_the_corruptions_needs_no_training(checkout):
+    study = {"study": "both", "experiments": ["tab05"]}
+    assert scheduled(checkout, study, "fig07") == {"prepare": 1, "corrupt": 1, "figure": 1, "fig07": 1, "total": 4}
+
+
+def test_trainings_side_by_side_share_the_processors_of_a_machine_and_a_slurm_job_has_its_own(checkout, monkeypatch):
+    dry = ("-n", "-p", "--cores", "1", "--workflow-profile", "none")
+    told = snakemake(checkout, STUDY, *dry).stdout
+    assert told.count(f"--workers {os.cpu_count()} ") == 3
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert "--workers" not in snakemake(checkout, STUDY, *dry).stdout
+
+
+@pytest.mark.slow
+def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
+    told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
+    assert told.stdout.count("--leave") == 3
+    assert "--time-limit" not in told.stdout
+    told = snakemake(
+        *(checkout, STUDY, "-n", "-p", "--workflow-profile", "none"),
+        *("--set-resources", "train:runtime=5", "train:margin=30"),
+    )
+    assert told.stdout.count("--time-limit 300 --margin 30") == 3
+    assert "--requeue" not in told.stdout  # also inside a Slurm job: it is not the training's own
+
+
+def test_a_training_that_the_workflow_submitted_asks_to_be_run_again(checkout):
+    study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
+    words = ("-n", "-p", "--workflow-profile", "none", "--set-resources", "train:runtime=5")
+    assert "--margin 120 --requeue" in snakemake(checkout, study, *words, "--mode", "remote").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tables": ["tab99"]}, "'tab99' is none of the tables"),
+        ({"grid": 1}, "no key 'grid'"),
+        ({"experiments": ["tab10"]}, "a study with experiments has no grids of its own"),
+        ({"study": "theory"}, "results/theory is taken: choose another name"),
+        ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be a number"),
+    ],
+)
+def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint):
+    refused = snakemake(checkout, STUDY | change, "-n")
+    assert refused.returncode == 1
+    told = refused.stdout + refused.stderr
+    assert complaint in told
+    assert "Traceback" not in told
+
+
+def test_a_study_without_its_name_is_not_taken_for_the_demo(checkout):
+    shutil.copy(ROOT / "config/studies/demo.yaml", checkout / "config")
+    refused = snakemake(checkout, {key: value for key, value in STUDY.items() if key != "study"}, "-n")
+    assert refused.returncode == 1
+    assert "the configuration has no key 'study'" in refused.stdout + refused.stderr
+
+
+def test_a_wrong_claim_is_refused_before_anything_runs(checkout, monkeypatch):
+    shutil.copytree(ROOT / "src", checkout / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("PYTHONPATH", str(checkout / "src"))
+    content = yaml.safe_load((ROOT / "src/spaced_kd/config/preset_files/claims.yaml").read_text())
+    content["claims"]["spaced_beats_online"]["before"] = "onlin"
+    (checkout / "src/spaced_kd/config/preset_files/claims.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    refused = snakemake(checkout, STUDY | {"tables": ["scorecard"]}, "-n")
+    assert refused.returncode == 1
+    told = refused.stdout + refused.stderr
+    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in told
+    assert "Traceback" not in told
+
+
+def test_the_graph_is_built_without_torch(checkout):
+    (checkout / "config" / "trial.yaml").write_text(yaml.safe_dump(STUDY | {"tables": ["scorecard"]}))
+    code = (
+        "import sys; from snakemake.cli import main\n"
+        "try: main(['-n', '--quiet', '--configfile', 'config/trial.yaml'])\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        "sys.exit(3 if 'torch' in sys.modules else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, check=False).returncode == 0
+
+
+def test_the_plan_counts_the_jobs_of_the_graph(checkout):
+    study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
+    graph = scheduled(checkout, study)
+    told = plan.describe(plan.make(expand(study), "h200", 2, checkout))
+    assert f"{graph['total'] - graph['all']} jobs:" in told
+    for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
+        assert f"{graph[rule]} {rule}" in told
+
+
+def commands(folder: Path, study: dict, *words: str) -> str:
+    """What a dry run would have the shell do."""
+    told = snakemake(folder, study, "-n", "--printshellcmds", "--quiet", "host", *words)
+    assert told.returncode == 0, told.stderr
+    return told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_run_of_several_processes_is_started_by_torchrun(checkout):
+    shared = yaml.safe_load(yaml.safe_dump(STUDY))
+    shared["grids"][0]["recipe"] |= {"processes": 4, "batch_norm": "shares"}
+    assert "torchrun" not in commands(checkout, STUDY)
+    here = commands(checkout, shared)
+    assert here.count("torchrun --standalone --nproc-per-node 4 -m spaced_kd train ") == 3
+    assert "processes=4" in here
+    on_two = commands(checkout, shared, "--set-resources", "train:mpi=srun", "train:tasks=2")
+    assert on_two.count("srun --ntasks 2 torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d") == 3
+    told = snakemake(checkout, shared, "-n", "--set-resources", "train:mpi=srun", "train:tasks=3")
+    assert told.returncode == 1
+    assert "4 processes, which 3 tasks cannot share" in told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_says_why_and_not_what_an_earlier_one_said(checkout):
+    failing = yaml.safe_load(yaml.safe_dump(STUDY))
+    failing["grids"][0] |= {"arms": [{"method": "baseline"}]}
+    failing["grids"][0]["recipe"] |= {"lr": 1e30}
+    first = snakemake(checkout, failing)
+    assert first.returncode == 1
+    assert "the loss (teacher: hard) is" in first.stderr
+    (log,) = checkout.glob("results/logs/train/digits*.log")
+    assert "the loss (teacher: hard) is" in log.read_text()
+    (data,) = checkout.glob("results/data/*.safetensors")
+    data.write_bytes(data.read_bytes()[:-1])
+    second = snakemake(checkout, failing)
+    assert "is damaged" in second.stderr
+    assert "the loss" not in second.stderr
+    assert "the loss (teacher: hard) is" in log.read_text()
