@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import steps, study_costs, targets
 from benchmarks.machine import ceilings, describe
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.utils.devices import choose_device
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import write_safely
@@ -57,7 +57,7 @@ def main() -> None:
 
 def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Group]:
     """What is measured, by name, in the order of the table."""
-    source, places, pairs = arguments.source, Places(arguments.results), arguments.pairs
+    source, places, pairs = arguments.source, ResultPaths(arguments.results), arguments.pairs
     found: dict[str, Group] = {
         "steps": partial(steps.measure, device, arguments.threads, pairs, source, places),
         "deterministic": partial(steps.deterministic, device, arguments.threads, pairs, source, places),

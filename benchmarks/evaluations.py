@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.machine import seconds
 from benchmarks.workload import prepare, run
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data import dataset
 from spaced_kd.data.dataset import Data
 from spaced_kd.data.streaming import processors
@@ -26,7 +26,7 @@ ERROR = 0.05  # standard error of the trace, as a share of it
 IMAGES, SKETCH, PROBES = 50, 8, 20
 
 
-def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def corrupted(times: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 1,000."""
     from spaced_kd.data.corruptions import NAMES, SEVERITIES, corrupt_images
 
@@ -45,7 +45,7 @@ def corrupted(times: int, source: Path, places: Places) -> tuple[dict[str, list[
 
 
 def trace(
-    device: torch.device, pairs: int, source: Path, places: Places, *, width: float = 0.25, epochs: int = 10
+    device: torch.device, pairs: int, source: Path, places: ResultPaths, *, width: float = 0.25, epochs: int = 10
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Time to the same standard error: products of each, as their measured spread asks for, times seconds of each.
 

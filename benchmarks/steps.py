@@ -22,14 +22,14 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.machine import seconds
 from benchmarks.reference_loop import Plain, loader
 from benchmarks.workload import prepare, run
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Shape
 from spaced_kd.planning.costs import META, Networks
 from spaced_kd.training.job import Job, assemble
-from spaced_kd.training.preemption import Slice
-from spaced_kd.training.run_recorder import Keeper
+from spaced_kd.training.preemption import StopSignal
+from spaced_kd.training.run_recorder import RunRecorder
 from spaced_kd.utils.devices import set_rounding
 
 BATCH = 128
@@ -37,7 +37,13 @@ Times = dict[str, list[float]]  # who -> seconds of a step, one per pair
 
 
 def measure(
-    device: torch.device, threads: int, pairs: int, source: Path, places: Places, *, sizes: tuple[int, ...] = (32, 64)
+    device: torch.device,
+    threads: int,
+    pairs: int,
+    source: Path,
+    places: ResultPaths,
+    *,
+    sizes: tuple[int, ...] = (32, 64),
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Ratios by goal, and each step's arithmetic. `sizes`: pixels."""
     values: dict[str, list[float]] = {}
@@ -59,7 +65,7 @@ def measure(
 
 
 def deterministic(
-    device: torch.device, threads: int, pairs: int, source: Path, places: Places, *, size: int = 32
+    device: torch.device, threads: int, pairs: int, source: Path, places: ResultPaths, *, size: int = 32
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Percent that a teacher's and a student's step take longer where every kernel gives the same bits each time."""
     spec = _spec(size, "bf16", device, threads)
@@ -92,7 +98,7 @@ def block(device: torch.device) -> int:
 
 
 def _times(
-    specs: dict[str, RunSpec], device: torch.device, pairs: int, places: Places, *, with_warm_up: bool
+    specs: dict[str, RunSpec], device: torch.device, pairs: int, places: ResultPaths, *, with_warm_up: bool
 ) -> tuple[Times, dict[str, Times], list[float]]:
     """Seconds of a step: of the plain loop, of ours in each precision; of making a batch."""
     jobs = {precision: assemble(spec, places, str(device)) for precision, spec in specs.items()}
@@ -117,9 +123,9 @@ def _times(
     return of_plain, of_ours, making
 
 
-def ours(job: Job, places: Places) -> Iterator[str]:
+def ours(job: Job, places: ResultPaths) -> Iterator[str]:
     """The loop of train.py; yields who has learnt, each time."""
-    keeper = Keeper(job, places, (), 1e9, Slice())
+    keeper = RunRecorder(job, places, (), 1e9, StopSignal())
     for who, index in keeper.turns_to_go():
         with keeper.watching(who, index):
             losses = job.learners[who].learn(index, partial(job.passes, who, index))

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.machine import seconds
 from benchmarks.workload import prepare, run
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
-from spaced_kd.planning.costs import Counts
+from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training import checkpoint
 from spaced_kd.training.job import assemble
 
@@ -22,9 +22,9 @@ CHECKPOINT_EVERY = 300.0  # seconds, the default of `spaced-kd train`
 MEMORY = """
 import json, sys, torch
 from pathlib import Path
-from spaced_kd.config.run_spec import from_words
+from spaced_kd.config.run_spec import from_overrides
 from spaced_kd.training.loop import train
-train(from_words(sys.argv[2:]), Path(sys.argv[1]), device=DEVICE)
+train(from_overrides(sys.argv[2:]), Path(sys.argv[1]), device=DEVICE)
 told = Path("/proc/self/status").read_text("utf-8").split()
 host = int(told[told.index("VmHWM:") + 1]) * 1024  # of this process alone, where getrusage starts with its parent's
 print(json.dumps({"host": host, "device": torch.cuda.max_memory_allocated() if DEVICE != "cpu" else 0}))
@@ -42,7 +42,7 @@ os._exit(1)
 
 def sweep() -> tuple[dict[str, list[float]], dict[str, Any]]:
     """FLOPs of Tab. 6's sweep on Tiny-ImageNet, ResNet-18, as it is run here, and with each run's teacher its own."""
-    counts, same = Counts(), {"dataset": "tiny_imagenet", "network": "resnet18", "seed": 0}
+    counts, same = RunCosts(), {"dataset": "tiny_imagenet", "network": "resnet18", "seed": 0}
     costs = [counts.cost(from_flat(same | {"method": "baseline"}))]
     for interval in (0, 0.5, 1.0, 1.5, 2.0, "max"):
         costs.append(counts.cost(from_flat(same | {"method": "online_kd", "interval": interval})))
@@ -50,7 +50,7 @@ def sweep() -> tuple[dict[str, list[float]], dict[str, Any]]:
     return {"sweep": [here / alone]}, {"flops here": here, "flops of independent runs": alone}
 
 
-def memory(device: torch.device, pairs: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict]:
+def memory(device: torch.device, pairs: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Peak memory of a student 4 epochs behind, against one half an epoch behind."""
     peaks: dict[str, list[dict[str, int]]] = {"4": [], "0.5": []}
     words = {"network": "resnet_mini", "network__width": 0.0625, "method": "online_kd", "epochs": 4, "eval_every": 4}
@@ -79,7 +79,7 @@ def memory(device: torch.device, pairs: int, source: Path, places: Places) -> tu
     return more, {"peaks": peaks}
 
 
-def states(device: torch.device, times: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict]:
+def states(device: torch.device, times: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Time of a resume state of two ResNet-18 and their optimisers, as a share of the time between two."""
     spec = run(method="online_kd", dataset__size=32)
     prepare(spec, source, places)
@@ -96,7 +96,7 @@ def states(device: torch.device, times: int, source: Path, places: Places) -> tu
     return {"states": [100 * each / CHECKPOINT_EVERY for each in taken]}, {"bytes": size, "seconds": taken}
 
 
-def start(pairs: int, source: Path, places: Places) -> tuple[dict[str, list[float]], dict]:
+def start(pairs: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Seconds from the start of a process to the first step of its training, beyond the imports of torch and timm."""
     spec = run(method="online_kd", interval=1.5, dataset__size=32, epochs=10)
     prepare(spec, source, places)

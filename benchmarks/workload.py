@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.data import dataset
 
@@ -16,7 +16,7 @@ def run(**changes: object) -> RunSpec:
     return from_flat(PART | {"network": "resnet18", "method": "baseline", "seed": 0} | given)
 
 
-def prepare(spec: RunSpec, source: Path, places: Places) -> None:
+def prepare(spec: RunSpec, source: Path, places: ResultPaths) -> None:
     """Decode the run's dataset, unless that is done."""
     path, settings = places.data(spec), spec.resolved()["settings"]["dataset"]
     if not path.exists():

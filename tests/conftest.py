@@ -29,7 +29,7 @@ TINY = {
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of results that holds nothing but prepared data: 4 training images of each digit, 60 test images."""
-    from spaced_kd.config.paths import Places
+    from spaced_kd.config.paths import ResultPaths
     from spaced_kd.data import dataset
 
     results = tmp_path_factory.mktemp("digits") / "results"
@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = dataset.registry.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
     few = {key: array[:60] for key, array in content.items() if key.startswith("test")}
     settings = spec.resolved()["settings"]["dataset"]
-    dataset.save(Places(results).data(spec), content | few, dataset="digits", settings=settings)
+    dataset.save(ResultPaths(results).data(spec), content | few, dataset="digits", settings=settings)
     return results
 
 
@@ -64,11 +64,11 @@ def spec_of() -> Callable:
 
 def still(network, *, per_epoch: int = 4, epochs: int = 3, interval: int = 1):
     """A history in which student and teacher are this one network all the time."""
-    from spaced_kd.evaluation.replay import History
+    from spaced_kd.evaluation.replay import Replay
 
     total = per_epoch * epochs
     taught = [min(total, (update // interval + 1) * interval) for update in range(total)]
-    return History(
+    return Replay(
         *("student", per_epoch, {"student": total, "teacher": total}, taught),
         look=lambda moments, see: {moment: see(moment[0], network) for moment in moments},
     )

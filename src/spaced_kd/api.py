@@ -1,33 +1,33 @@
 """Public names for plug-ins of other packages, notebooks and users: what is named here stays where it is."""
 
 from spaced_kd.config.registry import find, plugins
-from spaced_kd.config.run_spec import RunSpec, from_flat, from_words
+from spaced_kd.config.run_spec import RunSpec, from_flat, from_overrides
 from spaced_kd.config.study import Study, load_study
 from spaced_kd.data.augmentation import random_crop, random_resized_crop, random_rotation
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Data, Shape
 from spaced_kd.data.download import fetch, unzip
-from spaced_kd.distillation.logit_memory import Memory, Sizes
+from spaced_kd.distillation.logit_memory import LogitMemory, Sizes
 from spaced_kd.distillation.losses import (
     alignment,
     distillation,
-    guiding,
+    eval_or_train_mode,
     hard,
     kl,
     mse,
     soft_cross_entropy,
-    target,
+    teacher_outputs,
 )
-from spaced_kd.distillation.schedule import Turn, alone, follow, turns
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.distillation.schedule import Turn, follow, solo, turns
+from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator, global_seed
 
 __all__ = [
     "Batch",
     "Data",
-    "Exit",
-    "Memory",
+    "LogitMemory",
+    "NetworkOutput",
     "RunSpec",
     "Shape",
     "Sizes",
@@ -35,16 +35,15 @@ __all__ = [
     "Turn",
     "UserError",
     "alignment",
-    "alone",
     "distillation",
+    "eval_or_train_mode",
     "fetch",
     "find",
     "follow",
     "from_flat",
-    "from_words",
+    "from_overrides",
     "generator",
     "global_seed",
-    "guiding",
     "hard",
     "kl",
     "load_study",
@@ -54,7 +53,8 @@ __all__ = [
     "random_resized_crop",
     "random_rotation",
     "soft_cross_entropy",
-    "target",
+    "solo",
+    "teacher_outputs",
     "turns",
     "unzip",
 ]

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, tiny
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 
 ROOT = Path(__file__).parents[2]
 WORDS = [f"{key}={value}" for key, value in TINY.items()]
@@ -36,7 +36,7 @@ def test_train_evaluate_and_again(results, capsys):
     words = [*WORDS, "method=baseline", "--results", str(results)]
     assert cli.main(["train", *words]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"wrote {Places(results).run(tiny(method='baseline'))}: accuracy")
+    assert last.startswith(f"wrote {ResultPaths(results).run(tiny(method='baseline'))}: accuracy")
     assert cli.main(["train", *words]) == 0
     assert "is finished already" in capsys.readouterr().out
 
@@ -46,7 +46,7 @@ def test_train_evaluate_and_again(results, capsys):
     assert cli.main([*measure, "--output", str(output)]) == 0
     rows = json.loads(output.read_text())
     assert [row["evaluation"] for row in rows["rows"]] == ["bim", "bim"]
-    (kept,) = (Places(results).run(tiny(method="baseline")) / "evaluations").glob("bim-*.safetensors")
+    (kept,) = (ResultPaths(results).run(tiny(method="baseline")) / "evaluations").glob("bim-*.safetensors")
     before = kept.stat().st_mtime_ns
     assert cli.main([*measure, "--output", str(output)]) == 0  # from the cache
     assert kept.stat().st_mtime_ns == before
@@ -124,15 +124,15 @@ def test_numbers_out_of_their_range_are_refused(words, results, capsys):
 
 def test_a_finished_run_may_be_named_by_its_folder(results):
     assert cli.main(["train", *WORDS, "method=baseline", "--results", str(results)]) == 0
-    folder = str(Places(results).run(tiny(method="baseline")))
+    folder = str(ResultPaths(results).run(tiny(method="baseline")))
     assert cli.main(["evaluate", "--results", str(results), folder, "bim", "bim.images=2", "bim.steps=1"]) == 0
 
 
 def test_damaged_data_are_refused(results, tmp_path, capsys):
     own = tmp_path / "own"
     (own / "data").mkdir(parents=True)
-    whole = Places(results).data(tiny(method="baseline")).read_bytes()
-    path = Places(own).data(tiny(method="baseline"))
+    whole = ResultPaths(results).data(tiny(method="baseline")).read_bytes()
+    path = ResultPaths(own).data(tiny(method="baseline"))
     for damage in (whole[:-10], whole[:-1] + bytes([whole[-1] ^ 1]), b"", b"\xff" * 100):
         path.write_bytes(damage)
         assert cli.main(["train", *WORDS, "method=baseline", "--results", str(own)]) == 2

@@ -11,7 +11,7 @@ from conftest import tiny
 from spaced_kd.analysis import tidy_rows
 from spaced_kd.analysis.collect import collect_rows, descriptions
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.study import expand
 from spaced_kd.training.loop import train
 from spaced_kd.utils import array_file
@@ -277,7 +277,7 @@ def test_a_run_that_still_trains_is_missing_and_no_fault(study, capsys):
 
 def test_a_student_says_whom_it_followed(study):
     said = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
-    assert said == sha256(Places(study).weights(STUDENT.teacher_spec()))
+    assert said == sha256(ResultPaths(study).weights(STUDENT.teacher_spec()))
     assert json.loads((teacher(study) / "run.json").read_text())["provenance"]["teacher_sha256"] is None
 
 

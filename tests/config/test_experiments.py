@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from spaced_kd.analysis import reference, statistics, tidy_rows
-from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm, changed
-from spaced_kd.analysis.effects import Sample, family
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, changed
+from spaced_kd.analysis.effects import PairedDifferences, family
 from spaced_kd.analysis.tables import controls, switches
 from spaced_kd.config import labels, registry
 from spaced_kd.config.run_spec import RunSpec
@@ -64,7 +64,7 @@ def draw(name, *frames):
 @pytest.mark.parametrize(("name", "experiment"), NEEDED.items())
 def test_a_study_without_the_runs_is_told_the_experiment(name, experiment, paper):
     with pytest.raises(UserError, match=f"^{name} needs runs of config/experiments/{experiment}.yaml"):
-        draw(name, runs(WITHOUT, BASE[:1]), paper)
+        draw(name, runs(BASELINE, BASE[:1]), paper)
     assert name in load_text(experiment)["tables"]
 
 
@@ -166,7 +166,7 @@ def test_what_spacing_brings_without_a_loss_is_told_of_arms_without_it(lost, wei
 
 def test_controls_that_protocols_share_stand_once():
     longer = Arm("baseline", "", "epochs=x2")
-    plain = tidy_rows.join(shifted(WITHOUT, 0, 0, 0), shifted(longer, 1.0, 1.2, 0.9))
+    plain = tidy_rows.join(shifted(BASELINE, 0, 0, 0), shifted(longer, 1.0, 1.2, 0.9))
     table = draw("controls", plain, plain.assign(recipe=plain["recipe"] + " protocol=released_loop_only"))
     assert list(table["takes out"]) == ["half of the steps"]
 
@@ -220,7 +220,7 @@ def test_seed_noise_and_what_it_leaves_to_see(paper):
     rng = np.random.default_rng(0)
     gains = rng.normal(0, 0.4, (2, 10))
     online = 70 + rng.normal(0, 3, 10)
-    frames = [runs(arm, values) for arm, values in ((WITHOUT, online - 1 + gains[0]), (ONLINE, online))]
+    frames = [runs(arm, values) for arm, values in ((BASELINE, online - 1 + gains[0]), (ONLINE, online))]
     frames.append(runs(SPACED, online + gains[1]))
     for draw_number, value in enumerate([70.1, 70.3, 70.2, 69.9, 70.0], 1):
         frames.append(runs(ONLINE, [value], recipe=f"{PLAIN} order_seed={draw_number}", seed=0))
@@ -267,7 +267,7 @@ def test_rounding_stands_beside_order_and_augmentation(paper):
 
 
 def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
-    frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2), shifted(SPACED, 1, 2, 4)]
+    frames = [shifted(BASELINE, 0, 0, 0), shifted(ONLINE, 0, 1, 2), shifted(SPACED, 1, 2, 4)]
     anew = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} order_seed=1") for arm in (ONLINE, SPACED)]
     other = [shifted(arm, 5, 6, 7, recipe=f"{PLAIN} initial_weights=different") for arm in (ONLINE, SPACED)]
     assert draw("tab01", *frames, paper).equals(draw("tab01", *frames, *anew, paper))
@@ -275,9 +275,9 @@ def test_repeats_of_one_seed_are_no_line_of_other_tables(paper):
 
 
 def test_the_overview_tells_recipes_apart_and_seeds_that_are_missing(paper):
-    frames = [shifted(WITHOUT, 0, 0, 0), shifted(ONLINE, 0, 1, 2)]
+    frames = [shifted(BASELINE, 0, 0, 0), shifted(ONLINE, 0, 1, 2)]
     other = {"recipe": "epochs=9 lr=0.2"}
-    table = draw("overview", *frames, shifted(WITHOUT, 1, 5, 9, **other), shifted(ONLINE, 1, 5, None, **other), paper)
+    table = draw("overview", *frames, shifted(BASELINE, 1, 5, 9, **other), shifted(ONLINE, 1, 5, None, **other), paper)
     lines = table.to_dict("records")
     assert [(line["our setting"].split(", ")[-2], line["ours"], line["adjusted 95 %"]) for line in lines] == [
         ("epochs=10 lr=0.1", "+1.00 ± 1.00 (3)", "[-1.48, +3.48] (main claims, m = 1)"),
@@ -286,7 +286,9 @@ def test_the_overview_tells_recipes_apart_and_seeds_that_are_missing(paper):
 
 
 def test_equal_differences_have_no_p_and_no_part_in_the_family():
-    changes = {name: Sample(pd.Series(values), {0, 1, 2}) for name, values in (("a", [1.0] * 3), ("b", [1, 2, 4.0]))}
+    changes = {
+        name: PairedDifferences(pd.Series(values), {0, 1, 2}) for name, values in (("a", [1.0] * 3), ("b", [1, 2, 4.0]))
+    }
     told = family(changes)
     assert told["a"][1] == "–"
     assert told["b"] == family({"b": changes["b"]})["b"]
@@ -384,7 +386,7 @@ def test_selection_shows_what_choosing_an_epoch_on_test_is_worth():
     assert spacing["endpoint"] == "last"  # no run has a tail
     assert spacing["states"] == "–"
     with pytest.raises(UserError, match=r"selection needs runs of online_kd with interval 0 and 1\.5"):
-        draw("selection", runs(WITHOUT, BASE))
+        draw("selection", runs(BASELINE, BASE))
 
 
 def test_the_endpoint_is_the_tail_where_every_run_has_one():

@@ -16,22 +16,31 @@ import spaced_kd
 from spaced_kd.config import labels as results_labels
 from spaced_kd.config import presets, registry
 from spaced_kd.config.labels import protocols_of
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.distillation import released_orders, schedule
-from spaced_kd.distillation.losses import FEATURE_LOSSES, SOFT_LOSSES, dist, hard, kl, kl_of_probabilities, mse, target
+from spaced_kd.distillation.losses import (
+    FEATURE_LOSSES,
+    SOFT_LOSSES,
+    dist,
+    hard,
+    kl,
+    kl_of_probabilities,
+    mse,
+    teacher_outputs,
+)
 from spaced_kd.distillation.methods.online_kd import OnlineKD
 from spaced_kd.distillation.methods.self_kd import SelfKD
 from spaced_kd.distillation.schedule import interval_in_batches, turns
-from spaced_kd.networks.outputs import Ensemble, Exit
+from spaced_kd.networks.outputs import Ensemble, NetworkOutput
 from spaced_kd.training import checkpoint, run_recorder, timeline
 from spaced_kd.training.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.training.job import assemble
 from spaced_kd.training.learner import Learner, backward
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import Slice
-from spaced_kd.training.timeline import make_method, pauses
+from spaced_kd.training.preemption import StopSignal
+from spaced_kd.training.timeline import block_ends, make_method
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
@@ -65,7 +74,7 @@ def test_target_before_puts_the_student_first():
 def test_target_before_a_block_is_a_teacher_frozen_at_its_start():
     found = order(OnlineKD(target="before"), 5, 2)
     assert found == [(S, 0), (S, 1), (T, 0), (T, 1), (S, 2), (S, 3), (T, 2), (T, 3), (S, 4), (T, 4)]
-    assert pauses(found) == [2, 4]  # the first block's teacher has its initial weights, which are no stored state
+    assert block_ends(found) == [2, 4]  # the first block's teacher has its initial weights, which are no stored state
 
 
 def test_a_constant_lead_stops_at_the_end():
@@ -197,7 +206,7 @@ class Exits(nn.Module):
 
     def forward(self, images, exits=False):
         features = self.body(images).tanh()
-        found = [Exit(layer(features), features + depth) for depth, layer in enumerate(self.layers)]
+        found = [NetworkOutput(layer(features), features + depth) for depth, layer in enumerate(self.layers)]
         return found if exits else found[-1].logits
 
 
@@ -209,7 +218,7 @@ class Batch:
         return Batch.images * (number + 1)
 
 
-def online(**switches) -> tuple[dict[str, torch.Tensor], Exit, Exit]:
+def online(**switches) -> tuple[dict[str, torch.Tensor], NetworkOutput, NetworkOutput]:
     """The student's terms, and what student and teacher say of the batch."""
     method, networks = OnlineKD(**switches), {T: Exits(1), S: Exits(1)}
     with torch.no_grad():
@@ -271,7 +280,7 @@ def test_new_views_are_shown_on_the_students_turns():
 
 
 def test_a_view_is_the_same_images_newly_augmented(results):
-    batches = assemble(tiny(method="baseline"), Places(results)).batches
+    batches = assemble(tiny(method="baseline"), ResultPaths(results)).batches
     batch = batches[2]
     assert torch.equal(batch.view(0), batch.images)
     assert torch.equal(batch.view(1), batches[2].view(1))
@@ -324,15 +333,15 @@ class Wrapped(nn.Module):
 
     def forward(self, images, exits=False):
         x = self.body(images).mean((2, 3))
-        return [Exit(x, x)] if exits else x
+        return [NetworkOutput(x, x)] if exits else x
 
 
 def test_a_teacher_in_training_mode_uses_and_moves_statistics():
     network, images = Wrapped().train(), torch.randn(6, 3, 8, 8)
     norm = network.body[1]
-    still = target(network, images)
+    still = teacher_outputs(network, images)
     assert torch.equal(norm.running_mean, torch.zeros(4))
-    moved = target(network, images, "train")
+    moved = teacher_outputs(network, images, "train")
     x = network.body[0](images)
     assert torch.allclose(norm.running_mean, 0.1 * x.mean((0, 2, 3)), atol=1e-6)
     assert not torch.allclose(moved.logits, still.logits)
@@ -342,7 +351,8 @@ def test_a_teacher_in_training_mode_uses_and_moves_statistics():
 
 def test_the_mode_of_a_teaching_teacher_is_the_students_target_and_no_other_term(results):
     jobs = [
-        assemble(tiny(method="online_kd", method__teacher_mode=mode), Places(results)) for mode in ("eval", "train")
+        assemble(tiny(method="online_kd", method__teacher_mode=mode), ResultPaths(results))
+        for mode in ("eval", "train")
     ]
     still, moved = (job.terms(S, 0) for job in jobs)
     assert torch.equal(still["hard"], moved["hard"])
@@ -375,7 +385,7 @@ def deit(**changes: object) -> RunSpec:
 
 def students_terms(results: Path, **changes: object) -> dict[str, torch.Tensor]:
     """Terms of the student's first turn, drawn as in training, with a teacher that is not the student."""
-    job = assemble(deit(initial_weights="different", **changes), Places(results))
+    job = assemble(deit(initial_weights="different", **changes), ResultPaths(results))
     with global_seed(0, "step of student", 0):
         return {name: term.detach() for name, term in job.terms(S, 0).items()}
 
@@ -385,12 +395,12 @@ def numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def test_a_distillation_token_takes_the_soft_loss_and_the_teacher_has_none(results):
-    job = assemble(deit(network__distillation_token=True, initial_weights="different"), Places(results))
+    job = assemble(deit(network__distillation_token=True, initial_weights="different"), ResultPaths(results))
     student, teacher = job.modules[S].train(), job.modules[T]
     assert hasattr(student.trunk, "dist_token")
     assert not hasattr(teacher.trunk, "dist_token")
     terms, batch = job.terms(S, 0), job.batches[0]
-    tokens, goal = student.trunk.forward_features(batch.images), target(teacher, batch.images)
+    tokens, goal = student.trunk.forward_features(batch.images), teacher_outputs(teacher, batch.images)
     expected = {
         "hard": 0.7 * hard(student.trunk.head(tokens[:, 0]), batch.labels),
         "soft": 2.7 * kl(student.trunk.head_dist(tokens[:, 1]), goal.logits, 3.0),
@@ -400,7 +410,7 @@ def test_a_distillation_token_takes_the_soft_loss_and_the_teacher_has_none(resul
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-5)
     sum(terms.values()).backward()
     assert student.trunk.head_dist.weight.grad.abs().max() > 0
-    plain = assemble(deit(), Places(results))
+    plain = assemble(deit(), ResultPaths(results))
     assert plain.spec.teacher_spec() == job.spec.teacher_spec() == deit(method="baseline")
     assert all(torch.equal(v, teacher.state_dict()[k]) for k, v in plain.modules[T].state_dict().items())
 
@@ -466,7 +476,8 @@ def test_an_idle_teacher_decays_as_the_released_code_was_measured():
 
 def test_one_optimiser_changes_neither_turns_nor_losses_nor_who_learns_first(results):
     two, one_ = (
-        assemble(tiny(method="online_kd", interval=1.5, method__optimizers=n), Places(results)) for n in ("two", "one")
+        assemble(tiny(method="online_kd", interval=1.5, method__optimizers=n), ResultPaths(results))
+        for n in ("two", "one")
     )
     assert two.turns == one_.turns
     assert two.evaluations == one_.evaluations
@@ -489,9 +500,9 @@ def test_a_teacher_of_one_optimiser_is_its_students_alone(results, tmp_path):
     other.mkdir()
     (other / "data").symlink_to(results / "data")
     train(own.teacher_spec(), other, leave=(own,))
-    folder = Places(other).trajectory(own.teacher_spec())
+    folder = ResultPaths(other).trajectory(own.teacher_spec())
     assert not list(folder.glob("*"))
-    (Places(other).run(own.teacher_spec()) / "run.json").unlink()
+    (ResultPaths(other).run(own.teacher_spec()) / "run.json").unlink()
     train(own.teacher_spec(), other, leave=(own, shared))
     assert len(list(folder.glob("*"))) == 2
     beside = train(own, other)
@@ -503,11 +514,11 @@ def test_a_teacher_of_one_optimiser_is_its_students_alone(results, tmp_path):
 def test_a_joint_backward_is_one_step_of_both_on_the_target_from_before(results):
     joint = {"method__optimizers": "one", "method__joint_backward": True, "method__teacher_mode": "train"}
     spec = deit(initial_weights="different", method__alpha=0.5, **joint)
-    job, apart = assemble(spec, Places(results)), assemble(spec, Places(results))
+    job, apart = assemble(spec, ResultPaths(results)), assemble(spec, ResultPaths(results))
     assert job.turns == [(S, index) for index in range(15)]
     losses = job.learners[S].learn(0, lambda: job.passes(S, 0))
     teacher, student = apart.modules[T], apart.modules[S]
-    batch, goal = apart.batches[0], target(apart.modules[T], apart.batches[0].images, "train")
+    batch, goal = apart.batches[0], teacher_outputs(apart.modules[T], apart.batches[0].images, "train")
     said = student(batch.images, exits=True)[-1]
     expected = {
         "hard of the teacher": 0.5 * hard(teacher(batch.images), batch.labels),
@@ -533,7 +544,8 @@ def test_halves_need_a_batch_norm():
 
 def test_different_initial_weights_are_the_students_alone(results):
     plain, other = (
-        assemble(tiny(method="online_kd", **w), Places(results)).modules for w in ({}, {"initial_weights": "different"})
+        assemble(tiny(method="online_kd", **w), ResultPaths(results)).modules
+        for w in ({}, {"initial_weights": "different"})
     )
     for name, value in plain[T].state_dict().items():
         assert torch.equal(value, other[T].state_dict()[name])
@@ -542,10 +554,10 @@ def test_different_initial_weights_are_the_students_alone(results):
 
 
 def test_batch_norm_over_halves_is_every_networks(results):
-    job = assemble(tiny(method="online_kd", batch_norm="halves"), Places(results))
+    job = assemble(tiny(method="online_kd", batch_norm="halves"), ResultPaths(results))
     for who in (T, S):
         assert not [module for module in job.modules[who].modules() if type(module) is nn.BatchNorm2d]
-    plain = assemble(tiny(method="online_kd"), Places(results))
+    plain = assemble(tiny(method="online_kd"), ResultPaths(results))
     assert all(torch.equal(v, job.modules[S].state_dict()[k]) for k, v in plain.modules[S].state_dict().items())
 
 
@@ -568,7 +580,7 @@ def test_idle_heads_drift_by_momentum_and_decay_once_they_have_learnt(drifting, 
 
 def test_idle_heads_run_along_where_they_drift(results):
     plain, drifting = (
-        assemble(tiny(method="self_kd", interval=1.0, method__idle_heads=idle), Places(results))
+        assemble(tiny(method="self_kd", interval=1.0, method__idle_heads=idle), ResultPaths(results))
         for idle in ("untouched", "drifting")
     )
     terms = [job.terms(T, 0) for job in (plain, drifting)]
@@ -580,7 +592,7 @@ def test_idle_heads_run_along_where_they_drift(results):
 
 def test_the_ensemble_is_the_mean_of_logits_and_only_reported(results):
     plain, ensemble = (
-        assemble(tiny(method="self_kd", method__reported_head=head), Places(results))
+        assemble(tiny(method="self_kd", method__reported_head=head), ResultPaths(results))
         for head in ("deepest", "ensemble")
     )
     assert plain.reported is plain.result
@@ -603,7 +615,9 @@ def test_the_clock_changes_when_a_run_is_evaluated_and_nothing_else(results):
     epochs, predictions = zip(*(stored(run) for run in runs), strict=True)
     assert epochs == ([1, 2, 3], [1, 2, 3])  # 5 batches an epoch, blocks of 7, 7 and 1
     assert (predictions[0][-1] == predictions[1][-1]).all()
-    jobs = [assemble(tiny(method="online_kd", interval=1.5, clock=clock), Places(results)) for clock in ("learner", T)]
+    jobs = [
+        assemble(tiny(method="online_kd", interval=1.5, clock=clock), ResultPaths(results)) for clock in ("learner", T)
+    ]
     last = {(S, 14): 3}
     assert [job.evaluations for job in jobs] == [{(S, 4): 1, (S, 9): 2} | last, {(T, 4): 1, (T, 9): 2} | last]
 
@@ -623,8 +637,8 @@ def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    job = assemble(spec.teacher_spec(), Places(other))
-    kept = run_recorder.Keeper(job, Places(other), (), 1e9, Slice())
+    job = assemble(spec.teacher_spec(), ResultPaths(other))
+    kept = run_recorder.RunRecorder(job, ResultPaths(other), (), 1e9, StopSignal())
     kept.leave_at = set(range(job.total))
     for who, index in kept.turns_to_go():
         with kept.watching(who, index):
@@ -657,7 +671,7 @@ def test_a_teacher_leaves_the_states_of_each_schedule(results, tmp_path, switch,
     other.mkdir()
     (other / "data").symlink_to(results / "data")
     train(spec.teacher_spec(), other, leave=(spec,))
-    folder = Places(other).trajectory(spec.teacher_spec())
+    folder = ResultPaths(other).trajectory(spec.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in sorted(folder.glob("*"))] == states
     walked = train(spec, other)
     assert json.loads((walked / "run.json").read_text())["teacher_states"] == ("stored" if states else "trained along")
@@ -1044,10 +1058,10 @@ def test_distilling_from_checkpoints_is_spaced_kd_with_three_switches():
 def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
     """The student after each of its steps: next stored state of a finished teacher, fresh batch, soft loss alone."""
     run = tiny(method="online_kd", interval=1.4, epochs=2, protocol="teacher_checkpoints")  # ten batches, by seven
-    places, teacher = Places(results), run.teacher_spec()
+    places, teacher = ResultPaths(results), run.teacher_spec()
     train(teacher, results, leave=(run,))
     monkeypatch.setattr(
-        "spaced_kd.training.teacher_states.Trajectory.save", lambda *_: pytest.fail("the teacher has finished")
+        "spaced_kd.training.teacher_states.TeacherStates.save", lambda *_: pytest.fail("the teacher has finished")
     )
     train(run, results)
     described = json.loads((places.run(run) / "run.json").read_text())

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from spaced_kd.config import registry
-from spaced_kd.config.run_spec import RunSpec, compare, from_flat, from_words
+from spaced_kd.config.run_spec import RunSpec, compare, from_flat, from_overrides
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.utils.errors import UserError
 
@@ -25,8 +25,8 @@ def study(**changes):
 
 def test_words_round_trip():
     run = from_flat(RUN | {"method.alpha": 0.5, "lr": 5e-4, "teacher": "resnet18", "teacher.width": 0.25})
-    assert from_words(run.words()) == run
-    assert from_words(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "lr=5e-4"]).lr == 5e-4
+    assert from_overrides(run.words()) == run
+    assert from_overrides(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "lr=5e-4"]).lr == 5e-4
 
 
 def test_a_default_spelt_out_changes_no_id():

@@ -10,7 +10,7 @@ from conftest import snakemake, tiny
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry, sources
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import run_folder, run_recorder
 from spaced_kd.training.loop import train
 from spaced_kd.utils.errors import UserError
@@ -34,7 +34,7 @@ class Mine:
         said = networks[who](batch.images)
         terms = {"hard": F.cross_entropy(said, batch.labels)}
         if who == "student":
-            goal = losses.target(networks["teacher"], batch.images)
+            goal = losses.teacher_outputs(networks["teacher"], batch.images)
             terms["logits"] = weighted(self.weight, said, goal.logits)
         if not terms:
             raise ValueError(f"{who} has none")
@@ -198,13 +198,13 @@ def test_an_edited_method_is_refused_until_it_is_accepted_or_trained_anew(mine, 
     assert cli.main(["verify", str(results)]) == 0
 
     mine("parts", ("SCALE = 3.0", "SCALE = 4.0"))
-    assert "was trained before" in refusal(lambda: run_folder.finished(run, Places(results)))
+    assert "was trained before" in refusal(lambda: run_folder.finished(run, ResultPaths(results)))
     mine("parts", ("SCALE = 4.0", "SCALE = 2.0"))  # as it was trained
-    assert run_folder.finished(run, Places(results))
+    assert run_folder.finished(run, ResultPaths(results))
     folder.rename(folder.with_name("old"))
     mine("parts", ("SCALE = 2.0", "SCALE = 4.0"))
     train(run, results)
-    assert run_folder.finished(run, Places(results))
+    assert run_folder.finished(run, ResultPaths(results))
 
 
 def test_another_training_core_is_refused(results, monkeypatch):
@@ -222,19 +222,19 @@ def test_runs_from_before_digests_stay_valid(results, monkeypatch):
     del described["sources"], described["numerics"]
     path.write_text(json.dumps(described))
     monkeypatch.setattr(sources, "NUMERICS", 99)
-    assert run_folder.finished(run, Places(results))
+    assert run_folder.finished(run, ResultPaths(results))
 
 
 def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatch):
     run = tiny(**MINE)
-    after = run_recorder.Keeper.after
+    after = run_recorder.RunRecorder.after
 
     def stop(self, *turn) -> None:
         after(self, *turn)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_recorder.Keeper, "after", stop)
+        patched.setattr(run_recorder.RunRecorder, "after", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, results, checkpoint_every=0)
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))

@@ -13,13 +13,13 @@ from conftest import TINY, tiny
 from torch import nn
 
 from spaced_kd.config import registry, types
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.data.dataset import Shape, check, classes_digest, save
 from spaced_kd.data.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
 from spaced_kd.evaluation.evaluate import evaluate
-from spaced_kd.networks.outputs import Exit
-from spaced_kd.planning.costs import Counts
+from spaced_kd.networks.outputs import NetworkOutput
+from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training import job as assemble
 from spaced_kd.training.cuda_graphs import as_recorded
 from spaced_kd.training.learner import backward
@@ -63,7 +63,7 @@ def test_networks(name):
         assert len(exits) == len(each.widths) >= least
         assert torch.equal(exits[-1].logits, logits)
         for said, width in zip(exits, each.widths, strict=True):
-            assert isinstance(said, Exit)
+            assert isinstance(said, NetworkOutput)
             assert said.logits.shape == (2, 7)
             assert said.features.shape == (2, width)
     batch_norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -73,7 +73,7 @@ def test_networks(name):
 
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_what_is_replayable_takes_nothing_of_a_batch_but_images_labels_and_ids(name, results):
-    job = assemble.assemble(tiny(method=name), Places(results))
+    job = assemble.assemble(tiny(method=name), ResultPaths(results))
     if not getattr(job.method, "replayable", False):
         pytest.skip("it says that it is not")
     firsts = dict(reversed(job.turns))
@@ -85,7 +85,7 @@ def test_what_is_replayable_takes_nothing_of_a_batch_but_images_labels_and_ids(n
 
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_methods(name, results):
-    job = assemble.assemble(tiny(method=name), Places(results))
+    job = assemble.assemble(tiny(method=name), ResultPaths(results))
     assert set(job.method.roles) == {who for who, _ in job.method.schedule(12, 5, 4)} | {who for who, _ in job.turns}
     firsts = dict(reversed(job.turns))  # one learner may be through before another begins
     for who, index in [*job.turns[:4], *firsts.items()]:
@@ -127,13 +127,13 @@ def test_datasets_tell_their_shape_without_their_files(name):
 
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_methods_are_counted_without_numbers(name):
-    assert Counts().cost(tiny(method=name)).flops > 0
+    assert RunCosts().cost(tiny(method=name)).flops > 0
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names("networks") if name not in LARGE])
 def test_networks_are_counted_without_numbers(name):
     flat = {"dataset": "digits", "network": name, "method": "self_kd", "seed": 0, "epochs": 1}
-    assert Counts().cost(from_flat(flat)).flops > 0
+    assert RunCosts().cost(from_flat(flat)).flops > 0
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def every_dataset(tmp_path_factory) -> Path:
             content = module.prepare(source, **settings.get(name, {}))
             content |= {key: array[:10] for key, array in content.items() if key.startswith("test")}
             check(content)
-            path = Places(results).data(two_steps(name, "resnet_mini"))
+            path = ResultPaths(results).data(two_steps(name, "resnet_mini"))
             save(path, content, dataset=name, settings={}, source=str(source))
     return results
 
@@ -184,9 +184,9 @@ def two_steps(dataset: str, network: str):
 @pytest.mark.parametrize("network", registry.names("networks"))
 def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
     spec = two_steps(dataset, network)
-    if not Places(every_dataset).data(spec).exists():
+    if not ResultPaths(every_dataset).data(spec).exists():
         pytest.skip(f"{dataset} has no function example(folder), which writes a tiny copy in its published layout")
-    job = assemble.assemble(spec, Places(every_dataset), workers=0)
+    job = assemble.assemble(spec, ResultPaths(every_dataset), workers=0)
     before = [weights.clone() for weights in job.result.parameters()]
     for who, index in islice(job.turns_after(0), 2):
         job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
@@ -200,7 +200,7 @@ def test_every_recipe_trains_at_another_input_size(augmentation, results):
     del flat["network.width"]
     spec = from_flat(flat | {"augmentation": augmentation, "input_size": 40})
     seen = []
-    job = assemble.assemble(spec, Places(results))
+    job = assemble.assemble(spec, ResultPaths(results))
     job.result.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1:]))
     job.terms("teacher", 0)
     predict(job.reported, job.data)

@@ -14,7 +14,7 @@ from conftest import TINY, snakemake, tiny
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.distillation.methods.online_kd import OnlineKD
 from spaced_kd.evaluation.evaluate import evaluate
@@ -46,14 +46,14 @@ def augment(images, draws):
 ''',
     "networks": '''"""Mine."""
 from torch import nn
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 class Net(nn.Module):
     def __init__(self, classes, wide):
         super().__init__()
         self.trunk, self.head, self.widths = nn.LazyLinear(wide), nn.Linear(wide, classes), (wide,)
     def forward(self, images, exits=False):
         features = self.trunk(images.flatten(1)).relu()
-        return [Exit(self.head(features), features)] if exits else self.head(features)
+        return [NetworkOutput(self.head(features), features)] if exits else self.head(features)
 def flat_net(classes, image_size, *, wide: int = 8, exits: bool = False):
     """One hidden layer."""
     net = Net(classes, wide)
@@ -142,9 +142,9 @@ def test_trying_a_method_first_leaves_its_training_as_it_is(install, results, tm
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    tried = Places(train(run, results).parents[1]).weights(run).read_bytes()
+    tried = ResultPaths(train(run, results).parents[1]).weights(run).read_bytes()
     monkeypatch.setattr(assemble, "rehearse", lambda *_: None)
-    assert Places(train(run, other).parents[1]).weights(run).read_bytes() == tried
+    assert ResultPaths(train(run, other).parents[1]).weights(run).read_bytes() == tried
 
 
 TERM = 'self.weight * mse(said, target(networks["teacher"], batch.images).logits)'
@@ -229,7 +229,7 @@ def test_an_evaluation_without_numbers_is_named(install, results):
 
 def test_terms_of_this_package_are_checked_at_each_step(results, monkeypatch):
     monkeypatch.setattr(OnlineKD, "terms", lambda *_: {"soft": torch.zeros(())})
-    job = assemble.assemble(tiny(method="online_kd"), Places(results))
+    job = assemble.assemble(tiny(method="online_kd"), ResultPaths(results))
     with pytest.raises(UserError, match=r"^online_kd: the term 'soft' of student has no gradient"):
         job.terms("student", 0)
 

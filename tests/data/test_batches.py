@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data.dataset import load
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
@@ -16,7 +16,7 @@ from spaced_kd.utils.errors import UserError
 
 def stream(results, **changes):
     """The batches of a tiny run."""
-    return assemble(tiny(method="baseline", **changes), Places(results)).batches
+    return assemble(tiny(method="baseline", **changes), ResultPaths(results)).batches
 
 
 def selections(folder):
@@ -40,7 +40,7 @@ def test_the_augmentation_drawn_anew_leaves_the_order(results):
 
 
 def test_initial_weights_keep_the_runs_seed(results):
-    jobs = [assemble(tiny(method="baseline", **w), Places(results)) for w in ({}, {"order_seed": 7})]
+    jobs = [assemble(tiny(method="baseline", **w), ResultPaths(results)) for w in ({}, {"order_seed": 7})]
     one, two = ([*job.modules["teacher"].parameters()] for job in jobs)
     assert all(a.equal(b) for a, b in zip(one, two, strict=True))
 
@@ -51,7 +51,7 @@ def test_a_students_teacher_has_its_order():
 
 
 def test_held_out_images_are_a_share_of_each_class_and_never_learnt(results):
-    whole = load(Places(results).data(tiny(method="baseline")))
+    whole = load(ResultPaths(results).data(tiny(method="baseline")))
     part = whole.hold_out(0.25)  # 1 of 4 of each digit
     assert part.labels["held_out"].bincount().tolist() == [1] * 10
     assert part.labels["train"].bincount().tolist() == [3] * 10
@@ -75,7 +75,7 @@ def test_the_best_epoch_on_held_out_images_is_recorded(results):
 
 
 def test_held_out_accuracy_is_of_the_held_out_images(results):
-    job = assemble(tiny(method="baseline", held_out=0.5), Places(results))
+    job = assemble(tiny(method="baseline", held_out=0.5), ResultPaths(results))
     assert len(predict(job.reported, job.data, "held_out")) == 20
 
 
@@ -95,4 +95,4 @@ def test_what_makes_no_difference_or_no_sense_is_refused(changes, message):
 
 def test_a_share_that_holds_out_no_image_is_refused(results):
     with pytest.raises(UserError, match=r"held_out=0\.1 is 0 of a class's 4 training images"):
-        assemble(tiny(method="baseline", held_out=0.1), Places(results))
+        assemble(tiny(method="baseline", held_out=0.1), ResultPaths(results))

@@ -20,7 +20,7 @@ from torchvision import transforms
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.data import corruptions, dataset, imagenet, streaming
 from spaced_kd.data.batches import Batches
@@ -32,8 +32,8 @@ from spaced_kd.training.checkpoint import states
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import predict
-from spaced_kd.training.preemption import Slice, Stopped
-from spaced_kd.training.run_recorder import Keeper
+from spaced_kd.training.preemption import Interrupted, StopSignal
+from spaced_kd.training.run_recorder import RunRecorder
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
@@ -60,7 +60,7 @@ def streamed(source, monkeypatch) -> Path:
     results = source / "results"
     content = imagenet1k.prepare(source)
     dataset.check(content)
-    dataset.save(Places(results).data(of()), content, dataset="imagenet1k", settings={}, source=str(source))
+    dataset.save(ResultPaths(results).data(of()), content, dataset="imagenet1k", settings={}, source=str(source))
     return results
 
 
@@ -170,7 +170,7 @@ def test_an_image_that_is_cut_off_is_found_before_training(source):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_files_stand_in_for_a_tensor(streamed, workers):
-    files = dataset.load(Places(streamed).data(of()), workers=workers).images["train"]
+    files = dataset.load(ResultPaths(streamed).data(of()), workers=workers).images["train"]
     usual = transforms.Compose([transforms.Resize(36), transforms.CenterCrop(32)])
     pictures = [usual(Image.open(files.root / name.decode()).convert("RGB")) for name in files.names]
     expected = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures])
@@ -234,7 +234,7 @@ def test_a_worker_that_fails_ends_the_wait():
 
 
 def test_images_travel_as_they_are_stored(streamed, monkeypatch):
-    job = assemble(of(), Places(streamed), workers=1)
+    job = assemble(of(), ResultPaths(streamed), workers=1)
     sent = []
     monkeypatch.setattr(streaming, "_Made", lambda make, workers: sent.append(make) or MADE(make, workers))
     job.batches.make_ahead(range(3), 1)
@@ -263,19 +263,19 @@ def test_a_worker_that_hangs_does_not_keep_a_training_from_stopping(streamed, tm
             time.sleep(600)
         return augmented(self, index, view)
 
-    part = Slice(*((6.0, 3.0) if stop == "the time limit" else ()))
+    part = StopSignal(*((6.0, 3.0) if stop == "the time limit" else ()))
     with monkeypatch.context() as patched:
         patched.setattr(Batches, "_augmented", hang)
-        with pytest.raises(Stopped) as stopped, part:
+        with pytest.raises(Interrupted) as stopped, part:
             train(run, streamed, workers=1, part=part)
     assert stopped.value.status == (75 if stop == "the time limit" else 143)
-    (state,) = states(Places(streamed).state(run))
+    (state,) = states(ResultPaths(streamed).state(run))
     assert 0 < int(state.stem.removeprefix("turn-")) <= 4
     assert weights(train(run, streamed, workers=1)) == whole
 
 
 def test_predictions_are_those_of_the_decoded_images(streamed):
-    job = assemble(of(), Places(streamed), workers=0)
+    job = assemble(of(), ResultPaths(streamed), workers=0)
     whole = job.data.images["test"][torch.arange(6)]
     job.result.eval()
     with torch.inference_mode():
@@ -318,7 +318,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(streamed, tmp_path, monk
     run = of(method="online_kd", method__student_batches="new_views", epochs=2)
     whole = weights(train(run, other, workers=0))
 
-    after = Keeper.after
+    after = RunRecorder.after
 
     def stop(self, *turn) -> None:
         after(self, *turn)
@@ -326,7 +326,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(streamed, tmp_path, monk
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "after", stop)
+        patched.setattr(RunRecorder, "after", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, streamed, workers=1, checkpoint_every=0)
     assert weights(train(run, streamed, workers=1)) == whole
@@ -363,10 +363,10 @@ SLOW = {"hessian_trace": pytest.mark.slow, "supervision_complexity": pytest.mark
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in SETTINGS])
 def test_every_evaluation_works(streamed, name):
-    path = Places(streamed).data(of())
+    path = ResultPaths(streamed).data(of())
     if name == "corruptions":
         corruptions.make(path, 3, names=("brightness",), severities=(1,))
-    network = assemble(of(), Places(streamed), workers=0).result.eval()
+    network = assemble(of(), ResultPaths(streamed), workers=0).result.eval()
     given = {"history": still(network)} if name == "supervision_complexity" else {}
     rows = list(registry.find("evaluations", name)(network, dataset.load(path), seed=0, **SETTINGS[name], **given))
     assert set(SETTINGS) == set(registry.names("evaluations"))
@@ -375,7 +375,7 @@ def test_every_evaluation_works(streamed, name):
 
 
 def test_files_that_a_mask_chooses_are_the_same_files(streamed):
-    files = dataset.load(Places(streamed).data(of())).images["train"]
+    files = dataset.load(ResultPaths(streamed).data(of())).images["train"]
     chosen = torch.arange(len(files)) % 3 == 1
     few = files.only(chosen)
     assert len(few) == 4
@@ -385,7 +385,7 @@ def test_files_that_a_mask_chooses_are_the_same_files(streamed):
 
 
 def test_streamed_images_are_held_out_as_those_in_memory_are(streamed):
-    whole = dataset.load(Places(streamed).data(of()))
+    whole = dataset.load(ResultPaths(streamed).data(of()))
     part = whole.hold_out(0.25)  # 1 of 4 of each class
     assert part.labels["held_out"].tolist() == [0, 1, 2]
     names = {split: part.images[split].names.tolist() for split in ("train", "held_out")}

@@ -10,7 +10,7 @@ from scipy import stats
 
 from spaced_kd.distillation.methods.adaptive_interval import Block
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import Slice, Stopped
+from spaced_kd.training.preemption import Interrupted, StopSignal
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator
@@ -68,9 +68,9 @@ def test_its_blocks_are_told_and_a_killed_run_comes_to_the_same_ones(results, tm
 
     (tmp_path / "data").symlink_to(results / "data")
     for turns in (3, 8, 14, 29):
-        part = Slice()
-        part.over = iter([None] * turns + [Stopped("test", 75)]).__next__
-        with pytest.raises(Stopped):
+        part = StopSignal()
+        part.over = iter([None] * turns + [Interrupted("test", 75)]).__next__
+        with pytest.raises(Interrupted):
             train(spec, tmp_path, part=part)
     assert checksum(train(spec, tmp_path)) == checksum(whole)
     assert json.loads((tmp_path / "runs" / spec.id / "run.json").read_text())["block_ends"] == ends

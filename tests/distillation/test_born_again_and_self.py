@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.distillation import logit_memory
-from spaced_kd.distillation.logit_memory import Memory, Sizes
-from spaced_kd.distillation.losses import distillation, hard, kl, soft_cross_entropy, target
+from spaced_kd.distillation.logit_memory import LogitMemory, Sizes
+from spaced_kd.distillation.losses import distillation, hard, kl, soft_cross_entropy, teacher_outputs
 from spaced_kd.distillation.methods.ban import BAN
 from spaced_kd.distillation.methods.dlb import DLB
 from spaced_kd.distillation.methods.ps_kd import PSKD
 from spaced_kd.distillation.schedule import turns
-from spaced_kd.planning.costs import Counts
+from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training import run_recorder
 from spaced_kd.training.job import assemble
 from spaced_kd.training.learner import Learner
 from spaced_kd.training.loop import train
-from spaced_kd.training.teacher_states import Walker
-from spaced_kd.training.timeline import states_to_leave
+from spaced_kd.training.teacher_states import StoredTeacher
+from spaced_kd.training.timeline import states_to_save
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -34,7 +34,7 @@ INTERVALS = {0: 1, 1.5: 7}  # epochs -> batches
 @pytest.fixture(autouse=True)
 def uncounted(monkeypatch):
     """FLOPs are what test_plan.py is about, and take a third of a tiny training."""
-    monkeypatch.setattr(run_recorder.Record, "counted", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(run_recorder.TrainingMetrics, "counted", lambda *_: contextlib.nullcontext())
 
 
 def trained(results, **changes) -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ class Hand:
     """Networks at their start, and a plain SGD step of each."""
 
     def __init__(self, results, **changes) -> None:
-        job = assemble(tiny(epochs=EPOCHS, **changes), Places(results))
+        job = assemble(tiny(epochs=EPOCHS, **changes), ResultPaths(results))
         self.batches, self.networks = job.batches, {who: job.modules[who] for who in job.method.roles}
         plain = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
         self.optimizers = {who: torch.optim.SGD(net.parameters(), **plain) for who, net in self.networks.items()}
@@ -65,7 +65,7 @@ class Hand:
         """The student's step: Eq. 2 and the feature loss of Sec. 5.1."""
         batch = self.batches[i]
         said = self.networks["student"](batch.images, exits=True)[-1]
-        goal = target(self.networks["teacher"], batch.images)
+        goal = teacher_outputs(self.networks["teacher"], batch.images)
         weights = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
         self.step("student", sum(distillation(said, goal, batch.labels, torch.nn.Identity(), **weights).values()))
 
@@ -124,7 +124,7 @@ def test_alone_they_are_the_loop_written_out_and_the_teacher_of_every_student(re
     for i in range(STEPS):
         hand.teach(i, "student")
     assert agree(hand.networks["student"], alone)
-    job = assemble(tiny(method=method, interval=1.5, epochs=EPOCHS), Places(results))
+    job = assemble(tiny(method=method, interval=1.5, epochs=EPOCHS), ResultPaths(results))
     for who, index in job.turns:
         job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert agree(job.modules["teacher"], alone)
@@ -138,7 +138,7 @@ def test_ps_kd_that_trusts_labels_alone_is_online_kd(results):
 
 
 def test_ps_kds_two_terms_are_the_cross_entropy_with_mixed_labels(results):
-    job = assemble(tiny(method="ps_kd", epochs=EPOCHS), Places(results))
+    job = assemble(tiny(method="ps_kd", epochs=EPOCHS), ResultPaths(results))
     job.modules["last epoch"].write(slice(None), torch.arange(400.0).reshape(40, 10).sin())
     ids, said = job.batches[12].ids, []
     job.modules["teacher"].register_forward_hook(lambda module, given, out: said.append(out.detach()))
@@ -151,7 +151,7 @@ def test_ps_kds_two_terms_are_the_cross_entropy_with_mixed_labels(results):
 
 
 def test_dlbs_terms_are_its_equation(results):
-    job = assemble(tiny(method="dlb"), Places(results))
+    job = assemble(tiny(method="dlb"), ResultPaths(results))
     said = []
     job.modules["teacher"].register_forward_hook(lambda module, given, out: said.append(out.detach()))
     assert set(job.terms("teacher", 4)) == {"hard", "soft"}  # of 4 images after 9
@@ -166,7 +166,7 @@ def test_dlbs_terms_are_its_equation(results):
 
 
 def test_a_batch_knows_the_one_before_it(results):
-    batches = assemble(tiny(method="baseline"), Places(results)).batches
+    batches = assemble(tiny(method="baseline"), ResultPaths(results)).batches
     plain = [batches[i] for i in range(7)]
     assert [batch.epoch for batch in plain] == [0, 0, 0, 0, 0, 1, 1]
     batches.make_ahead(range(7), workers=2)
@@ -189,7 +189,7 @@ def follow(hand: Hand, block: range, chain: list[str]) -> None:
             said = hand.networks[who](batch.images)
             loss = hard(said, batch.labels)
             if before:
-                loss = 0.5 * loss + 0.5 * kl(said, target(hand.networks[before], batch.images).logits, 1.0)
+                loss = 0.5 * loss + 0.5 * kl(said, teacher_outputs(hand.networks[before], batch.images).logits, 1.0)
             hand.step(who, loss)
 
 
@@ -218,7 +218,7 @@ def test_generations_are_the_same_with_a_stored_teacher(results, tmp_path):
     (tmp_path / "other" / "data").symlink_to(results / "data")
     spec = tiny(epochs=EPOCHS, eval_every=EPOCHS, **changes)
     train(spec.teacher_spec(), tmp_path / "other", leave=(spec,))
-    assert isinstance(assemble(spec, Places(tmp_path / "other")).learners["teacher"], Walker)
+    assert isinstance(assemble(spec, ResultPaths(tmp_path / "other")).learners["teacher"], StoredTeacher)
     stored = trained(tmp_path / "other", **changes)
     assert all(np.array_equal(along[name], stored[name]) for name in along)
 
@@ -228,15 +228,15 @@ def test_ban_as_published_is_offline_kd_with_its_weights_and_reads_its_finished_
     along = trained(results, method="online_kd", interval="max", **weights)  # with a teacher of its own
     trained(results, method="baseline")
     spec = tiny(method="ban", interval="max", epochs=EPOCHS, eval_every=EPOCHS)
-    assert isinstance(assemble(spec, Places(results)).learners["teacher"], Walker)
+    assert isinstance(assemble(spec, ResultPaths(results)).learners["teacher"], StoredTeacher)
     for other in BY_HAND:  # whose teacher is not the baseline
         its = tiny(method=other, interval="max", epochs=EPOCHS, eval_every=EPOCHS)
         assert its.teacher_spec() == spec.teacher_spec()
-        assert isinstance(assemble(its, Places(results)).learners["teacher"], Learner)
-        assert not states_to_leave(its, 5)
+        assert isinstance(assemble(its, ResultPaths(results)).learners["teacher"], Learner)
+        assert not states_to_save(its, 5)
     found = trained(results, method="ban", interval="max")
     assert all(np.array_equal(along[name], found[name]) for name in along)
-    assert Counts().cost(spec).spared == Counts().cost(spec.teacher_spec()).flops
+    assert RunCosts().cost(spec).spared == RunCosts().cost(spec.teacher_spec()).flops
 
 
 def test_orders_of_generations():
@@ -316,17 +316,17 @@ def test_a_memory_is_sized_counted_and_refused_where_it_does_not_fit(results, mo
     (made,) = method.memory(sizes).values()
     assert made.said.shape == (rows, 10)
     name = {DLB: "dlb", PSKD: "ps_kd"}[type(method)]
-    costs = [Counts().cost(tiny(method=each), store_teachers=False).state for each in (name, "online_kd")]
+    costs = [RunCosts().cost(tiny(method=each), store_teachers=False).state for each in (name, "online_kd")]
     assert costs[0] - costs[1] == 4 * rows * 10  # of a resume state
     monkeypatch.setattr(logit_memory, "free_memory", lambda device: 12 * rows * 10 - 1)
     told = f"remembering 10 logits of {rows} images takes {4 * rows * 10:,} bytes, and three times that while a state"
     with pytest.raises(UserError, match=told) as refused:
-        assemble(tiny(method=name), Places(results))
+        assemble(tiny(method=name), ResultPaths(results))
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(logit_memory, "free_memory", lambda device: 12 * rows * 10)
-    assemble(tiny(method=name), Places(results))
+    assemble(tiny(method=name), ResultPaths(results))
 
 
 def test_a_memory_of_imagenet_costs_nothing_to_count():
     with torch.device("meta"):
-        assert Memory(10**9, Sizes(10**9, 1000, 128, 80)).said.shape == (10**9, 1000)
+        assert LogitMemory(10**9, Sizes(10**9, 1000, 128, 80)).said.shape == (10**9, 1000)

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from spaced_kd.analysis.collect import of_run
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
-from spaced_kd.distillation.losses import hard, kl, kl_per_logit, mse, target
+from spaced_kd.distillation.losses import hard, kl, kl_per_logit, mse, teacher_outputs
 from spaced_kd.distillation.methods.shake import SHAKE, look
 from spaced_kd.distillation.methods.takd import TAKD
-from spaced_kd.distillation.schedule import alone, follow, turns
-from spaced_kd.planning.costs import Counts
+from spaced_kd.distillation.schedule import follow, solo, turns
+from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training.job import Job, assemble
 from spaced_kd.training.learner import Learner
 from spaced_kd.training.loop import train
-from spaced_kd.training.timeline import states_to_leave
+from spaced_kd.training.timeline import states_to_save
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -90,7 +90,7 @@ def test_a_chain_is_spaced_at_both_links_or_at_one():
 
 @pytest.mark.parametrize("interval", [1, 2, 3, 7, 10])
 def test_who_follows_learns_every_batch_once_after_its_guide(interval):
-    assert list(follow(alone(10, T), T, S, interval, 10)) == list(turns(10, interval))
+    assert list(follow(solo(10, T), T, S, interval, 10)) == list(turns(10, interval))
     for links in ("both", "first", "last"):
         order = list(TAKD(spaced_links=links).schedule(10, interval, 4))
         for who in (T, A, S):
@@ -100,12 +100,12 @@ def test_who_follows_learns_every_batch_once_after_its_guide(interval):
 
 
 def test_the_interval_max_finishes_each_network_before_the_next():
-    assert list(TAKD().schedule(3, 3, 4)) == [*alone(3, T), *alone(3, A), *alone(3, S)]
-    assert list(SHAKE().schedule(3, 3, 4)) == [*alone(3, T), *alone(3, H), *alone(3, S)]
+    assert list(TAKD().schedule(3, 3, 4)) == [*solo(3, T), *solo(3, A), *solo(3, S)]
+    assert list(SHAKE().schedule(3, 3, 4)) == [*solo(3, T), *solo(3, H), *solo(3, S)]
 
 
 def test_a_finished_teacher_comes_before_the_shadow():
-    assert list(SHAKE().schedule(3, 2, 4)) == [*alone(3, T), (H, 0), (H, 1), (S, 0), (S, 1), (H, 2), (S, 2)]
+    assert list(SHAKE().schedule(3, 2, 4)) == [*solo(3, T), (H, 0), (H, 1), (S, 0), (S, 1), (H, 2), (S, 2)]
 
 
 # DML
@@ -114,7 +114,7 @@ def test_a_finished_teacher_comes_before_the_shadow():
 def test_dml_is_its_loop_written_out(results):
     """Alone, so unspaced: batch by batch one peer's step, then the other's, guided by the first one's new weights."""
     spec = four_epochs(method="dml")
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     peers, step = [job.modules[T], job.modules[S]], stepper(job, T, S)
     for i in range(BATCHES):
         batch = job.batches[i]
@@ -129,7 +129,7 @@ def test_spaced_dml_is_its_loop_written_out(results, leader, mode):
     settings = {"method__leader": leader, "method__teacher_mode": mode}
     settings |= {"method__weight": 0.5, "method__temperature": 2.0}
     spec = four_epochs(method="dml", interval=1.5, **settings)
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     (first, second), step = (job.modules[T], job.modules[S]), stepper(job, T, S)
     for block in BLOCKS:
         for i in block:
@@ -149,7 +149,7 @@ def test_spaced_dml_is_its_loop_written_out(results, leader, mode):
 
 def test_peers_that_start_alike_teach_each_other_nothing(results):
     apart, alike = (
-        assemble(tiny(method="dml", method__initial_weights=how), Places(results)) for how in ("different", "same")
+        assemble(tiny(method="dml", method__initial_weights=how), ResultPaths(results)) for how in ("different", "same")
     )
     assert equal(apart.modules[T], alike.modules[T])
     assert equal(alike.modules[T], alike.modules[S])
@@ -172,10 +172,10 @@ def is_the_same_with_stored_states(spec: RunSpec, results: Path, other: Path) ->
 def test_a_leader_is_the_baseline_where_it_never_sees_its_follower(results, tmp_path):
     alone, mutual = (tiny(method="dml", interval=1.5, epochs=2, method__leader=how) for how in ("alone", "mutual"))
     assert is_the_same_with_stored_states(alone, results, tmp_path / "other")
-    assert states_to_leave(alone, 5) == {7, 10}
-    assert states_to_leave(mutual, 5) == set()
+    assert states_to_save(alone, 5) == {7, 10}
+    assert states_to_save(mutual, 5) == set()
     train(mutual.teacher_spec(), results, leave=(mutual,))
-    job = assemble(mutual, Places(results))
+    job = assemble(mutual, ResultPaths(results))
     assert [type(learner) for learner in job.learners.values()] == [Learner, Learner]  # no stored state stands in
 
 
@@ -184,7 +184,7 @@ def test_a_leader_is_the_baseline_where_it_never_sees_its_follower(results, tmp_
 
 def chain_of(results: Path, **changes) -> tuple[Job, Callable]:
     sizes = {"teacher": "resnet_mini", "teacher__width": 0.125, "assistant": "resnet_mini", "assistant__width": 0.09375}
-    job = assemble(four_epochs(method="takd", **sizes, **changes), Places(results))
+    job = assemble(four_epochs(method="takd", **sizes, **changes), ResultPaths(results))
     assert [job.modules[name].widths for name in (T, A, S)] == [(64,), (48,), (32,)]
     step = stepper(job, T, A, S)
 
@@ -232,17 +232,17 @@ def test_takd_spaced_at_its_last_link_is_its_loop_written_out(results):
 def test_the_chains_teacher_is_shared_where_it_pauses(results, tmp_path):
     both, last = (tiny(method="takd", interval=1.5, epochs=2, method__spaced_links=links) for links in ("both", "last"))
     assert is_the_same_with_stored_states(both, results, tmp_path / "other")
-    assert states_to_leave(both, 5) == {7, 10}
-    assert states_to_leave(last, 5) == set()  # it moves from one batch of its assistant's to the next
+    assert states_to_save(both, 5) == {7, 10}
+    assert states_to_save(last, 5) == set()  # it moves from one batch of its assistant's to the next
 
 
 def test_a_chain_of_one_kind_starts_alike_and_divides_as_the_code_does(results):
-    job = assemble(tiny(method="takd", method__soft_loss="kl_per_logit"), Places(results))
+    job = assemble(tiny(method="takd", method__soft_loss="kl_per_logit"), ResultPaths(results))
     assert equal(job.modules[T], job.modules[A])
     assert equal(job.modules[T], job.modules[S])
     job.learners[T].learn(0, lambda: job.passes(T, 0))
     batch, student = job.batches[0], job.modules[A]
-    goal = target(job.modules[T], batch.images).logits
+    goal = teacher_outputs(job.modules[T], batch.images).logits
     expected = 0.3 * 9 * kl_per_logit(student(batch.images), goal, 3.0)
     assert job.terms(A, 0)["soft"].item() == pytest.approx(expected.item(), rel=1e-5) != 0
 
@@ -292,7 +292,7 @@ def from_shadow(shadow: nn.Module, maps: list[Tensor], teacher: nn.Module) -> Te
 def test_shake_is_its_loop_written_out(results, interval, leader, mode, alpha):
     settings = {"method__leader": leader, "method__teacher_mode": mode, "method__alpha": alpha}
     spec = four_epochs(method="shake", interval=interval, **settings)
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     step = stepper(job, T, H, S)
     teacher, shadow, student = (job.modules[name] for name in (T, H, S))
     for i in range(BATCHES):
@@ -342,7 +342,7 @@ def test_the_teacher_stands_still_and_is_the_baseline(results):
     assert told["teacher_states"] == "stored"
     assert told["training_flops"][T] == 0
     assert weights.read_bytes() == before
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     for who, index in job.turns[:8]:  # 5 of the teacher's
         job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     assert as_trained(baseline, job.modules[T])
@@ -350,7 +350,7 @@ def test_the_teacher_stands_still_and_is_the_baseline(results):
 
 @pytest.mark.parametrize("teacher", ["resnet_mini", "vit_mini", "pit_tiny"])
 def test_a_shadow_takes_the_maps_of_every_family(results, teacher):
-    job = assemble(tiny(method="shake", teacher=teacher), Places(results))
+    job = assemble(tiny(method="shake", teacher=teacher), ResultPaths(results))
     teacher = job.modules[T]
     images = job.batches[0].images
     maps, logits = look(teacher, images)
@@ -374,7 +374,7 @@ def test_a_network_without_maps_casts_no_shadow():
 @pytest.mark.parametrize("method", ["dml", "shake", "takd"])
 def test_counts_are_those_of_a_training(results, method):
     sizes = {"assistant": "resnet_mini", "assistant__width": 0.09375} if method == "takd" else {}
-    spec, counts = tiny(method=method, interval=1.5, epochs=2, **sizes), Counts()
+    spec, counts = tiny(method=method, interval=1.5, epochs=2, **sizes), RunCosts()
     if sizes:
         counts.cost(tiny(method=method, interval=1.5, epochs=2, **sizes | {"assistant": "resnet18"}))  # is another
     told = json.loads((train(spec, results) / "run.json").read_text())

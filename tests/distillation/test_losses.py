@@ -12,18 +12,18 @@ from spaced_kd.distillation.losses import (
     alignment,
     dist,
     distillation,
-    guiding,
+    eval_or_train_mode,
     hard,
     kl,
     kl_of_probabilities,
     kl_per_logit,
     mse,
     soft_cross_entropy,
-    target,
+    teacher_outputs,
 )
 from spaced_kd.distillation.methods.online_kd import OnlineKD
 from spaced_kd.distillation.methods.self_kd import SelfKD
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.training.learner import Learner, backward, learning_rate
 
@@ -118,7 +118,7 @@ def test_the_losses_of_differences_of_tab_3(name):
 
 @pytest.mark.parametrize("name", ["mse", "mse_sum"])
 def test_the_temperature_cancels_out_of_squares(name):
-    student, teacher = Exit(logits(0), logits(2)), Exit(logits(1), logits(3))
+    student, teacher = NetworkOutput(logits(0), logits(2)), NetworkOutput(logits(1), logits(3))
     weights = {"alpha": 0.3, "beta": 0.03, "square_temperature": True, "soft_loss": name}
     terms = [
         distillation(student, teacher, torch.zeros(7, dtype=int), nn.Identity(), temperature=t, **weights)
@@ -140,7 +140,7 @@ def test_the_cross_entropies_of_tab_3():
 @pytest.mark.parametrize(("square", "scale"), [(True, 9.0), (False, 1.0)])
 def test_the_students_terms_have_their_weights(square, scale):
     labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
-    student, teacher = Exit(logits(0), logits(2, 8)), Exit(logits(1), logits(3, 8))
+    student, teacher = NetworkOutput(logits(0), logits(2, 8)), NetworkOutput(logits(1), logits(3, 8))
     weights = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": square}
     terms = distillation(student, teacher, labels, nn.Identity(), **weights)
     assert terms["hard"] == 0.7 * hard(student.logits, labels)
@@ -169,7 +169,7 @@ def test_a_teaching_teacher_is_in_eval_mode_without_gradient_and_unchanged():
     network = resnet_mini(5, 32, width=0.0625).train()
     images = torch.randn(4, 3, 32, 32)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    said = target(network, images)
+    said = teacher_outputs(network, images)
     assert network.training
     assert not said.logits.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -186,7 +186,7 @@ class Recorded(nn.Module):
         self.widths = (width,) * exits
 
     def forward(self, images, exits=False):
-        found = [Exit(layer(images), images) for layer in self.layers]
+        found = [NetworkOutput(layer(images), images) for layer in self.layers]
         return found if exits else found[-1].logits
 
 
@@ -202,7 +202,7 @@ def gradients(terms, network) -> bool:
 
 def test_a_teacher_that_fails_has_its_mode_back():
     network = nn.Linear(2, 2)
-    with pytest.raises(KeyError), guiding(network, "eval"):
+    with pytest.raises(KeyError), eval_or_train_mode(network, "eval"):
         raise KeyError
     assert network.training
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from spaced_kd.distillation.released_orders import student_stops
-from spaced_kd.distillation.schedule import alone, interval_in_batches, turns
-from spaced_kd.training.timeline import learners_clock, pauses, tail
+from spaced_kd.distillation.schedule import interval_in_batches, solo, turns
+from spaced_kd.training.timeline import block_ends, learners_clock, tail
 from spaced_kd.utils.errors import UserError
 
 T, S = "teacher", "student"
@@ -23,7 +23,7 @@ def test_spaced_kd_walks_a_block_ahead():
 
 
 def test_offline_kd_is_one_block():
-    assert list(turns(3, 3)) == [*alone(3, T), *alone(3, S)]
+    assert list(turns(3, 3)) == [*solo(3, T), *solo(3, S)]
 
 
 def test_the_last_block_is_flushed():
@@ -43,17 +43,17 @@ def test_both_learn_every_batch_once_in_order(interval):
 def test_a_teacher_pauses_where_its_student_begins_to_learn(interval):
     order = list(turns(10, interval))
     begins = [b + 1 for (who, b), (then, _) in pairwise(order) if (who, then) == (T, S)]
-    assert pauses(order) == begins == [*range(interval, 10, interval), 10]
+    assert block_ends(order) == begins == [*range(interval, 10, interval), 10]
 
 
 def test_an_epoch_ends_where_the_learner_has_taken_as_many_turns():
     assert learners_clock(turns(6, 4), {S}, 3) == {7: 1, 12: 2}  # TTTT SSS|S TT SS|
-    assert learners_clock(alone(7, T), {T}, 3) == {3: 1, 6: 2, 7: 3}  # a last epoch that is cut counts too
+    assert learners_clock(solo(7, T), {T}, 3) == {3: 1, 6: 2, 7: 3}  # a last epoch that is cut counts too
 
 
 def test_the_tail_is_a_grid_of_own_steps_whatever_the_order():
     grid = [2920, 2960, 3000, 3040, 3080, 3120, 3160, 3200]
-    assert list(tail(alone(3200, S), {S}, 8).values()) == grid
+    assert list(tail(solo(3200, S), {S}, 8).values()) == grid
     for interval in (1, 60, 3200):
         order = list(turns(3200, interval))
         found = tail(order, {S}, 8)
@@ -66,9 +66,9 @@ def test_the_tail_is_a_grid_of_own_steps_whatever_the_order():
 
 
 def test_a_tail_of_few_steps_has_each_of_them_once():
-    assert list(tail(alone(45, T), {T}, 8).values()) == [42, 43, 44, 45]
-    assert list(tail(alone(5, T), {T}, 8).values()) == [5]
-    assert tail(alone(5, T), {T}, 0) == {}
+    assert list(tail(solo(45, T), {T}, 8).values()) == [42, 43, 44, 45]
+    assert list(tail(solo(5, T), {T}, 8).values()) == [5]
+    assert tail(solo(5, T), {T}, 0) == {}
 
 
 def test_the_interval_in_batches_is_a_product_of_floating_point_numbers():

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data import corruptions as corrupt
 from spaced_kd.data import dataset as prepared
 from spaced_kd.data.dataset import Data
 from spaced_kd.distillation.fixed_teacher import FixedTeacher
 from spaced_kd.evaluation import evaluate as evaluating
 from spaced_kd.evaluation.evaluators import bim, corruptions, hessian_trace, weight_noise
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.networks.resnet import resnet_mini
 from spaced_kd.networks.vit import vit_mini
 from spaced_kd.training.batch_norm import reestimated
@@ -429,9 +429,9 @@ class TwoExits(nn.Module):
         with global_seed(seed, "test network"):
             self.first, self.shallow, self.deep = nn.Linear(12, 4), nn.Linear(4, 3), nn.Linear(4, 3)
 
-    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         hidden = self.first(images.flatten(1)).tanh()
-        said = [Exit(self.shallow(hidden), hidden), Exit(self.deep(hidden.sin()), hidden)]
+        said = [NetworkOutput(self.shallow(hidden), hidden), NetworkOutput(self.deep(hidden.sin()), hidden)]
         return said if exits else said[-1].logits
 
 
@@ -477,9 +477,9 @@ def test_products_of_the_kd_loss_are_those_of_its_exact_hessian(method, square, 
     assert torch.allclose(found.double(), exact, rtol=1e-4, atol=1e-6)
 
 
-def deepest(network: TwoExits, images: Tensor, exits: bool) -> Tensor | list[Exit]:
+def deepest(network: TwoExits, images: Tensor, exits: bool) -> Tensor | list[NetworkOutput]:
     hidden = network.first(images.flatten(1)).tanh()
-    said = Exit(network.deep(hidden.sin()), hidden)
+    said = NetworkOutput(network.deep(hidden.sin()), hidden)
     return [said] if exits else said.logits
 
 
@@ -501,7 +501,7 @@ def test_the_kd_trace_stands_beside_that_of_cross_entropy(data):
 
 
 def test_the_teacher_is_the_runs_own(results):
-    places = Places(results)
+    places = ResultPaths(results)
     runs = {name: trained(method=name) for name in ("online_kd", "self_kd", "adaptive_interval", "baseline")}
     for spec in runs.values():
         train(spec, results)

@@ -6,14 +6,14 @@ from conftest import tiny
 from torch import Tensor
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.evaluation.evaluate import evaluate
 from spaced_kd.evaluation.retraining import history
 from spaced_kd.training import job
 from spaced_kd.training.checkpoint import to_arrays
 from spaced_kd.training.learner import Learner
 from spaced_kd.training.loop import train
-from spaced_kd.training.teacher_states import Trajectory
+from spaced_kd.training.teacher_states import TeacherStates
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -34,7 +34,7 @@ def weights(name, network) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("interval", [0, 1.0])
 def test_what_is_seen_is_what_was_there(interval, results):
-    places = Places(results)
+    places = ResultPaths(results)
     student = tiny(method="online_kd", interval=interval)
     teacher = student.teacher_spec()
     train(teacher, results, leave=(tiny(method="online_kd", interval=1.0),))
@@ -45,7 +45,7 @@ def test_what_is_seen_is_what_was_there(interval, results):
     moments = {("student", 0), ("student", 15), ("teacher", 5), ("teacher", 7), ("teacher", 15)}
     seen = found.look(moments, weights)
     assert set(seen) == moments
-    trajectory = Trajectory(teacher.id, places.trajectory(teacher), places.weights(teacher), 15)
+    trajectory = TeacherStates(teacher.id, places.trajectory(teacher), places.weights(teacher), 15)
     assert same(seen["teacher", 5], trajectory.path(5))  # left by the first training
     assert same(seen["teacher", 15], places.weights(teacher))
     assert same(seen["student", 15], places.weights(student))
@@ -57,7 +57,7 @@ def test_what_is_seen_is_what_was_there(interval, results):
 def test_where_the_method_decides_who_taught_what_is_read_from_the_run(results):
     run = tiny(method="adaptive_interval", epochs=4, method__least=3, method__errors=-9.0)  # each block ends at once
     train(run, results)
-    found = history(run, Places(results))
+    found = history(run, ResultPaths(results))
     ends = [min(first + 3, 20) for first in range(0, 20, 3) for _ in range(min(3, 20 - first))]
     assert found.taught == ends
     assert set(found.look({("student", 3), ("teacher", 20)}, weights)) == {("student", 3), ("teacher", 20)}
@@ -75,14 +75,14 @@ def test_each_update_draws_what_it_drew(results, monkeypatch):
     train(run, results)
     first = seeds.copy()
     seeds.clear()
-    history(run, Places(results)).look({("student", 0)}, weights)
+    history(run, ResultPaths(results)).look({("student", 0)}, weights)
     assert seeds == first
     assert len(set(first)) == 10
 
 
 def test_other_weights_are_not_taken_for_the_runs(results):
     run, other = tiny(method="baseline"), tiny(method="baseline", lr=0.04)
-    places = Places(results)
+    places = ResultPaths(results)
     for each in (run, other):
         train(each, results)
     assert history(run, places).taught == []
@@ -97,7 +97,7 @@ def test_what_never_comes_is_named_before_the_training(results, monkeypatch):
     train(run, results)
     monkeypatch.setattr("spaced_kd.training.learner.Learner.learn", lambda *_: pytest.fail("it was trained"))
     with pytest.raises(UserError, match=f"^{run.id} has no student after 6 updates, since it takes 5: ask for an"):
-        history(run, Places(results)).look({("student", 6)}, weights)
+        history(run, ResultPaths(results)).look({("student", 6)}, weights)
     with pytest.raises(UserError, match=r"^supervision_complexity needs a teacher with updates of its own"):
         evaluate(run.id, {"supervision_complexity": QUICK | {"epochs": (0,)}}, results)
 

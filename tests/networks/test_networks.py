@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.networks.pit import pit_tiny
 from spaced_kd.networks.resnet import resnet_mini
@@ -179,7 +179,7 @@ def test_a_network_without_the_token_has_one_set_of_logits():
 def test_every_network_trains_two_steps(results, name):
     plain = {key: value for key, value in TINY.items() if key != "network.width"}
     spec = from_flat(plain | {"network": name, "method": "self_kd", "lr": 0.01})
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     before = {key: value.clone() for key, value in job.result.named_parameters()}
     for who, index in job.turns[:2]:
         losses = job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
@@ -240,4 +240,4 @@ def test_every_dataset_is_covered_by_patches(make, image_size):
 def test_a_network_that_cannot_be_built_is_refused_in_one_line(network, key, value, results):
     flat = {"dataset": "digits", "dataset.train_per_class": 4, "network": network, "method": "baseline", "seed": 0}
     with pytest.raises(UserError, match=f"^{network} cannot be built for images of 32 pixels with .*{key}"):
-        assemble(from_flat(flat | {f"network.{key}": value}), Places(results))
+        assemble(from_flat(flat | {f"network.{key}": value}), ResultPaths(results))

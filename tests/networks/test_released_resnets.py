@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaced_kd.config import presets
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.data.dataset import STANDARDISATIONS
 from spaced_kd.data.loading import load_data
@@ -45,7 +45,7 @@ def released(**changes: object) -> RunSpec:
 
 
 def in_float64(spec: RunSpec, results: Path) -> Job:
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     for module in job.modules.values():
         module.double()
     return job
@@ -212,7 +212,7 @@ def test_self_kd_is_the_released_loop(results, doubled, s, epochs, expected):
 
 
 def test_a_looked_at_batch_moves_statistics_alone(results):
-    job = assemble(released(method="self_kd", interval=1.0), Places(results))
+    job = assemble(released(method="self_kd", interval=1.0), ResultPaths(results))
     at = next(i for i, (who, _) in enumerate(job.turns) if who == "onlooker")
     assert job.turns[at : at + 2] == [("onlooker", 4), (S, 0)]  # the block's last batch, then its first
     before, network = states(job.result), job.learners["onlooker"].network
@@ -227,7 +227,7 @@ def test_a_looked_at_batch_moves_statistics_alone(results):
 def test_idle_heads(results, heads):
     """Between blocks: untouched ones stay, running ones move their statistics, drifting ones their weights as well."""
     spec = tiny(method="self_kd", interval=1.0, method__idle_heads=heads)
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     turns = iter(job.turns)
 
     def until(stop: str) -> None:
@@ -311,10 +311,10 @@ def test_initialisations_of_resnets():
 
 
 def test_teacher_student_and_baseline_start_from_one_initialisation(results):
-    student = assemble(tiny(method="online_kd", interval=1.0, network__initialisation="torch"), Places(results))
-    alone = assemble(student.spec.teacher_spec(), Places(results))
+    student = assemble(tiny(method="online_kd", interval=1.0, network__initialisation="torch"), ResultPaths(results))
+    alone = assemble(student.spec.teacher_spec(), ResultPaths(results))
     first, second, third = (states(m) for m in (student.modules[T], student.modules[S], alone.modules[T]))
-    plain = states(assemble(tiny(method="baseline"), Places(results)).modules[T])
+    plain = states(assemble(tiny(method="baseline"), ResultPaths(results)).modules[T])
     name = "0 trunk.conv1.weight"
     assert torch.equal(first[name], second[name])
     assert torch.equal(first[name], third[name])
@@ -323,7 +323,7 @@ def test_teacher_student_and_baseline_start_from_one_initialisation(results):
 
 def test_a_run_and_its_evaluations_standardise_alike(results, monkeypatch):
     spec = tiny(method="baseline", standardisation="imagenet", epochs=1)
-    places = Places(results)
+    places = ResultPaths(results)
     own, other = (load_data(each, places) for each in (tiny(method="baseline"), spec))
     assert (other.mean, other.std) == STANDARDISATIONS["imagenet"]
     images = own.images["test"][:4]
@@ -344,14 +344,14 @@ def test_a_run_and_its_evaluations_standardise_alike(results, monkeypatch):
 def test_a_label_weight_is_neither_teacher_nor_baseline(results):
     """0.7 of the labels without a teacher scales the loss; students go on with the plain baseline."""
     plain, weighed = (
-        assemble(tiny(method="baseline", **more), Places(results)) for more in ({}, {"method__hard_weight": 0.7})
+        assemble(tiny(method="baseline", **more), ResultPaths(results)) for more in ({}, {"method__hard_weight": 0.7})
     )
     first, second = (job.terms_on(T, job.batches[0])["hard"] for job in (plain, weighed))
     torch.testing.assert_close(second, 0.7 * first)
     assert plain.spec.id != weighed.spec.id
     student = tiny(method="online_kd", method__hard_weight=1.0)
     assert student.teacher_spec() == plain.spec
-    added, shared = (assemble(spec, Places(results)) for spec in (student, tiny(method="online_kd")))
+    added, shared = (assemble(spec, ResultPaths(results)) for spec in (student, tiny(method="online_kd")))
     one, other = (job.terms_on(S, job.batches[0]) for job in (added, shared))
     torch.testing.assert_close(0.7 * one["hard"], other["hard"])
     assert torch.equal(one["soft"], other["soft"])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaced_kd.config.labels import protocols_of
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.config.yaml_values import parse_word
 from spaced_kd.distillation.schedule import epochs_of_updates, interval_in_batches, turns
@@ -97,7 +97,7 @@ def small(monkeypatch):
 
 
 def in_float64(spec: RunSpec, results: Path) -> Job:
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     for module in job.modules.values():
         module.double()
     return job
@@ -311,10 +311,10 @@ def test_a_student_has_the_rate_of_its_teachers_epoch_but_offline_its_own():
 @pytest.mark.parametrize(("interval", "expected"), [(1.5, [1] * 7 + [2] * 8), ("max", [0] * 5 + [1] * 5 + [2] * 5)])
 def test_the_rate_of_an_epoch_reaches_the_student(results, interval, expected):
     spec = tiny(method="online_kd", interval=interval, lr_clock="epochs", lr_schedule="cosine")
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     assert list(job.learners[S].epochs) == expected
     assert list(job.learners[T].epochs) == [0] * 5 + [1] * 5 + [2] * 5
-    assert assemble(tiny(method="online_kd", interval=interval), Places(results)).learners[S].epochs is None
+    assert assemble(tiny(method="online_kd", interval=interval), ResultPaths(results)).learners[S].epochs is None
 
 
 def test_a_rate_of_epochs_needs_an_order_that_is_known():
@@ -324,7 +324,7 @@ def test_a_rate_of_epochs_needs_an_order_that_is_known():
 
 
 def test_a_smaller_last_batch_is_dropped(results):
-    kept, dropped = (assemble(tiny(method="baseline", last_batch=x), Places(results)) for x in ("kept", "dropped"))
+    kept, dropped = (assemble(tiny(method="baseline", last_batch=x), ResultPaths(results)) for x in ("kept", "dropped"))
     assert (kept.batches.per_epoch, dropped.batches.per_epoch) == (5, 4)
     assert [dropped.batches.size(index) for index in range(12)] == [9] * 12
     for index in range(12):  # the same order, and the images at its end have no turn
@@ -332,7 +332,7 @@ def test_a_smaller_last_batch_is_dropped(results):
     assert len(dropped.turns) == 12
     assert {name: learner.total for name, learner in dropped.learners.items()} == {T: 12}
     divides = tiny(method="baseline", batch_size=10, last_batch="dropped")
-    assert assemble(divides, Places(results)).batches.per_epoch == 4
+    assert assemble(divides, ResultPaths(results)).batches.per_epoch == 4
     assert count_turns(divides, 40).number == {(T, 10, 0): 12}
     assert count_turns(tiny(method="baseline", last_batch="dropped"), 40).number == {(T, 9, 0): 12}
 
@@ -341,7 +341,7 @@ def test_an_epoch_of_no_batch_is_refused(results):
     with pytest.raises(
         UserError, match="last_batch is dropped, but batch_size is 41 and there are 40 training"
     ) as caught:
-        assemble(tiny(method="baseline", batch_size=41, last_batch="dropped"), Places(results))
+        assemble(tiny(method="baseline", batch_size=41, last_batch="dropped"), ResultPaths(results))
     assert "\n" not in str(caught.value)
 
 
@@ -361,7 +361,7 @@ def test_rounding_is_the_students_and_its_teacher_is_told(results):
     assert "interval_rounding=up" in up.follower()
     told = down.teacher_spec().changed() | dict(parse_word(word) for word in shlex.split(up.follower()))
     train(up.teacher_spec(), results, leave=(from_flat(told),))
-    folder = Places(results).trajectory(up.teacher_spec())
+    folder = ResultPaths(results).trajectory(up.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in folder.glob("*")] == [8]
 
 

@@ -8,10 +8,10 @@ from conftest import TINY, tiny
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry, run_spec
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.planning import costs, plan, throughput
-from spaced_kd.planning.costs import Counts
+from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training import provenance, run_recorder
 from spaced_kd.training.loop import train
 from spaced_kd.utils import array_file
@@ -65,7 +65,7 @@ CONFIRMED = [
 @pytest.mark.parametrize(("network", "run"), CONFIRMED)
 def test_a_training_confirms_the_counts(results, network, run):
     described = run_spec.from_flat(COMMON | {"epochs": 2} | network | run)
-    counted = Counts().cost(described, store_teachers=False)
+    counted = RunCosts().cost(described, store_teachers=False)
     folder = train(described, results)
     run = json.loads((folder / "run.json").read_text())
     flops = sum(run["training_flops"].values())
@@ -83,14 +83,14 @@ def test_a_training_confirms_the_counts(results, network, run):
 @pytest.mark.parametrize("teacher", [{}, {"teacher": "resnet_mini", "teacher.width": 0.125}])
 def test_a_student_of_stored_states_confirms_the_counts(results, teacher):
     student = run_spec.from_flat(tiny(method="online_kd", interval=1.5).changed() | teacher)
-    counted = Counts().cost(student)
+    counted = RunCosts().cost(student)
     train(student.teacher_spec(), results, leave=(student,))
-    left = {int(path.stem.split("-")[1]) for path in Places(results).trajectory(student.teacher_spec()).iterdir()}
+    left = {int(path.stem.split("-")[1]) for path in ResultPaths(results).trajectory(student.teacher_spec()).iterdir()}
     assert counted.states == left
     told = json.loads((train(student, results) / "run.json").read_text())
     assert told["teacher_states"] == "stored"
     assert counted.flops == sum(told["training_flops"].values())
-    assert counted.spared == Counts().cost(student.teacher_spec()).flops > 0
+    assert counted.spared == RunCosts().cost(student.teacher_spec()).flops > 0
 
 
 @pytest.mark.parametrize("changes", [RESNET, RESNET | {"momentum": 0.0}, VIT], ids=["sgd", "plain sgd", "adamw"])
@@ -102,27 +102,27 @@ def test_a_resume_state_confirms_its_size(results, monkeypatch, changes, stored)
     student = run_spec.from_flat(COMMON | SPACED | changes)
     if stored:
         train(student.teacher_spec(), results, leave=(student,))
-    evaluated = run_recorder.Keeper._evaluate
+    evaluated = run_recorder.RunRecorder._evaluate
 
     def pull(self, *args):
         evaluated(self, *args)
         self._save(0)
         raise PulledPlugError
 
-    monkeypatch.setattr(run_recorder.Keeper, "_evaluate", pull)
+    monkeypatch.setattr(run_recorder.RunRecorder, "_evaluate", pull)
     with pytest.raises(PulledPlugError):
         train(student, results)
-    (state,) = Places(results).state(student).glob("turn-*.safetensors")
+    (state,) = ResultPaths(results).state(student).glob("turn-*.safetensors")
     written, _ = array_file.read(state, remedy="")
     size = sum(array.nbytes for name, array in written.items() if not name.startswith("record/"))
-    assert Counts().cost(student, store_teachers=stored).state == pytest.approx(size, rel=0.02)  # AdamW's steps
+    assert RunCosts().cost(student, store_teachers=stored).state == pytest.approx(size, rel=0.02)  # AdamW's steps
 
 
 def test_runs_that_count_alike_are_counted_once(monkeypatch):
     made = []
     real = costs.Networks
     monkeypatch.setattr(costs, "Networks", lambda *args: made.append(args) or real(*args))
-    together = Counts()
+    together = RunCosts()
     first = together.cost(tiny(method="online_kd", interval=1.5))
     assert together.cost(tiny(method="online_kd", interval=1.5, seed=3, lr=0.5)) == first
     assert together.cost(tiny(method="online_kd", interval=1.0)).states != first.states

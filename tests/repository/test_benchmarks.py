@@ -17,7 +17,7 @@ from conftest import TINY, tiny
 from benchmarks import steps, study_costs, targets
 from benchmarks.reference_loop import Plain, loader
 from scripts import pack_tiny_imagenet
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.study import load_study
 from spaced_kd.training import provenance
 from spaced_kd.training.job import assemble
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(("interval", "batches"), [(0, 1), (0.7, 3)])  # of 5: the second leaves a block of 2
 def test_the_plain_loop_learns_what_ours_does(results, interval, batches):
     spec = tiny(method="online_kd", interval=interval, epochs=1, lr=0.002)  # at more, rounding grows within ten steps
-    job = assemble(spec, Places(results), "cpu")
+    job = assemble(spec, ResultPaths(results), "cpu")
     copies = {name: copy.deepcopy(job.modules[name]) for name in ("teacher", "student")}
     plain = Plain(*copies.values(), job.device, lr=spec.lr)
     stream = ((batch.images, batch.labels) for batch in (job.batches[i] for i in range(job.batches.per_epoch)))
@@ -43,7 +43,7 @@ def test_the_plain_loop_learns_what_ours_does(results, interval, batches):
 
 
 def test_the_plain_loader_gives_every_image_once_as_ours_are_standardised(results):
-    job = assemble(tiny(method="baseline"), Places(results), "cpu")
+    job = assemble(tiny(method="baseline"), ResultPaths(results), "cpu")
     batches = list(loader(job.data, 16, workers=0))
     assert [len(labels) for _, labels in batches] == [16, 16, 8]
     assert torch.equal(
@@ -60,7 +60,7 @@ def test_the_plain_loader_gives_every_image_once_as_ours_are_standardised(result
 def test_plain_and_ours_are_timed_block_by_block(results, monkeypatch, capsys):
     monkeypatch.setattr(steps, "block", lambda device: 2)
     specs = {each: tiny(method="online_kd", interval=0.5, epochs=9, precision=each) for each in ("bf16", "fp32")}
-    plain, ours, making = steps._times(specs, torch.device("cpu"), 2, Places(results), with_warm_up=True)
+    plain, ours, making = steps._times(specs, torch.device("cpu"), 2, ResultPaths(results), with_warm_up=True)
     assert {who: len(times) for who, times in plain.items()} == {"teacher": 2, "student": 2}
     assert {name: [len(times) for times in each.values()] for name, each in ours.items()} == {
         "bf16": [2, 2],
@@ -83,7 +83,7 @@ def test_deterministic_kernels_are_on_for_every_other_block_and_off_afterwards(r
         lambda *given: (seen.append(torch.are_deterministic_algorithms_enabled()), timed(*given))[1],
     )
     monkeypatch.setattr(steps, "block", lambda device: 2)
-    values, detail = steps.deterministic(torch.device("cpu"), 1, 2, Path(), Places(results))
+    values, detail = steps.deterministic(torch.device("cpu"), 1, 2, Path(), ResultPaths(results))
     assert seen == [True, False] * 3
     assert not torch.are_deterministic_algorithms_enabled()
     (more, _) = values["deterministic"]
@@ -114,7 +114,7 @@ def test_a_steps_work_is_counted():
 def test_states_are_written_and_the_last_two_kept(results, monkeypatch):
     monkeypatch.setattr(study_costs, "run", lambda **_: tiny(method="online_kd"))
     monkeypatch.setattr(study_costs, "prepare", lambda *_: None)  # the digits are there
-    values, detail = study_costs.states(torch.device("cpu"), 3, Path(), Places(results))
+    values, detail = study_costs.states(torch.device("cpu"), 3, Path(), ResultPaths(results))
     assert len(values["states"]) == 3
     assert min(values["states"]) > 0
     kept = sorted((results / "states").iterdir())

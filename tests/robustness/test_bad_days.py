@@ -13,7 +13,7 @@ import torch
 from conftest import TINY, tiny
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import run_recorder
 from spaced_kd.training.checkpoint import states
 from spaced_kd.training.job import Job
@@ -36,7 +36,7 @@ def whole(digits, tmp_path):
 
 
 def outcome(results: Path) -> dict[str, bytes]:
-    return {name: (Places(results).run(SPEC) / name).read_bytes() for name in OUTPUTS}
+    return {name: (ResultPaths(results).run(SPEC) / name).read_bytes() for name in OUTPUTS}
 
 
 def full() -> OSError:
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_at_each_write_in_turn(results, whole, monkeypatch, 
         monkeypatch.setattr(files.os, "fsync", lambda file: (fails(named(file)), fsync(file)))
     else:
         monkeypatch.setattr(files.os, "replace", lambda old, new: (fails(Path(old)), replace(old, new)))
-    places = Places(results)
+    places = ResultPaths(results)
     for _ in range(40):
         if cli.main(["train", *SPEC.words(), "--results", str(results), "--checkpoint-every", "0"]) == 0:
             break
@@ -162,8 +162,8 @@ def test_data_are_only_read(digits, tmp_path, whole, mount):
     results = tmp_path / "results"
     (results / "data").mkdir(parents=True)
     disk = mount(results / "data", 4000)
-    data = Places(results).data(SPEC)
-    data.write_bytes(Places(digits).data(SPEC).read_bytes())
+    data = ResultPaths(results).data(SPEC)
+    data.write_bytes(ResultPaths(digits).data(SPEC).read_bytes())
     disk.read_only()
     with pytest.raises(OSError, match="Read-only"):
         data.touch()
@@ -176,7 +176,7 @@ def test_a_log_on_a_full_disk(results, monkeypatch, capsys):
     def say(*_):
         raise full()
 
-    monkeypatch.setattr(run_recorder.Keeper, "_say", say)
+    monkeypatch.setattr(run_recorder.RunRecorder, "_say", say)
     assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told
@@ -189,7 +189,7 @@ def test_a_clock_that_jumps(results, whole, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     train(SPEC, results)
     assert outcome(results) == whole
-    assert 0 < files.read_json(Places(results).run(SPEC) / "run.json", dict)["wall_seconds"] < 60
+    assert 0 < files.read_json(ResultPaths(results).run(SPEC) / "run.json", dict)["wall_seconds"] < 60
     for path in Path(files.__file__).parents[1].rglob("*.py"):
         assert "time.time()" not in path.read_text(), path
         assert "datetime" not in path.read_text().replace("from datetime import timedelta", ""), path
@@ -256,7 +256,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(results, monkeypatch
     monkeypatch.setattr(Job, "terms", spoilt)
     with pytest.raises(UserError, match=r"the loss \(teacher: hard\) is nan at batch 3: lower lr"):
         train(SPEC, results, checkpoint_every=0)
-    kept = states(Places(results).state(SPEC))
+    kept = states(ResultPaths(results).state(SPEC))
     assert [path.stem for path in kept] == ["turn-000000002", "turn-000000003"]
     stored, _ = array_file.read(kept[-1], remedy="")
     assert all(
@@ -265,17 +265,17 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(results, monkeypatch
 
 
 def test_a_weight_that_is_no_number_after_the_last_update_is_no_success(results, monkeypatch):
-    after = run_recorder.Keeper.after
+    after = run_recorder.RunRecorder.after
 
     def spoil(self, who, index, losses):
         if self.done == len(self.job.turns) - 1:
             next(self.job.result.parameters()).data[0] = float("nan")
         after(self, who, index, losses)
 
-    monkeypatch.setattr(run_recorder.Keeper, "after", spoil)
+    monkeypatch.setattr(run_recorder.RunRecorder, "after", spoil)
     with pytest.raises(UserError, match=r"a weight of the teacher is no number after turn \d+: lower lr"):
         train(SPEC, results)
-    assert not Places(results).run(SPEC).joinpath("run.json").exists()
+    assert not ResultPaths(results).run(SPEC).joinpath("run.json").exists()
 
 
 OLDER = {  # what descriptions had not from the beginning
@@ -286,7 +286,7 @@ OLDER = {  # what descriptions had not from the beginning
 
 def test_results_of_an_older_version_are_read(results):
     train(SPEC, results)
-    path = Places(results).run(SPEC) / "run.json"
+    path = ResultPaths(results).run(SPEC) / "run.json"
     described = json.loads(path.read_text())
     for name in OLDER["run.json"]:
         del described[name]
@@ -302,7 +302,7 @@ def test_results_of_an_older_version_are_read(results):
 
 def test_results_under_other_words_are_refused_with_what_to_do(results, capsys):
     train(SPEC, results)
-    path = Places(results).run(SPEC) / "run.json"
+    path = ResultPaths(results).run(SPEC) / "run.json"
     described = json.loads(path.read_text())
     described["spec"]["nesterov"] = True  # a key that an older version had
     path.write_text(json.dumps(described))

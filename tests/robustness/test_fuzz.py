@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from snakemake import cli as snakemake
 
 from spaced_kd.config import registry
-from spaced_kd.config.run_spec import RunSpec, from_words
+from spaced_kd.config.run_spec import RunSpec, from_overrides
 from spaced_kd.config.study import STUDY_KEYS, Study, expand
 from spaced_kd.utils.errors import UserError
 
@@ -148,4 +148,4 @@ def test_twenty_of_them_through_the_workflow(checkout):
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1" + "0" * 400])
 def test_a_number_must_be_finite(number):
     with pytest.raises(UserError, match=r"lr is .*, but must be a finite number"):
-        from_words(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", f"lr={number}"])
+        from_overrides(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", f"lr={number}"])

@@ -13,12 +13,12 @@ from conftest import TINY, tiny
 from safetensors.numpy import save as to_bytes
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import run_recorder
 from spaced_kd.training.checkpoint import load_state, load_weights, states
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import Slice
+from spaced_kd.training.preemption import StopSignal
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -31,11 +31,11 @@ def original(digits, tmp_path_factory):
     """A state after two turns, and the run's weights: (arrays, description, bytes of the file)."""
     results = tmp_path_factory.mktemp("original")
     (results / "data").symlink_to(digits / "data")
-    job = assemble(SPEC, Places(results))
-    kept = run_recorder.Keeper(job, Places(results), (), 0, Slice())
+    job = assemble(SPEC, ResultPaths(results))
+    kept = run_recorder.RunRecorder(job, ResultPaths(results), (), 0, StopSignal())
     for who, index in list(kept.turns_to_go())[:2]:
         kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
-    path = states(Places(results).state(SPEC))[-1]
+    path = states(ResultPaths(results).state(SPEC))[-1]
     return *array_file.read(path, remedy=""), path.read_bytes()
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_refused_by_name(original, tmp_path, elsewhere, kind, 
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_forged_state_is_refused_by_name(original, results, elsewhere, kind, capsys):
     stored, about, _ = original
-    path = Places(results).state(SPEC) / "turn-000000002.safetensors"
+    path = ResultPaths(results).state(SPEC) / "turn-000000002.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(resealed(stored, about, FORGED[kind]))
     assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
@@ -188,15 +188,18 @@ def test_a_forged_state_is_refused_by_name(original, results, elsewhere, kind, c
     assert told.startswith(f"spaced-kd: {path} ")
     assert told.endswith("delete it\n")
     assert told.count("\n") == 1
-    assert not Places(results).run(SPEC).exists()
+    assert not ResultPaths(results).run(SPEC).exists()
 
 
 def test_the_file_that_all_these_are_made_of_is_accepted(original, results):
     stored, about, whole = original
-    path = Places(results).state(SPEC) / "turn-000000002.safetensors"
+    path = ResultPaths(results).state(SPEC) / "turn-000000002.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(resealed(stored, about, lambda *_: None))
-    assert run_recorder.Keeper(assemble(SPEC, Places(results)), Places(results), (), 0, Slice()).done == 2
+    assert (
+        run_recorder.RunRecorder(assemble(SPEC, ResultPaths(results)), ResultPaths(results), (), 0, StopSignal()).done
+        == 2
+    )
     assert len(DAMAGED) + len(FORGED) >= 40
     assert whole
 
@@ -215,7 +218,7 @@ RUN_JSON = {
 @pytest.mark.parametrize("kind", RUN_JSON)
 def test_a_damaged_description_is_refused_by_name(results, kind, capsys):
     spec = tiny(method="baseline")
-    path = Places(results).run(spec) / "run.json"
+    path = ResultPaths(results).run(spec) / "run.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(RUN_JSON[kind])
     words = [f"{key}={value}" for key, value in TINY.items()]
@@ -230,7 +233,7 @@ def test_a_damaged_description_is_refused_by_name(results, kind, capsys):
 def test_a_teachers_state_that_is_another_networks_is_refused(results):
     spec = tiny(method="online_kd", interval=1.5)
     train(spec.teacher_spec(), results, leave=(spec,))
-    path = next(Places(results).trajectory(spec.teacher_spec()).iterdir())
+    path = next(ResultPaths(results).trajectory(spec.teacher_spec()).iterdir())
     array_file.save(path, {"trunk.fc.weight": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match=f"{path.name} holds the weights of another network: delete it"):
         train(spec, results)

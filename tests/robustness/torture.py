@@ -23,7 +23,7 @@ from unittest import mock
 import torch
 from conftest import tiny
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data import dataset
 from spaced_kd.evaluation import evaluate
@@ -67,8 +67,8 @@ def work(spec: RunSpec, results: Path, every: float) -> None:
 
 def outcome(spec: RunSpec, results: Path) -> dict[str, bytes]:
     """All that must be the same to the bit: outputs of teacher and student, measured rows."""
-    runs = [run for run in (spec.teacher_spec(), spec) if run and Places(results).run(run).exists()]
-    paths = [Places(results).run(run) / name for run in runs for name in OUTPUTS]
+    runs = [run for run in (spec.teacher_spec(), spec) if run and ResultPaths(results).run(run).exists()]
+    paths = [ResultPaths(results).run(run) / name for run in runs for name in OUTPUTS]
     measured = evaluate.evaluate(spec.id, MEASURED, results)  # from the cache
     left = [path.name for path in results.rglob("*") if path.name.endswith(".tmp") or path.name == "lock"]
     # a killed evaluation's small torn file stays: who evaluates a run does not have it for itself, and removes nothing
@@ -124,13 +124,15 @@ def dying(moment: str, count: int) -> mock._patch:
     if moment == "block's end":
         before = [""]
 
-        def changes(_: run_recorder.Keeper, who: str, *rest: object) -> bool:
+        def changes(_: run_recorder.RunRecorder, who: str, *rest: object) -> bool:
             changed, before[0] = before[0] not in ("", who), who
             return changed
 
-        return mock.patch.object(run_recorder.Keeper, "after", fatal(run_recorder.Keeper.after, changes))
+        return mock.patch.object(run_recorder.RunRecorder, "after", fatal(run_recorder.RunRecorder.after, changes))
     if moment == "training's evaluation":
-        return mock.patch.object(run_recorder.Record, "evaluated", fatal(run_recorder.Record.evaluated))
+        return mock.patch.object(
+            run_recorder.TrainingMetrics, "evaluated", fatal(run_recorder.TrainingMetrics.evaluated)
+        )
     if moment == "evaluation":
         return mock.patch.object(evaluate, "_write", fatal(evaluate._write))
     part = {"state": "turn-", "teacher's state": "batches-", "output": ""}[moment]
@@ -189,7 +191,7 @@ def prepare(folder: Path) -> Path:
     settings = ARMS["online"].resolved()["settings"]["dataset"]
     content = dataset.registry.find("datasets", "digits").prepare(Path("none"), train_per_class=4)
     few = {key: array[:60] for key, array in content.items() if key.startswith("test")}
-    dataset.save(Places(folder).data(ARMS["online"]), content | few, dataset="digits", settings=settings)
+    dataset.save(ResultPaths(folder).data(ARMS["online"]), content | few, dataset="digits", settings=settings)
     return folder
 
 

@@ -20,17 +20,17 @@ import torch.distributed as dist
 from conftest import TINY, tiny
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.data.batches import Batch
 from spaced_kd.evaluation.evaluate import finished_network
 from spaced_kd.training import distributed
-from spaced_kd.training.distributed import together
+from spaced_kd.training.distributed import process_group
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import predict
 from spaced_kd.training.modules import build
-from spaced_kd.training.preemption import GO_ON, Slice, Stopped
+from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal
 from spaced_kd.training.timeline import make_method
 from spaced_kd.utils import array_file
 from spaced_kd.utils import processes as distributed_processes
@@ -80,7 +80,7 @@ def work(rank: int, processes: int, folder: str, call: Callable, arguments: tupl
     dist.init_process_group = meet_again
     try:
         answers.put((rank, call(*arguments)))
-    except (UserError, Stopped) as error:
+    except (UserError, Interrupted) as error:
         answers.put((rank, error))
     except BaseException:
         answers.put((rank, AssertionError(traceback.format_exc())))
@@ -116,7 +116,7 @@ def side_by_side(server):
 def gradients(method: str, who: str, images: int, settings: dict) -> tuple[dict, dict]:
     """A turn in fp64 on one batch: loss terms and gradients."""
     spec = vit(method=method, processes=distributed_processes.started(), **settings)
-    with together(distributed_processes.started()):
+    with process_group(distributed_processes.started()):
         made = make_method(spec)
         modules = {n: m.double() for n, m in build(spec, made, 10, 8, torch.device("cpu"), images).items()}
         draws = generator(0, "test")
@@ -189,16 +189,16 @@ RUNS = {
 }
 
 
-class Few(Slice):
+class Few(StopSignal):
     """Ends after some turns, as one process alone sees it."""
 
     def __init__(self, turns: int) -> None:
         super().__init__()
         self.turns = turns
 
-    def over(self) -> Stopped | None:
+    def over(self) -> Interrupted | None:
         self.turns -= 1
-        return Stopped("enough", GO_ON) if self.turns == 0 and distributed_processes.rank() == 1 else None
+        return Interrupted("enough", GO_ON) if self.turns == 0 and distributed_processes.rank() == 1 else None
 
 
 def as_a_reader() -> mock._patch:
@@ -214,13 +214,13 @@ def whole_and_in_pieces(whole: Path, pieces: Path) -> list[str]:
                 train(spec.teacher_spec(), whole, leave=(spec,))
             train(spec, whole)
             for turns in (3, 5):
-                with pytest.raises(Stopped):
+                with pytest.raises(Interrupted):
                     train(spec, pieces, part=Few(turns))
             train(spec, pieces)
-            with together(2):
+            with process_group(2):
                 _, data = finished_network(spec.id, whole)
-                network = assemble(spec, Places(whole)).reported
-                shared = distributed.spread(predict, network, data, batch_size=7)
+                network = assemble(spec, ResultPaths(whole)).reported
+                shared = distributed.predict_sharded(predict, network, data, batch_size=7)
                 assert np.array_equal(shared, predict(network, data, batch_size=7))
     return sorted(path.name for path in pieces.rglob("turn-*"))
 
@@ -238,7 +238,7 @@ def made(server, digits, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_pieces_make_the_bits_of_the_whole(made, kind):
-    whole, pieces = (Places(folder).run(RUNS[kind]) for folder in made)
+    whole, pieces = (ResultPaths(folder).run(RUNS[kind]) for folder in made)
     for name in OUTPUTS:
         assert (whole / name).read_bytes() == (pieces / name).read_bytes(), name
     told, other = (read_json(folder / "run.json", dict) for folder in (whole, pieces))
@@ -253,12 +253,12 @@ def test_pieces_make_the_bits_of_the_whole(made, kind):
 @pytest.mark.parametrize("kind", RUNS)
 def test_what_is_recorded_is_what_one_process_predicts(made, kind):
     network, data = finished_network(RUNS[kind].id, made[0])
-    recorded, _ = array_file.read(Places(made[0]).run(RUNS[kind]) / "predictions.safetensors", remedy="")
+    recorded, _ = array_file.read(ResultPaths(made[0]).run(RUNS[kind]) / "predictions.safetensors", remedy="")
     assert np.array_equal(predict(network, data), recorded["predictions"][-1])
 
 
 def test_a_run_says_how_many_processes_it_had_and_measures_no_part_as_the_whole(made):
-    told = read_json(Places(made[0]).run(RUNS["batch norm"]) / "run.json", dict)
+    told = read_json(ResultPaths(made[0]).run(RUNS["batch norm"]) / "run.json", dict)
     assert told["spec"]["processes"] == 2
     assert told["cpu_seconds"] is told["energy_joules"] is told["package_energy_joules"] is None
     assert RUNS["batch norm"].teacher_spec() is None
@@ -274,20 +274,20 @@ def flops(spec: RunSpec, results: Path) -> dict[str, int]:
 
 def test_all_processes_flops_are_counted(made, results):
     """Shares of 5 and 4 images are the FLOPs of 9, and what is computed on the whole batch twice is nothing here."""
-    told = read_json(Places(made[0]).run(RUNS["teacher along"]) / "run.json", dict)["training_flops"]
+    told = read_json(ResultPaths(made[0]).run(RUNS["teacher along"]) / "run.json", dict)["training_flops"]
     assert told == flops(from_flat(RUNS["teacher along"].changed() | {"processes": 1}), results)
 
 
 def shares_of(spec: RunSpec, results: Path) -> list[tuple]:
-    with together(spec.processes):
-        batches = assemble(spec, Places(results)).batches
+    with process_group(spec.processes):
+        batches = assemble(spec, ResultPaths(results)).batches
         return [(batches[i].images.numpy(), batches[i].ids.tolist(), batches.size(i)) for i in (0, 4, 0)]
 
 
 def test_a_share_is_a_function_of_seed_index_and_process(side_by_side, results):
     spec = vit()
     first, second = side_by_side(shares_of, spec, results)
-    alone = assemble(from_flat(spec.changed() | {"processes": 1}), Places(results)).batches
+    alone = assemble(from_flat(spec.changed() | {"processes": 1}), ResultPaths(results)).batches
     for (mine, ids, size), (others, other_ids, _), index in zip(first, second, (0, 4, 0), strict=True):
         assert ids == other_ids == alone[index].ids.tolist()  # labels and ids are the whole batch's
         assert len(mine) + len(others) == size == alone.size(index)
@@ -297,8 +297,8 @@ def test_a_share_is_a_function_of_seed_index_and_process(side_by_side, results):
 
 
 def disagree() -> None:
-    with together(2):
-        distributed.agreed("the turn to go on after", 7 + distributed_processes.rank())
+    with process_group(2):
+        distributed.assert_same_on_all_ranks("the turn to go on after", 7 + distributed_processes.rank())
 
 
 def test_processes_that_read_other_files_are_refused(side_by_side):
@@ -332,7 +332,7 @@ def test_a_slice_ends_in_all_and_slurm_is_asked_once(side_by_side, results, tmp_
     (tmp_path / "scontrol").chmod(0o755)
     assert side_by_side(slice_on_slurm, results, tmp_path) == [GO_ON, GO_ON]
     assert (tmp_path / "scontrol.asked").read_text() == "requeue 77\n"
-    assert [path.name for path in Places(results).state(vit()).iterdir()] == ["turn-000000001.safetensors"]
+    assert [path.name for path in ResultPaths(results).state(vit()).iterdir()] == ["turn-000000001.safetensors"]
 
 
 def test_another_number_than_was_started_is_refused(results, capsys, monkeypatch):
@@ -362,7 +362,7 @@ def test_batch_norm_over_shares_needs_gpus(monkeypatch):
 def test_an_image_for_each_process_at_least(results):
     spec = vit(batch_size=13, processes=2)  # 40 images: the last batch has one
     with pytest.raises(UserError, match="last batch has 1 of 40 images, fewer than the 2 processes"):
-        assemble(spec, Places(results))
+        assemble(spec, ResultPaths(results))
 
 
 @pytest.mark.parametrize(
@@ -395,4 +395,6 @@ def test_torchrun_on_two_machines(made, tmp_path):
     assert "after the last epoch" in told[0]
     assert told[1] == ""  # the first process speaks
     for name in OUTPUTS:
-        assert (Places(tmp_path).run(spec) / name).read_bytes() == (Places(made[1]).run(spec) / name).read_bytes(), name
+        assert (ResultPaths(tmp_path).run(spec) / name).read_bytes() == (
+            ResultPaths(made[1]).run(spec) / name
+        ).read_bytes(), name

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from spaced_kd.config import sources
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.training import provenance
 from spaced_kd.training.loop import train
@@ -40,7 +40,7 @@ ROUNDING = 2e-3  # of a projection; processors without AVX-512 are up to 7e-4 ap
 def trained(spec: RunSpec, results: Path) -> dict[str, np.ndarray]:
     """Weights after the training."""
     train(spec, results, workers=0)
-    return array_file.read(Places(results).weights(spec), remedy="")[0]
+    return array_file.read(ResultPaths(results).weights(spec), remedy="")[0]
 
 
 def sha(weights: dict[str, np.ndarray]) -> str:

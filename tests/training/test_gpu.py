@@ -7,13 +7,13 @@ import torch
 from conftest import TINY
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.evaluation.evaluate import evaluate
 from spaced_kd.training.checkpoint import to_arrays
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import GO_ON, Slice, Stopped
+from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal
 from spaced_kd.utils.seeding import global_seed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -40,7 +40,7 @@ def on_gpu(**changes):
 
 def trained(spec, results, turns=None, **how):
     """Every module after the turns, and the mean of the losses that they gave."""
-    job, losses = assemble(spec, Places(results), "cuda", **how), []
+    job, losses = assemble(spec, ResultPaths(results), "cuda", **how), []
     for who, index in list(job.turns_after(0))[:turns] if not job.decides else job.turns_after(0):
         with global_seed(spec.seed, f"step of {who}", index):
             found = job.learners[who].learn(index, partial(job.passes, who, index))
@@ -67,7 +67,7 @@ def test_replayed_steps_give_the_same_bits(arm, results):
 def test_a_step_is_that_of_a_processor(results):
     spec = on_gpu(method="online_kd", precision="fp32")
     _, found, _ = trained(spec, results, 2)
-    job = assemble(spec, Places(results), "cpu")
+    job = assemble(spec, ResultPaths(results), "cpu")
     for who, index in job.turns[:2]:  # of the teacher and of the student; rounding grows from step to step
         job.learners[who].learn(index, partial(job.passes, who, index))
     for name, module in job.modules.items():
@@ -95,15 +95,15 @@ def test_a_stopped_training_goes_on_to_the_same_bits(results, tmp_path):
     other.mkdir()
     (other / "data").symlink_to(results / "data")
 
-    class SevenTurns(Slice):
+    class SevenTurns(StopSignal):
         asked = 0
 
         def over(self):
             self.asked += 1
-            return Stopped("seven turns are done", GO_ON) if self.asked == 7 else None
+            return Interrupted("seven turns are done", GO_ON) if self.asked == 7 else None
 
-    for _ in range((len(assemble(spec, Places(other), "cuda").turns) - 1) // 7):
-        with pytest.raises(Stopped):
+    for _ in range((len(assemble(spec, ResultPaths(other), "cuda").turns) - 1) // 7):
+        with pytest.raises(Interrupted):
             train(spec, other, device="cuda", part=SevenTurns())
     again = train(spec, other, device="cuda")
     assert (again / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()

@@ -13,11 +13,11 @@ import pytest
 from conftest import TINY, tiny
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import preemption, run_lock, run_recorder
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import GO_ON, Slice, Stopped
-from spaced_kd.training.run_lock import alone
+from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal
+from spaced_kd.training.run_lock import exclusive
 from spaced_kd.utils.errors import UserError
 
 WORDS = [f"{key}={value}" for key, value in TINY.items()]
@@ -41,7 +41,7 @@ def on_turn(monkeypatch):
     """Call something inside a learner's update: (number of the update, what to call)."""
 
     def arrange(number, call):
-        learn, counted = run_recorder.Keeper.after, []
+        learn, counted = run_recorder.RunRecorder.after, []
 
         def after(self, who, index, losses):
             counted.append(index)
@@ -49,7 +49,7 @@ def on_turn(monkeypatch):
                 call()
             learn(self, who, index, losses)
 
-        monkeypatch.setattr(run_recorder.Keeper, "after", after)
+        monkeypatch.setattr(run_recorder.RunRecorder, "after", after)
 
     return arrange
 
@@ -64,11 +64,11 @@ def test_a_signal_leaves_a_state_however_often_it_comes(results, other, on_turn,
     before = signal.getsignal(number)
     assert cli.main(words) == status
     assert f"{number.name}: stopped, and the same command goes on" in capsys.readouterr().err
-    assert [path.name for path in Places(other).state(spec).iterdir()] == ["turn-000000004.safetensors"]
+    assert [path.name for path in ResultPaths(other).state(spec).iterdir()] == ["turn-000000004.safetensors"]
     assert signal.getsignal(number) == before
     assert cli.main(words) == 0
     assert "goes on after turn 4 of 20" in capsys.readouterr().out
-    assert same(train(spec, results), Places(other).run(spec))
+    assert same(train(spec, results), ResultPaths(other).run(spec))
 
 
 def test_ten_slices_come_to_the_same_run(results, other, monkeypatch):
@@ -76,9 +76,9 @@ def test_ten_slices_come_to_the_same_run(results, other, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now.append(now[-1] + 1) or now[-1])
     for _ in range(9):
-        with pytest.raises(Stopped, match="the time limit is near"):
-            train(spec, other, part=Slice(time_limit=15, margin=10))  # each look at the clock takes a second
-    folder = train(spec, other, part=Slice(time_limit=100, margin=10))
+        with pytest.raises(Interrupted, match="the time limit is near"):
+            train(spec, other, part=StopSignal(time_limit=15, margin=10))  # each look at the clock takes a second
+    folder = train(spec, other, part=StopSignal(time_limit=100, margin=10))
     monkeypatch.undo()
     assert same(train(spec, results), folder)
 
@@ -86,9 +86,9 @@ def test_ten_slices_come_to_the_same_run(results, other, monkeypatch):
 def test_each_slice_makes_at_least_one_turn(results):
     spec = tiny(method="baseline")
     for turn in (1, 2):
-        with pytest.raises(Stopped):
-            train(spec, results, part=Slice(time_limit=1e-9, margin=0))
-        assert Places(results).state(spec).joinpath(f"turn-{turn:09d}.safetensors").exists()
+        with pytest.raises(Interrupted):
+            train(spec, results, part=StopSignal(time_limit=1e-9, margin=0))
+        assert ResultPaths(results).state(spec).joinpath(f"turn-{turn:09d}.safetensors").exists()
 
 
 def scontrol(folder, script: str, monkeypatch) -> None:
@@ -115,7 +115,7 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
     assert err.count("\n") == 1
     if "asked" in script:
         assert (tmp_path / "scontrol.asked").read_text() == "requeue 77\n"
-    assert list(Places(results).state(tiny(method="baseline")).glob("turn-*"))  # before Slurm ends the process
+    assert list(ResultPaths(results).state(tiny(method="baseline")).glob("turn-*"))  # before Slurm ends the process
 
 
 def test_asking_slurm_outlives_the_signal_that_torchrun_sends(results, tmp_path, monkeypatch):
@@ -153,12 +153,12 @@ def test_a_limit_shorter_than_its_margin_is_refused(results, capsys):
 
 def test_a_second_process_waits_and_finds_the_run_finished(results, capsys, monkeypatch, on_turn):
     spec = tiny(method="baseline")
-    path = Places(results).lock(spec)
-    monkeypatch.setattr("spaced_kd.training.loop.alone", lambda path, part: alone(path, part, poll=0.02))
+    path = ResultPaths(results).lock(spec)
+    monkeypatch.setattr("spaced_kd.training.loop.exclusive", lambda path, part: exclusive(path, part, poll=0.02))
     on, go, turns = threading.Event(), threading.Event(), []
     on_turn(2, lambda: on.set() or go.wait(30))
-    after = run_recorder.Keeper.after
-    monkeypatch.setattr(run_recorder.Keeper, "after", lambda *all_: turns.append(all_[2]) or after(*all_))
+    after = run_recorder.RunRecorder.after
+    monkeypatch.setattr(run_recorder.RunRecorder, "after", lambda *all_: turns.append(all_[2]) or after(*all_))
     folders = []
     first, second = (threading.Thread(target=lambda: folders.append(train(spec, results))) for _ in range(2))
     first.start()
@@ -173,26 +173,26 @@ def test_a_second_process_waits_and_finds_the_run_finished(results, capsys, monk
     go.set()
     first.join()
     second.join()
-    assert folders == [Places(results).run(spec)] * 2
+    assert folders == [ResultPaths(results).run(spec)] * 2
     assert turns == list(range(15))  # each once
     assert not path.exists()
 
 
 def test_waiting_ends_by_a_signal_too(tmp_path):
-    part = Slice()
-    with alone(tmp_path / "lock", Slice()), part:
+    part = StopSignal()
+    with exclusive(tmp_path / "lock", StopSignal()), part:
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped, match="SIGTERM"), alone(tmp_path / "lock", part):
+        with pytest.raises(Interrupted, match="SIGTERM"), exclusive(tmp_path / "lock", part):
             pass
 
 
 def test_the_lock_of_a_dead_process_holds_nobody_up(results, capsys):
     spec = tiny(method="baseline")
-    path = Places(results).lock(spec)
+    path = ResultPaths(results).lock(spec)
     path.parent.mkdir(parents=True)
     child = os.fork()
     if not child:
-        with alone(path, Slice()):
+        with exclusive(path, StopSignal()):
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert path.read_text() == f"process {child} on {os.uname().nodename}"
@@ -203,10 +203,10 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(results, capsys):
 
 def test_what_a_process_left_that_was_killed_at_its_very_end_is_removed(results, other):
     spec = tiny(method="baseline")
-    with pytest.raises(Stopped):
-        train(spec, other, part=Slice(time_limit=1e-9, margin=0))
-    folder, places = train(spec, results), Places(results)
-    (state,) = Places(other).state(spec).glob("turn-*")
+    with pytest.raises(Interrupted):
+        train(spec, other, part=StopSignal(time_limit=1e-9, margin=0))
+    folder, places = train(spec, results), ResultPaths(results)
+    (state,) = ResultPaths(other).state(spec).glob("turn-*")
     shutil.copy(state, places.state(spec))
     places.lock(spec).write_text("process 7 on nowhere")
     with open(places.lock(spec)) as held:
@@ -229,7 +229,7 @@ def test_a_lock_that_was_removed_while_one_waited_is_no_lock(tmp_path, monkeypat
         return file
 
     monkeypatch.setattr("spaced_kd.training.run_lock._open", late)
-    with alone(path, Slice()):
+    with exclusive(path, StopSignal()):
         assert os.path.samestat(path.stat(), os.fstat(opened[-1].fileno()))
     assert len(opened) == 2
 
@@ -240,13 +240,13 @@ def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr("spaced_kd.training.run_lock.fcntl.flock", flock)
     warned = pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): start each run once only")
-    with warned, alone(tmp_path / "lock", Slice()):
+    with warned, exclusive(tmp_path / "lock", StopSignal()):
         pass
 
 
 def test_a_lock_that_cannot_be_made(tmp_path):
     (tmp_path / "state").write_text("")
-    with pytest.raises(UserError, match="cannot be written"), alone(tmp_path / "state" / "lock", Slice()):
+    with pytest.raises(UserError, match="cannot be written"), exclusive(tmp_path / "state" / "lock", StopSignal()):
         pass
 
 
@@ -261,4 +261,4 @@ def test_a_signal_to_the_whole_group_leaves_a_state_though_processes_make_images
         told = process.stderr.read()
     assert (process.returncode, told.count("\n")) == (143, 1), told
     assert "SIGTERM: stopped, and the same command goes on" in told
-    assert len(list(Places(results).state(spec).glob("turn-*"))) >= 1
+    assert len(list(ResultPaths(results).state(spec).glob("turn-*"))) >= 1

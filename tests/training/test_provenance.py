@@ -11,7 +11,7 @@ import pytest
 from conftest import snakemake, tiny
 from test_workflow import STUDY
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import provenance
 from spaced_kd.training.loop import train
 from spaced_kd.utils.files import read_json
@@ -150,7 +150,7 @@ def test_the_workflow_runs_without_what_lies_on_pythonpath(checkout, tmp_path, m
     assert told.returncode == 0, told.stderr
     (run,) = checkout.glob("results/runs/*/run.json")
     assert str(hostile) not in run.read_text()
-    assert Places(checkout / "results").results.joinpath("trial/rows.csv").exists()
+    assert ResultPaths(checkout / "results").results.joinpath("trial/rows.csv").exists()
 
 
 def test_the_makefile_runs_without_what_lies_on_pythonpath(tmp_path):

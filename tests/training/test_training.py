@@ -16,15 +16,15 @@ import torch
 from conftest import tiny
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
-from spaced_kd.distillation.losses import distillation, hard, target
+from spaced_kd.config.paths import ResultPaths
+from spaced_kd.distillation.losses import distillation, hard, teacher_outputs
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.evaluation.evaluate import finished_network
 from spaced_kd.training import provenance, run_recorder
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import accuracy, predict
-from spaced_kd.training.preemption import Slice, Stopped
+from spaced_kd.training.preemption import Interrupted, StopSignal
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -72,7 +72,7 @@ def test_the_loop_is_the_paper_written_out(results):
     spec = tiny(method="online_kd", interval=1.5, epochs=2)
     folder = train(spec, results)
 
-    job = assemble(spec, Places(results))
+    job = assemble(spec, ResultPaths(results))
     teacher, student = job.modules["teacher"], job.modules["student"]
     optimizers = {
         who: torch.optim.SGD(job.modules[who].parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -86,7 +86,7 @@ def test_the_loop_is_the_paper_written_out(results):
             loss.backward()
             optimizers["teacher"].step()
         for i in block:
-            goal = target(teacher, job.batches[i].images)
+            goal = teacher_outputs(teacher, job.batches[i].images)
             said = student(job.batches[i].images, exits=True)[-1]
             weights_ = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
             loss = sum(distillation(said, goal, job.batches[i].labels, torch.nn.Identity(), **weights_).values())
@@ -101,7 +101,7 @@ def test_the_loop_is_the_paper_written_out(results):
 def test_the_baseline_is_the_teacher(results):
     spec = tiny(method="online_kd", interval=1.5)
     baseline = train(spec.teacher_spec(), results)
-    job = assemble(tiny(method="online_kd", interval=0), Places(results))
+    job = assemble(tiny(method="online_kd", interval=0), ResultPaths(results))
     for who, index in job.turns:
         job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
     stored, _ = array_file.read(baseline / "weights.safetensors", remedy="")
@@ -111,18 +111,18 @@ def test_the_baseline_is_the_teacher(results):
 
 
 def test_teacher_and_student_start_alike_with_and_without_exits(results):
-    online = assemble(tiny(method="online_kd"), Places(results)).modules
-    self_kd = assemble(tiny(method="self_kd"), Places(results)).modules
+    online = assemble(tiny(method="online_kd"), ResultPaths(results)).modules
+    self_kd = assemble(tiny(method="self_kd"), ResultPaths(results)).modules
     start = online["teacher"].state_dict()
     for other in (online["student"], self_kd["student"]):
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in start.items())
     assert not torch.equal(
-        start["trunk.fc.weight"], assemble(tiny(method="baseline", seed=1), Places(results)).result.trunk.fc.weight
+        start["trunk.fc.weight"], assemble(tiny(method="baseline", seed=1), ResultPaths(results)).result.trunk.fc.weight
     )
 
 
 def test_a_teacher_that_starts_anew_forgets_its_states(results):
-    spec, places = tiny(method="baseline"), Places(results)
+    spec, places = tiny(method="baseline"), ResultPaths(results)
     train(spec, results, leave=(tiny(method="online_kd", interval=1.0),))
     states = sorted(places.trajectory(spec).iterdir())
     assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
@@ -196,7 +196,7 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
     other.mkdir()
     (other / "data").symlink_to(results / "data")
     command = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", other, "--checkpoint-every", "0"]
-    state = Places(other).state(spec)
+    state = ResultPaths(other).state(spec)
     for turns_done in (25, 90, 160):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not any(int(path.stem.split("-")[1]) >= turns_done for path in state.glob("turn-*.safetensors")):
@@ -204,10 +204,10 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        assert not (Places(other).run(spec) / "run.json").exists()
+        assert not (ResultPaths(other).run(spec) / "run.json").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "goes on after turn" in finished.stdout
-    assert weights(Places(other).run(spec)) == weights(whole)
+    assert weights(ResultPaths(other).run(spec)) == weights(whole)
 
 
 @pytest.mark.slow
@@ -220,23 +220,23 @@ def test_kill_dash_nine_at_every_kind_of_moment():
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
-    spec, places = tiny(method="baseline"), Places(results)
+    spec, places = tiny(method="baseline"), ResultPaths(results)
     job = assemble(spec, places)
-    kept = run_recorder.Keeper(job, places, (), 0, Slice())
+    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
     for who, index in list(kept.turns_to_go())[:4]:
         kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
     newest = sorted(places.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert run_recorder.Keeper(assemble(spec, places), places, (), 0, Slice()).done == 3
+    assert run_recorder.RunRecorder(assemble(spec, places), places, (), 0, StopSignal()).done == 3
     assert "damaged" in str(recwarn.pop().message)
 
 
 def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
-    spec, places = tiny(method="baseline"), Places(results)
+    spec, places = tiny(method="baseline"), ResultPaths(results)
 
     def some_turns(number):
         job = assemble(spec, places)
-        kept = run_recorder.Keeper(job, places, (), 0, Slice())
+        kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
         for who, index in list(kept.turns_to_go())[:number]:
             kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
         return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
@@ -249,9 +249,9 @@ def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
 
 
 def test_a_state_of_other_data_is_refused(results):
-    spec, places = tiny(method="baseline"), Places(results)
-    with pytest.raises(Stopped):
-        train(spec, results, part=Slice(time_limit=1e-9, margin=0))
+    spec, places = tiny(method="baseline"), ResultPaths(results)
+    with pytest.raises(Interrupted):
+        train(spec, results, part=StopSignal(time_limit=1e-9, margin=0))
     (state,) = places.state(spec).glob("turn-*")
     stored, about = array_file.read(state, remedy="")
     array_file.save(state, stored, **about | {"data_sha256": "0" * 64})
@@ -260,7 +260,7 @@ def test_a_state_of_other_data_is_refused(results):
 
 
 def test_another_state_of_a_teacher_is_refused(results):
-    student, places = tiny(method="online_kd", interval=1.0), Places(results)
+    student, places = tiny(method="online_kd", interval=1.0), ResultPaths(results)
     train(student.teacher_spec(), results, leave=(student,))
     first, second = sorted(places.trajectory(student.teacher_spec()).glob("*.safetensors"))
     first.write_bytes(second.read_bytes())
@@ -270,18 +270,18 @@ def test_another_state_of_a_teacher_is_refused(results):
 
 def test_data_of_another_dataset_are_refused(results):
     spec = tiny(method="baseline")
-    stored, about = array_file.read(Places(results).data(spec), remedy="")
+    stored, about = array_file.read(ResultPaths(results).data(spec), remedy="")
     own = results.parent / "own"
-    array_file.save(Places(own).data(spec), stored, **about | {"dataset": "cifar100"})
+    array_file.save(ResultPaths(own).data(spec), stored, **about | {"dataset": "cifar100"})
     with pytest.raises(UserError, match="holds cifar100, not digits: delete it and prepare it again"):
         train(spec, own)
 
 
 def test_a_foreign_state_is_refused(results):
-    places = Places(results)
+    places = ResultPaths(results)
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
     job = assemble(other, places)
-    kept = run_recorder.Keeper(job, places, (), 0, Slice())
+    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
     kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.passes("teacher", 0)))
     places.state(mine).parent.mkdir(exist_ok=True)
     places.state(other).rename(places.state(mine))
@@ -294,7 +294,7 @@ def test_foreign_weights_are_refused(results):
     train(spec.teacher_spec(), results)
     wide = tiny(method="baseline", network__width=0.125)
     train(wide, results)
-    Places(results).weights(spec.teacher_spec()).write_bytes(Places(results).weights(wide).read_bytes())
+    ResultPaths(results).weights(spec.teacher_spec()).write_bytes(ResultPaths(results).weights(wide).read_bytes())
     with pytest.raises(UserError, match=r"weights\.safetensors is of run .*, not .*: delete it"):
         train(spec, results)
 
@@ -302,7 +302,7 @@ def test_foreign_weights_are_refused(results):
 def test_a_loss_that_is_no_number_stops_at_its_batch(results):
     with pytest.raises(UserError, match=r"the loss \(teacher: hard\) is (nan|inf) at batch \d+: lower lr"):
         train(tiny(method="baseline", lr=1e30), results)
-    assert not Places(results).run(tiny(method="baseline", lr=1e30)).exists()
+    assert not ResultPaths(results).run(tiny(method="baseline", lr=1e30)).exists()
 
 
 def test_data_of_another_default_are_refused(results, monkeypatch):
@@ -325,17 +325,17 @@ def test_a_folder_that_cannot_be_written(results, monkeypatch):
     )
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room"):
         train(tiny(method="baseline"), results)
-    assert not list(Places(results).run(tiny(method="baseline")).glob("*"))
+    assert not list(ResultPaths(results).run(tiny(method="baseline")).glob("*"))
 
 
 def test_counting_flops_changes_nothing_and_counts_right(results, monkeypatch):
     spec = tiny(method="online_kd", interval=1.5)
     counted = run_json(train(spec, results))
-    monkeypatch.setattr(run_recorder.Record, "counted", lambda *_: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(run_recorder.TrainingMetrics, "counted", lambda *_: __import__("contextlib").nullcontext())
     other = results.parent / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    assert weights(train(spec, other)) == weights(Places(results).run(spec))
+    assert weights(train(spec, other)) == weights(ResultPaths(results).run(spec))
     # a student's turn is forward and backward of its own, 3 units but for the first layer, and the teacher's forward, 1
     share = counted["training_flops"]["student"] / counted["training_flops"]["teacher"]
     assert 1.3 < share < 1.4
@@ -345,7 +345,7 @@ def test_provenance_says_where_a_result_comes_from(results):
     run = run_json(train(tiny(method="baseline"), results))
     told = run["provenance"]
     assert told["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert told["data_sha256"] == assemble(tiny(method="baseline"), Places(results)).data.checksum
+    assert told["data_sha256"] == assemble(tiny(method="baseline"), ResultPaths(results)).data.checksum
     assert (told["commit"], told["dirty"]) == provenance.commit()
     assert "commits" not in told
     assert run["wall_seconds"] > 0
@@ -357,10 +357,10 @@ def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
     spec, described = tiny(method="baseline"), provenance.describe()
     for commit in ("a" * 40, "b" * 40):
         monkeypatch.setattr(provenance, "describe", lambda *_, commit=commit: described | {"commit": commit})
-        part = Slice(time_limit=1e-9, margin=0) if commit[0] == "a" else Slice()
-        with pytest.raises(Stopped) if commit[0] == "a" else nullcontext():
+        part = StopSignal(time_limit=1e-9, margin=0) if commit[0] == "a" else StopSignal()
+        with pytest.raises(Interrupted) if commit[0] == "a" else nullcontext():
             train(spec, results, part=part)
-    told = run_json(Places(results).run(spec))["provenance"]
+    told = run_json(ResultPaths(results).run(spec))["provenance"]
     assert (told["commit"], told["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
     assert f"began with other code, commit {'a' * 40}" in capsys.readouterr().out
 
@@ -379,7 +379,7 @@ def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
 
 
 def test_the_schedule_is_the_methods(results):
-    job = assemble(tiny(method="online_kd", interval=1.5), Places(results))
+    job = assemble(tiny(method="online_kd", interval=1.5), ResultPaths(results))
     assert job.turns == list(turns(15, 7))
 
 
@@ -417,7 +417,7 @@ def test_the_tail_is_evaluated_on_the_learners_own_steps_and_changes_nothing_els
     assert rows[:-1] == others
     assert "tail_steps" not in without
 
-    job = assemble(plain, Places(results))
+    job = assemble(plain, ResultPaths(results))
     result, seen = [*job.method.roles.values()][-1], {}
     total = sum(job.method.roles[who] == result for who, _ in job.turns)
     taken = 0

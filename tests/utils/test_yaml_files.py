@@ -8,7 +8,7 @@ import yaml
 from conftest import TINY, snakemake
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config.run_spec import from_words
+from spaced_kd.config.run_spec import from_overrides
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.config.yaml_values import read_value
 from spaced_kd.utils import yaml_files
@@ -84,7 +84,7 @@ def test_a_setting_alone_and_under_its_plugin_is_refused():
     for grid in (both | {"method": {"online_kd": {"alpha": 0.5}}}, {"method": {"online_kd": {"alpha": 0.5}}} | both):
         with pytest.raises(UserError, match=r"method.alpha is given twice, alone and under method"):
             expand({"study": "both", "grids": [grid]})
-    assert from_words([*WORDS, "method=online_kd", "method.alpha=0.2"]).settings["method"] == {"alpha": 0.2}
+    assert from_overrides([*WORDS, "method=online_kd", "method.alpha=0.2"]).settings["method"] == {"alpha": 0.2}
 
 
 def test_the_workflow_refuses_a_repeated_key_that_snakemake_leaves_out(checkout):

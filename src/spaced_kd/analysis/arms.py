@@ -31,13 +31,13 @@ class Arm(NamedTuple):
         return float(self.interval.replace("max", "inf") or 0)
 
 
-WITHOUT = Arm("baseline")
+BASELINE = Arm("baseline")
 ONLINE = Arm("online_kd", "0")
 SPACED = Arm("online_kd", "1.5")
 OFFLINE = Arm("online_kd", "max")
 SELF = Arm("self_kd", "0")
 SPACED_SELF = Arm("self_kd", "4")
-NAMES = {WITHOUT: "w/o KD", ONLINE: "online KD", OFFLINE: "offline KD", SELF: "self KD"}
+NAMES = {BASELINE: "w/o KD", ONLINE: "online KD", OFFLINE: "offline KD", SELF: "self KD"}
 
 ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
 NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings

@@ -12,8 +12,8 @@ from pandas import DataFrame
 
 from spaced_kd.analysis.tidy_rows import _trained, join, log
 from spaced_kd.config.labels import labels
-from spaced_kd.config.paths import Places
-from spaced_kd.config.run_spec import RunSpec, compare, from_words
+from spaced_kd.config.paths import ResultPaths
+from spaced_kd.config.run_spec import RunSpec, compare, from_overrides
 from spaced_kd.config.study import Study
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
@@ -60,7 +60,7 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
         results: folder of all results.
         asked: the settings that the study has for each evaluation; None for whatever they were.
     """
-    stored = _stored(run, Places(results).run(run))
+    stored = _stored(run, ResultPaths(results).run(run))
     if not stored:
         return []
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
@@ -72,7 +72,7 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
 
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
     """Where the rows come from: of each finished run its description, with provenance, time and FLOPs."""
-    paths = [Places(results).run(run) / "run.json" for run in study.runs]
+    paths = [ResultPaths(results).run(run) / "run.json" for run in study.runs]
     return [read_json(path, dict) for path in paths if path.exists()]
 
 
@@ -96,7 +96,7 @@ def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
         about = results / "runs" / run / "run.json"
         if not about.exists():
             return None
-        data = Places(results).data(from_words(read_json(about, dict)["words"]))
+        data = ResultPaths(results).data(from_overrides(read_json(about, dict)["words"]))
         if not data.exists():
             return None
         said, _ = array_file.read(about.with_name("predictions.safetensors"), remedy="train the run again")
@@ -162,7 +162,7 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
     """
     costs, teacher = _measured(description), None
     if description.get("teacher_states") == "stored":
-        path = Places(results).run(run.teacher_spec()) / "run.json"
+        path = ResultPaths(results).run(run.teacher_spec()) / "run.json"
         teacher = _measured(read_json(path, dict)) if path.exists() else {}
     for name, own in list(costs.items()):
         if teacher is None or name in teacher:

@@ -17,7 +17,7 @@ class Place(NamedTuple):
     recipe: str
 
 
-class Sample(NamedTuple):
+class PairedDifferences(NamedTuple):
     """Accuracies in percent, or differences of them, by seed."""
 
     values: Series
@@ -45,16 +45,18 @@ def places(rows: DataFrame) -> list[Place]:
     return list(dict.fromkeys(map(Place, found["dataset"], found["network"], found["recipe"])))
 
 
-def reached(rows: DataFrame, place: Place, arm: Arm, selection: str = "last") -> Sample:
+def reached(rows: DataFrame, place: Place, arm: Arm, selection: str = "last") -> PairedDifferences:
     """What an arm reaches in a setting; `rows` of `accuracies`, `selection` of the epoch."""
     runs = in_place(rows, place, arm)
-    return Sample(by_seed(where(runs, metric="accuracy", selection=selection), arm), set(runs["seed"]))
+    return PairedDifferences(by_seed(where(runs, metric="accuracy", selection=selection), arm), set(runs["seed"]))
 
 
-def difference(rows: DataFrame, place: Place, after: Arm, before: Arm, selection: str = "last") -> Sample:
+def difference(rows: DataFrame, place: Place, after: Arm, before: Arm, selection: str = "last") -> PairedDifferences:
     """What `after` reaches more than `before`, seed by seed."""
     first, second = (reached(rows, place, arm, selection) for arm in (after, before))
-    return Sample((first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds))
+    return PairedDifferences(
+        (first.values - second.values).dropna(), statistics.shared_seeds(first.seeds, second.seeds)
+    )
 
 
 def endpoint(rows: DataFrame, place: Place, *arms: Arm) -> str:
@@ -66,7 +68,7 @@ def endpoint(rows: DataFrame, place: Place, *arms: Arm) -> str:
     return "tail"
 
 
-def family(changes: dict[Any, Sample]) -> dict[Any, tuple[str, str]]:
+def family(changes: dict[Any, PairedDifferences]) -> dict[Any, tuple[str, str]]:
     """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
     # equal differences tell nothing of their spread
     tested = [key for key, change in changes.items() if len(change.values) > 1 and change.values.std() > 0]

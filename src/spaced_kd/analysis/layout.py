@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis.arms import WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, Arm
 from spaced_kd.analysis.statistics import paired_interval, shared_seeds
 from spaced_kd.utils.errors import UserError
 
@@ -37,7 +37,7 @@ SWITCHES = (
 DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
 
 
-class Change(NamedTuple):
+class Contrast(NamedTuple):
     """A column of differences `after` minus `before`, taken seed by seed."""
 
     after: Arm
@@ -52,7 +52,7 @@ class Change(NamedTuple):
 def layout(
     rows: DataFrame,
     table: str,
-    columns: Sequence[Arm | Change],
+    columns: Sequence[Arm | Contrast],
     keep: dict[str, Any],
     *,
     keys: tuple[str, ...] = ("dataset", "network"),
@@ -88,7 +88,7 @@ def layout(
     placed = found if set(keys) & set(MEASURED) else asked
     require(placed, table, arms, keep, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
-    places = [_places(frame, keys) for frame in (placed[placed["method"] != WITHOUT.method], paper)]
+    places = [_places(frame, keys) for frame in (placed[placed["method"] != BASELINE.method], paper)]
     notes: dict[str, str] = {}  # text -> mark
     lines = []
     for place in sorted(set().union(*places), key=_order(rows, table, keys)):
@@ -98,7 +98,7 @@ def layout(
         if place in places[0] or NOTHING not in place:  # where the paper is silent, ours has a line of its own
             lines.append(head | {"source": "ours"} | {c.name: _cell(c, values, runs, style) for c in columns})
         if below and place in places[0]:
-            changes = {c.name: _cell(Change(c, below), values, runs, style) for c in columns if c != below}
+            changes = {c.name: _cell(Contrast(c, below), values, runs, style) for c in columns if c != below}
             lines.append(head | {"source": f"ours − {below.name}"} | changes)
         if place in places[1]:
             lines.append(head | {"source": "paper"} | {c.name: _paper_cell(c, theirs, style, notes) for c in columns})
@@ -152,7 +152,7 @@ class MissingRunsError(UserError):
 
 def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any], beside: str = "") -> None:
     """MissingRunsError, which says what runs a table or figure needs, if there is none with KD among the rows."""
-    if not present(rows) - {WITHOUT}:
+    if not present(rows) - {BASELINE}:
         raise MissingRunsError(
             f"{name} needs {_needed(arms, keep)}{beside}: add them to the study, or leave {name} out"
         )
@@ -211,7 +211,7 @@ def label(method: str) -> tuple[str, dict[str, str]]:
     return name, dict(word.split("=", 1) for word in words)
 
 
-def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Change]) -> None:
+def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Contrast]) -> None:
     """UserError for a number of the paper that no column of its table would show."""
     shown = {(c, "accuracy") if isinstance(c, Arm) else (c.after, "delta") for c in columns}
     for row in paper.itertuples():
@@ -226,11 +226,11 @@ def _is_the_papers(rows: DataFrame, head: dict[str, str]) -> bool:
     return all(head[key] in set(paper[key]) for key in ("dataset", "network") if key in head)
 
 
-def _arms(column: Arm | Change) -> tuple[Arm, ...]:
+def _arms(column: Arm | Contrast) -> tuple[Arm, ...]:
     return (column,) if isinstance(column, Arm) else tuple(column)
 
 
-def _cell(column: Arm | Change, values: DataFrame, runs: DataFrame, style: str) -> str:
+def _cell(column: Arm | Contrast, values: DataFrame, runs: DataFrame, style: str) -> str:
     """`values` hold what was found, `runs` tell which seeds there should be."""
     expected = reduce(shared_seeds, (seeds(runs, arm) for arm in _arms(column)))
     if not expected:
@@ -240,7 +240,7 @@ def _cell(column: Arm | Change, values: DataFrame, runs: DataFrame, style: str) 
     return difference(_values(column, values), len(expected), style)
 
 
-def _values(column: Arm | Change, rows: DataFrame) -> Series:
+def _values(column: Arm | Contrast, rows: DataFrame) -> Series:
     """By seed: an arm's value, or the difference of two arms for the seeds that both have."""
     if isinstance(column, Arm):
         return by_seed(rows, column)
@@ -249,13 +249,13 @@ def _values(column: Arm | Change, rows: DataFrame) -> Series:
     return after[paired] - before[paired]
 
 
-def _paper_row(column: Arm | Change, rows: DataFrame) -> DataFrame:
+def _paper_row(column: Arm | Contrast, rows: DataFrame) -> DataFrame:
     """The paper's row for a column: one, or none."""
     arm, metric = (column, "accuracy") if isinstance(column, Arm) else (column.after, "delta")
     return where(rows, method=arm.method, interval=arm.interval, metric=metric)
 
 
-def _paper_cell(column: Arm | Change, rows: DataFrame, style: str, notes: dict[str, str]) -> str:
+def _paper_cell(column: Arm | Contrast, rows: DataFrame, style: str, notes: dict[str, str]) -> str:
     row = _paper_row(column, rows)
     if row.empty:
         return NOTHING
@@ -264,7 +264,7 @@ def _paper_cell(column: Arm | Change, rows: DataFrame, style: str, notes: dict[s
     return format(row["value"].item(), sign + style) + "".join(notes.setdefault(n, MARKS[len(notes)]) for n in parts)
 
 
-def _off(column: Arm | Change, values: DataFrame, paper: DataFrame, style: str) -> str:
+def _off(column: Arm | Contrast, values: DataFrame, paper: DataFrame, style: str) -> str:
     """Our mean less the paper's number, with its interval."""
     row, mine = _paper_row(column, paper), _values(column, values)
     if row.empty or mine.empty:
@@ -315,7 +315,7 @@ def _order(rows: DataFrame, table: str, keys: Sequence[str]) -> Callable[[tuple[
 def _needed(arms: Collection[Arm], keep: dict[str, Any]) -> str:
     """What a study must have for a table, in words."""
     intervals: dict[str, list[str]] = {}
-    for arm in sorted(set(arms) - {WITHOUT}, key=lambda arm: (arm.method, arm.epochs)):
+    for arm in sorted(set(arms) - {BASELINE}, key=lambda arm: (arm.method, arm.epochs)):
         intervals.setdefault(arm.method, []).append(arm.interval)
     runs = "runs of " + ", and of ".join(f"{name} with interval {' and '.join(s)}" for name, s in intervals.items())
     if keep["evaluation"] == "accuracy":

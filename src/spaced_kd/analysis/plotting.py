@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis.arms import OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.layout import present, seeds
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
@@ -43,7 +43,7 @@ RC = {
 }
 
 LOOKS = {
-    WITHOUT: {"color": GREY, "marker": "x", "linestyle": ":"},
+    BASELINE: {"color": GREY, "marker": "x", "linestyle": ":"},
     ONLINE: {"color": BLUE, "marker": "s", "linestyle": "--"},
     SPACED: {"color": RED, "marker": "o", "linestyle": "-"},
     OFFLINE: {"color": GREEN, "marker": "^", "linestyle": "-."},

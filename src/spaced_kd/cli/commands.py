@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from spaced_kd.config import registry, run_spec
 from spaced_kd.config.study import load_study
-from spaced_kd.training.preemption import GO_ON, Slice, Stopped, requeue
+from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal, requeue
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.processes import rank
 
@@ -36,10 +36,10 @@ def prepare_command(arguments: argparse.Namespace) -> None:
     flat = run_spec.parse_words(arguments.words)
     flat = {key: value for key, value in flat.items() if key.startswith("dataset")}
     described = run_spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
-    from spaced_kd.config.paths import Places
+    from spaced_kd.config.paths import ResultPaths
     from spaced_kd.data import dataset
 
-    path = Places(arguments.results).data(described)
+    path = ResultPaths(arguments.results).data(described)
     if arguments.corrupt:
         from spaced_kd.data import corruptions
 
@@ -66,27 +66,27 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 
 def train_command(arguments: argparse.Namespace) -> None:
     """Trains one run, or goes on with it."""
-    part = Slice(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
-    described = run_spec.from_words(arguments.words)
+    part = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
+    described = run_spec.from_overrides(arguments.words)
     words = [run_spec.parse_words(shlex.split(student)) for student in arguments.leave]
     leave = tuple(run_spec.from_flat(described.changed() | student) for student in words)
-    from spaced_kd.config.paths import Places
+    from spaced_kd.config.paths import ResultPaths
     from spaced_kd.training.loop import train
     from spaced_kd.training.run_folder import finished
 
     if arguments.finished:
-        if not finished(described, Places(arguments.results)):
+        if not finished(described, ResultPaths(arguments.results)):
             raise UserError(f"{arguments.results / 'runs' / described.id} is not finished")
         print(f"{arguments.results / 'runs' / described.id} is finished: the job failed after its last file")
         return
-    if described.processes == 1 and finished(described, Places(arguments.results)):
+    if described.processes == 1 and finished(described, ResultPaths(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
     options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
     with part:
         try:
             folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
-        except Stopped as stopped:
+        except Interrupted as stopped:
             # while signals are only heard: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():
                 stopped.again = requeue()
@@ -106,13 +106,13 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         name, _, setting = key.partition(".")
         wanted[name][setting] = value
     wanted = {name: registry.check_settings("evaluations", name, settings) for name, settings in wanted.items()}
-    from spaced_kd.config.paths import Places
+    from spaced_kd.config.paths import ResultPaths
     from spaced_kd.evaluation.evaluate import evaluate, read_spec
     from spaced_kd.utils.files import rows_digest, sha256, write_safely
 
     rows = evaluate(arguments.run_id, wanted, arguments.results, device=arguments.device)
     if arguments.output:
-        weights = sha256(Places(arguments.results).weights(read_spec(arguments.run_id, arguments.results)))
+        weights = sha256(ResultPaths(arguments.results).weights(read_spec(arguments.run_id, arguments.results)))
         content = {"weights": weights, "settings": wanted, "sha256": rows_digest(rows), "rows": rows}
         write_safely(arguments.output, json.dumps(content, indent=1).encode())
         print(f"wrote {arguments.output}: {len(rows)} rows")
@@ -126,13 +126,13 @@ def collect_command(arguments: argparse.Namespace) -> None:
     study = load_study(_standard_input() if str(arguments.config) == "-" else arguments.config)
     from spaced_kd.analysis import collect, tidy_rows
     from spaced_kd.cli import verify
-    from spaced_kd.config.paths import Places
+    from spaced_kd.config.paths import ResultPaths
     from spaced_kd.utils import owner
     from spaced_kd.utils.files import write_safely
 
     if arguments.output and len(study.parts) > 1:
         raise UserError(f"--output names one file, but {study.name} has several experiments: leave it out")
-    if not any((Places(arguments.results).run(run) / "run.json").exists() for run in study.runs):
+    if not any((ResultPaths(arguments.results).run(run) / "run.json").exists() for run in study.runs):
         raise UserError(
             f"none of the {len(study.runs)} runs of {study.name} is finished in {arguments.results}: train some, or"
             " name another folder with --results"
@@ -143,7 +143,7 @@ def collect_command(arguments: argparse.Namespace) -> None:
     for part in study.parts:
         path = arguments.output or arguments.results / part.name / "rows.csv"
         rows = collect.collect_rows(part, arguments.results)
-        for folder in (Places(arguments.results).run(run) for run in part.runs):
+        for folder in (ResultPaths(arguments.results).run(run) for run in part.runs):
             for finding in checker.of_run(folder) if (folder / "run.json").exists() else ():
                 raise UserError(f"{finding}: move {folder} away and train it again")
         tidy_rows.write(rows, path)

@@ -24,7 +24,7 @@ from spaced_kd.cli.commands import (
     verify_command,
 )
 from spaced_kd.config import presets, registry
-from spaced_kd.training.preemption import GO_ON, Stopped
+from spaced_kd.training.preemption import GO_ON, Interrupted
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.processes import rank
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141  # as of a process that SIGPIPE ends
     except UserError as error:
         return _told(str(error), 2)
-    except Stopped as stopped:
+    except Interrupted as stopped:
         return _told(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
     except OSError as error:  # a full disk behind standard output, a file that may not be read
         return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)

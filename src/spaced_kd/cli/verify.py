@@ -9,7 +9,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import collect, render, tidy_rows
 from spaced_kd.config import registry, sources
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.config.study import RESERVED
 from spaced_kd.evaluation import evaluate
@@ -34,7 +34,7 @@ class Checker:
     def __init__(
         self, folder: Path, reference: DataFrame | None = None, *, reevaluate: bool = False, device: str = "auto"
     ) -> None:
-        self.folder, self.places, self.reference = folder, Places(folder), reference
+        self.folder, self.places, self.reference = folder, ResultPaths(folder), reference
         self.reevaluate, self.device = reevaluate, device
         self.counts = dict.fromkeys(("runs", "rows", "tables", "images predicted again", "files absent"), 0)
         self.labels = cache(self._labels)

@@ -23,7 +23,7 @@ def corrupted_path(
     return data.with_name(f"{data.stem}.corrupted-{images}{tag}.safetensors")
 
 
-class Places:
+class ResultPaths:
     """Where everything lies below the folder of results."""
 
     def __init__(self, results: Path) -> None:

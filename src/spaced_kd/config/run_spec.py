@@ -176,7 +176,7 @@ def from_flat(flat: dict[str, Any], protocols: Path = presets.PROTOCOLS) -> RunS
     return check(RunSpec(**values))
 
 
-def from_words(words: list[str]) -> RunSpec:
+def from_overrides(words: list[str]) -> RunSpec:
     """A checked RunSpec from `key=value` words; values are read as YAML."""
     return from_flat(parse_words(words))
 

@@ -3,7 +3,7 @@
 from functools import partial
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data import augmentation
 from spaced_kd.data.batches import Augment
@@ -13,7 +13,7 @@ from spaced_kd.utils import processes
 from spaced_kd.utils.errors import UserError
 
 
-def load_data(spec: RunSpec, places: Places, workers: int | None = None) -> Data:
+def load_data(spec: RunSpec, places: ResultPaths, workers: int | None = None) -> Data:
     """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
     settings = spec.resolved()["settings"]["dataset"]
     data = load(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.networks.outputs import Ensemble, Exit
+from spaced_kd.networks.outputs import Ensemble, NetworkOutput
 
 
 class Sayings(nn.Module):
@@ -44,8 +44,8 @@ class FixedTeacher:
             targets: the teacher's logits (B, classes).
         """
         features = said.new_zeros(len(said), 1)  # alike everywhere: a feature loss of nothing
-        exits = [Exit(each[:, 0], features, each[:, 1]) for each in said.unbind(1)]
-        networks = {"student": _Said(exits), "teacher": _Said([Exit(targets, features)]), "align": _Same()}
+        exits = [NetworkOutput(each[:, 0], features, each[:, 1]) for each in said.unbind(1)]
+        networks = {"student": _Said(exits), "teacher": _Said([NetworkOutput(targets, features)]), "align": _Same()}
         batch = Batch(features, labels, labels, lambda number: features)
         return sum(self.method.terms("student", networks, batch).values())
 
@@ -53,11 +53,11 @@ class FixedTeacher:
 class _Said(nn.Module):
     """Stands in for a network that has said this."""
 
-    def __init__(self, exits: list[Exit]) -> None:
+    def __init__(self, exits: list[NetworkOutput]) -> None:
         super().__init__()
         self.exits = exits
 
-    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         return self.exits if exits else self.exits[-1].logits
 
 

@@ -18,7 +18,7 @@ class Sizes(NamedTuple):
     epochs: int
 
 
-class Memory(nn.Module):
+class LogitMemory(nn.Module):
     """What a network said last, row by row: float32 (rows, classes), zeros before.
 
     `sizes`: of the training. It takes 4 x rows x classes bytes on the device and in each of the two resume states on

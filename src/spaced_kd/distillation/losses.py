@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 
 
 def hard(logits: Tensor, labels: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ FEATURE_LOSSES = {**DIFFERENCES, "dist": dist, "cross_entropy": cross_entropy_of
 
 
 @contextmanager
-def guiding(network: nn.Module, mode: str) -> Iterator[None]:
+def eval_or_train_mode(network: nn.Module, mode: str) -> Iterator[None]:
     """While a network says a target: no gradient, and a mode of its own, `eval` or `train`."""
     training = network.training
     network.train(mode == "train")
@@ -109,19 +109,19 @@ def guiding(network: nn.Module, mode: str) -> Iterator[None]:
         network.train(training)
 
 
-def target(network: nn.Module, images: Tensor, mode: str = "eval") -> Exit:
+def teacher_outputs(network: nn.Module, images: Tensor, mode: str = "eval") -> NetworkOutput:
     """What a teacher says of a batch, without gradient.
 
     In `eval` mode with running statistics and without drop-path; in `train` mode, the released code's, with the batch's
     own statistics, which move the running ones once more.
     """
-    with guiding(network, mode):
+    with eval_or_train_mode(network, mode):
         return network(images, exits=True)[-1]
 
 
 def distillation(
-    student: Exit,
-    teacher: Exit,
+    student: NetworkOutput,
+    teacher: NetworkOutput,
     labels: Tensor,
     align: nn.Module,
     *,

@@ -31,7 +31,7 @@ def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
         yield from (("student", i) for i in block)
 
 
-def alone(total: int, who: str) -> Iterator[Turn]:
+def solo(total: int, who: str) -> Iterator[Turn]:
     """One learner on every batch in order: the teacher without KD, and self KD (Alg. 3) as `student`."""
     return ((who, i) for i in range(total))
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from spaced_kd.config import registry
-from spaced_kd.config.paths import Places
-from spaced_kd.config.run_spec import RunSpec, from_words
+from spaced_kd.config.paths import ResultPaths
+from spaced_kd.config.run_spec import RunSpec, from_overrides
 from spaced_kd.data.dataset import Data
 from spaced_kd.data.loading import load_data
 from spaced_kd.distillation.fixed_teacher import FixedTeacher
@@ -45,7 +45,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         results: folder of all results.
         device: auto, cpu, cuda or cuda:N.
     """
-    places = Places(results)
+    places = ResultPaths(results)
     spec = read_spec(run, results)
     weights = sha256(places.weights(spec))
     caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
@@ -74,14 +74,14 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
         results: folder of all results.
         device: auto, cpu, cuda or cuda:N.
     """
-    places, spec = Places(results), read_spec(run, results)
+    places, spec = ResultPaths(results), read_spec(run, results)
     torch.set_num_threads(spec.threads)
     set_rounding(spec.precision)
     data = load_data(spec, places).to(choose_device(device))
     return _trained(spec, places, data), data
 
 
-def _trained(spec: RunSpec, places: Places, data: Data) -> nn.Module:
+def _trained(spec: RunSpec, places: ResultPaths, data: Data) -> nn.Module:
     """The network in which a run ended, as its method has it evaluated, in eval mode."""
     method = make_method(spec)
     network = registry.find("networks", spec.network)(
@@ -92,7 +92,7 @@ def _trained(spec: RunSpec, places: Places, data: Data) -> nn.Module:
     return reported(method, network).to(where, memory_format=torch.channels_last).eval()
 
 
-def fixed_teacher(spec: RunSpec, places: Places, data: Data) -> FixedTeacher | None:
+def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeacher | None:
     """A finished run's loss with its own teacher as that ended; None for a run without a student.
 
     UserError where there is no such loss, or the teacher is not the shared one whose weights are kept.
@@ -120,7 +120,7 @@ def read_spec(run: str, results: Path) -> RunSpec:
     words = read_json(path, dict).get("words")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise damaged(path, "it does not say what was trained")
-    return from_words(words)
+    return from_overrides(words)
 
 
 def _checked(name: str, row: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Moment = tuple[str, int]  # name of a network, "student" or "teacher"; updates t
 
 
 @dataclass(frozen=True)
-class History:
+class Replay:
     """A finished run's training.
 
     Attributes:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
-from spaced_kd.evaluation.replay import History, Moment
+from spaced_kd.evaluation.replay import Moment, Replay
 from spaced_kd.training.checkpoint import REMEDY, to_arrays
 from spaced_kd.training.job import Job, assemble, make_learners
 from spaced_kd.training.modules import reported
@@ -26,7 +26,7 @@ from spaced_kd.utils.files import read_json
 from spaced_kd.utils.seeding import global_seed
 
 
-def history(spec: RunSpec, places: Places, device: str = "auto") -> History:
+def history(spec: RunSpec, places: ResultPaths, device: str = "auto") -> Replay:
     """The training of a finished run; nothing is trained before someone looks.
 
     Args:
@@ -45,12 +45,12 @@ def history(spec: RunSpec, places: Places, device: str = "auto") -> History:
     if job.decides:  # its turns came otherwise than its schedule has them
         ends = read_json(places.run(spec) / "run.json", dict)["block_ends"]
         taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
-    return History(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, places, device))
+    return Replay(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, places, device))
 
 
 def _look(
     spec: RunSpec,
-    places: Places,
+    places: ResultPaths,
     device: str,
     moments: Collection[Moment],
     see: Callable[[str, nn.Module], Any],

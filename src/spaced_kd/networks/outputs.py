@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 
-class Exit(NamedTuple):
+class NetworkOutput(NamedTuple):
     """One depth of a network: logits (B, classes), and the features (B, D) that its classifier reads.
 
     `distilled`: logits of a pass or a head of its own for the soft loss, where there is one.

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from timm.models.pit import PoolingVisionTransformer
 from torch import Tensor, nn
 
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.utils.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
@@ -88,7 +88,7 @@ class _PiT(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(wide, eps=1e-6) for wide in shallow)
         self.heads = nn.ModuleList(nn.Linear(wide, trunk.num_classes) for wide in shallow)
 
-    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         trunk, found = self.trunk, []
         x = trunk.pos_drop(trunk.patch_embed(images) + trunk.pos_embed)
         token = trunk.cls_token.expand(len(x), -1, -1)
@@ -101,8 +101,8 @@ class _PiT(nn.Module):
                 x = block(x)
                 if exits and len(found) < len(self.heads):
                     features = self.norms[len(found)](x[:, 0])
-                    found.append(Exit(self.heads[len(found)](features), features))
+                    found.append(NetworkOutput(self.heads[len(found)](features), features))
             token, x = x[:, :1], x[:, 1:].transpose(1, 2).unflatten(2, grid)
         features = trunk.norm(token)[:, 0]
         logits = trunk.head(features)
-        return [*found, Exit(logits, features)] if exits else logits
+        return [*found, NetworkOutput(logits, features)] if exits else logits

@@ -17,7 +17,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
 from timm.models.resnet import ResNet as TimmResNet
 from torch import Tensor, nn
 
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 
 
 def resnet_mini(
@@ -165,7 +165,7 @@ class _ResNet(nn.Module):
         if initialisation == "kaiming_with_exits" and exits:
             _kaiming(self.branches)
 
-    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         trunk, branches = self.trunk, self.branches if exits and self.branches else []
         x = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(images))))
         found = []
@@ -175,7 +175,7 @@ class _ResNet(nn.Module):
                 found.append(branches[depth](x))
         features = trunk.global_pool(x)
         logits = trunk.fc(features)
-        return [*found, Exit(logits, features)] if exits else logits
+        return [*found, NetworkOutput(logits, features)] if exits else logits
 
 
 def _torch_initialisation(network: nn.Module) -> None:
@@ -217,11 +217,11 @@ class _Branch(nn.Module):
         self.shrink = nn.Sequential(*(_separable(before, after) for before, after in pairwise(channels)))
         self.fc = nn.Linear(channels[-1], classes)
 
-    def forward(self, x: Tensor) -> Exit:
+    def forward(self, x: Tensor) -> NetworkOutput:
         enlarge = _bilinear if self.bilinear else _nearest
         mask = enlarge(self.attention(x), x.shape[-2:]).sigmoid()
         features = self.shrink(x * mask).mean(dim=(2, 3))
-        return Exit(self.fc(features), features)
+        return NetworkOutput(self.fc(features), features)
 
 
 def _nearest(x: Tensor, size: torch.Size) -> Tensor:

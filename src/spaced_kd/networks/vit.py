@@ -12,7 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.patches import check_patches
 
@@ -99,7 +99,7 @@ class _ViT(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(wide, eps=1e-6) for _ in range(count))
         self.heads = nn.ModuleList(nn.Linear(wide, classes) for _ in range(count))
 
-    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[Exit]:
+    def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         trunk = self.trunk
         x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(images))))
         found = []
@@ -107,11 +107,11 @@ class _ViT(nn.Module):
             x = block(x)
             if exits and depth < len(self.heads):
                 features = self.norms[depth](trunk.pool(x))
-                found.append(Exit(self.heads[depth](features), features))
+                found.append(NetworkOutput(self.heads[depth](features), features))
         x = trunk.norm(x)
         features = trunk.fc_norm(trunk.pool(x))
         logits, distilled = trunk.head(features), None
         if isinstance(trunk, VisionTransformerDistilled):
             distilled = trunk.head_dist(x[:, 1])
             logits = logits if self.training else (logits + distilled) / 2
-        return [*found, Exit(logits, features, distilled)] if exits else logits
+        return [*found, NetworkOutput(logits, features, distilled)] if exits else logits

@@ -21,7 +21,7 @@ from spaced_kd.data.batches import Batch, batches_per_epoch
 from spaced_kd.data.dataset import Shape
 from spaced_kd.training.job import when_to_evaluate_tail
 from spaced_kd.training.modules import build
-from spaced_kd.training.timeline import make_method, make_turns, states_to_leave, when_to_evaluate
+from spaced_kd.training.timeline import make_method, make_turns, states_to_save, when_to_evaluate
 
 META = torch.device("meta")
 
@@ -92,7 +92,7 @@ class Cost(NamedTuple):
     state: int
 
 
-class Counts:
+class RunCosts:
     """Costs of runs; runs that differ in nothing that counts are counted once."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
         for who, index in turns
     )
     total = spec.epochs * per_epoch
-    states = states_to_leave(spec, per_epoch) if spec.teacher_spec() else set()
+    states = states_to_save(spec, per_epoch) if spec.teacher_spec() else set()
     evaluations = len(when_to_evaluate(spec, method, turns, per_epoch)) + len(
         when_to_evaluate_tail(spec, method, turns)
     )

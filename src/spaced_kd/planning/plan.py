@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import Study
-from spaced_kd.planning.costs import Cost, Counts
+from spaced_kd.planning.costs import Cost, RunCosts
 from spaced_kd.planning.throughput import Rates, finished_runs
 from spaced_kd.utils.errors import UserError
 
@@ -84,7 +84,7 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
     if count < 1:
         raise UserError(f"count is {count}, but must be at least 1")
     rates = Rates(device, finished_runs(results))  # an unknown device is refused before the counting
-    counts, costs = Counts(), {}
+    counts, costs = RunCosts(), {}
     for run in tqdm(study.runs, desc="counting", unit="run", disable=None):
         try:
             costs[run.id] = counts.cost(run, store_teachers=study.store_teachers)

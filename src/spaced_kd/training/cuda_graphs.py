@@ -28,7 +28,7 @@ class Recording(NamedTuple):
     losses: dict[str, Tensor]
 
 
-class Replayed:
+class GraphedStep:
     """`passes`, of which the first turn of each kind runs as it is; the second is recorded, and replayed as all others.
 
     Args:

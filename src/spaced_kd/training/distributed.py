@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Data
-from spaced_kd.training.preemption import Stopped
+from spaced_kd.training.preemption import Interrupted
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.processes import rank, started
 from spaced_kd.utils.seeding import global_seed
@@ -33,7 +33,7 @@ PATIENCE = timedelta(days=7)  # torchrun ends all processes with one that fails;
 
 
 @contextlib.contextmanager
-def together(processes: int) -> Iterator[None]:
+def process_group(processes: int) -> Iterator[None]:
     """Join the other processes of a run for the block.
 
     Raises:
@@ -51,7 +51,7 @@ def together(processes: int) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield
-        meet()  # until all is written
+        barrier()  # until all is written
     except RuntimeError as error:
         if rank() and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(f"process {rank()} has lost another one, whose line says why") from None
@@ -67,12 +67,12 @@ def device(name: str) -> str:
     return name
 
 
-def by_first(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
+def on_rank_zero(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
     """The context in the first process alone: all others go on, and wait for it where they next meet."""
     return contextlib.nullcontext() if rank() else context
 
 
-def of_first(value: bool) -> bool:
+def broadcast_from_zero(value: bool) -> bool:
     """What the first process found, in all."""
     if started() > 1:
         found = torch.tensor(value)
@@ -81,7 +81,7 @@ def of_first(value: bool) -> bool:
     return value
 
 
-def agreed(what: str, value: int) -> int:
+def assert_same_on_all_ranks(what: str, value: int) -> int:
     """The value, which all processes must have found alike.
 
     Raises:
@@ -96,16 +96,16 @@ def agreed(what: str, value: int) -> int:
     return value
 
 
-def stopping(stop: Stopped | None) -> Stopped | None:
+def stopping(stop: Interrupted | None) -> Interrupted | None:
     """What ends the slice of any process ends all of them after the same turn."""
     if started() == 1:
         return stop
     status = torch.tensor(stop.status if stop else 0)
     dist.all_reduce(status, dist.ReduceOp.MAX)
-    return stop or (Stopped("another process stops", int(status)) if status else None)
+    return stop or (Interrupted("another process stops", int(status)) if status else None)
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for the other processes."""
     total(0)
 
@@ -203,7 +203,7 @@ class _Gather(torch.autograd.Function):
         return gradient.split(ctx.sizes)[rank()] * len(ctx.sizes), None
 
 
-def spread(
+def predict_sharded(
     predict: Callable[..., np.ndarray], network: nn.Module, data: Data, split: str = "test", batch_size: int = 500
 ) -> np.ndarray:
     """predict(network, data, split, batch_size), of whose batches each process predicts a share; all get the whole."""

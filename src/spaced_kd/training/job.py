@@ -7,24 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch, Batches
 from spaced_kd.data.dataset import Data
 from spaced_kd.data.loading import choose_workers, load_data, make_augment
 from spaced_kd.distillation.schedule import Turn, epochs_of_updates
 from spaced_kd.training import distributed, timeline
-from spaced_kd.training.cuda_graphs import Replayed
+from spaced_kd.training.cuda_graphs import GraphedStep
 from spaced_kd.training.learner import Learner, Onlooker, backward
 from spaced_kd.training.modules import Modules, build, reported
-from spaced_kd.training.plugin_checks import check_terms, rehearse
-from spaced_kd.training.teacher_states import Trajectory, Walker
+from spaced_kd.training.plugin_checks import check_terms, dry_run_plugin
+from spaced_kd.training.teacher_states import StoredTeacher, TeacherStates
 from spaced_kd.training.timeline import (
+    block_ends,
     make_method,
     make_turns,
-    pauses,
     result_roles,
-    states_to_leave,
+    states_to_save,
     teacher_is_shared,
     when_to_evaluate,
 )
@@ -57,7 +57,7 @@ class Job:
     tail: dict[Turn, int]
     step: Callable[[str, Batch], dict[str, Tensor]]
     workers: int | None = None
-    replayed: Replayed | None = None
+    replayed: GraphedStep | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -127,11 +127,11 @@ class Job:
 
     def pauses(self, follower: RunSpec) -> set[int]:
         """Numbers of batches after which a teacher leaves its state for a student to come."""
-        return states_to_leave(follower, self.batches.per_epoch)
+        return states_to_save(follower, self.batches.per_epoch)
 
 
 def assemble(
-    spec: RunSpec, places: Places, device: str = "auto", workers: int | None = None, *, graphs: bool = True
+    spec: RunSpec, places: ResultPaths, device: str = "auto", workers: int | None = None, *, graphs: bool = True
 ) -> Job:
     """Everything that a training needs, in the state before its first turn.
 
@@ -162,25 +162,25 @@ def assemble(
     if spec.batch_norm == "whole":
         modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
     if spec.processes == 1:
-        rehearse(spec, method, modules, turns, batches)
+        dry_run_plugin(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
-        trajectory = Trajectory(
+        trajectory = TeacherStates(
             teacher.id, places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch
         )
-        ends = pauses(turns)
+        ends = block_ends(turns)
         if trajectory.holds(ends):
-            learners["teacher"] = Walker(modules["teacher"], trajectory, ends)
+            learners["teacher"] = StoredTeacher(modules["teacher"], trajectory, ends)
     evaluations = when_to_evaluate(spec, method, turns, per_epoch)
     learning = {name for name, module in modules.items() if any(True for _ in module.parameters())}
-    learning -= {name for name in modules if isinstance(learners.get(name), Walker)}
+    learning -= {name for name in modules if isinstance(learners.get(name), StoredTeacher)}
     step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
     ahead = None if at_once else choose_workers(workers)
     tail = when_to_evaluate_tail(spec, method, turns)
     job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, tail, step, ahead)
     if graphs and where.type == "cuda" and spec.processes == 1 and getattr(method, "replayable", False):
         parameters = (each for module in modules.values() for each in module.parameters())
-        job.replayed = Replayed(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
+        job.replayed = GraphedStep(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
     return job
 
 

@@ -5,15 +5,15 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.training import provenance
-from spaced_kd.training.distributed import by_first, of_first, together
+from spaced_kd.training.distributed import broadcast_from_zero, on_rank_zero, process_group
 from spaced_kd.training.job import assemble
-from spaced_kd.training.preemption import Slice
+from spaced_kd.training.preemption import StopSignal
 from spaced_kd.training.run_folder import clear_up, finished
-from spaced_kd.training.run_lock import alone
-from spaced_kd.training.run_recorder import Keeper
+from spaced_kd.training.run_lock import exclusive
+from spaced_kd.training.run_recorder import RunRecorder
 from spaced_kd.utils.processes import rank
 
 
@@ -24,7 +24,7 @@ def train(
     leave: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
-    part: Slice | None = None,
+    part: StopSignal | None = None,
     workers: int | None = None,
 ) -> Path:
     """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
@@ -39,18 +39,18 @@ def train(
         workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
             but one. The weights are the same.
     """
-    places = Places(results)
-    with together(spec.processes):
-        if of_first(finished(spec, places)):
+    places = ResultPaths(results)
+    with process_group(spec.processes):
+        if broadcast_from_zero(finished(spec, places)):
             clear_up(spec, places)
             return places.run(spec)
-        job, part = assemble(spec, places, device, workers), part or Slice()
-        with by_first(alone(places.lock(spec), part)), closing(job.batches):
-            if of_first(finished(spec, places)):  # by the process that this one has waited for
+        job, part = assemble(spec, places, device, workers), part or StopSignal()
+        with on_rank_zero(exclusive(places.lock(spec), part)), closing(job.batches):
+            if broadcast_from_zero(finished(spec, places)):  # by the process that this one has waited for
                 return places.run(spec)
             if rank() == 0 and (told := provenance.warning()):
                 warnings.warn(told, stacklevel=1)
-            keeper = Keeper(job, places, leave, checkpoint_every, part)
+            keeper = RunRecorder(job, places, leave, checkpoint_every, part)
             for who, index in keeper.turns_to_go():
                 with keeper.watching(who, index):
                     losses = job.learners[who].learn(index, partial(job.passes, who, index))

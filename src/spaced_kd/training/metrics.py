@@ -79,7 +79,7 @@ def tail_rows(
     ]
 
 
-class Record:
+class TrainingMetrics:
     """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds, joules; survives a resume.
 
     Args:

@@ -46,7 +46,9 @@ def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
     return terms
 
 
-def rehearse(spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches) -> None:
+def dry_run_plugin(
+    spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
+) -> None:
     """Try a method or network that is not shipped on one batch of each role, on copies: the training is left as it is.
 
     So a student that only learns after days of its teacher's does not fail then.

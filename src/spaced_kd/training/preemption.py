@@ -17,7 +17,7 @@ from spaced_kd.utils.errors import UserError
 GO_ON = 75  # EX_TEMPFAIL of sysexits.h
 
 
-class Stopped(Exception):  # noqa: N818 (no error)
+class Interrupted(Exception):  # noqa: N818 (no error)
     """The slice is over and its state is written; `status` is the exit status of the process.
 
     `again` says what came of asking for the job to be run again.
@@ -28,7 +28,7 @@ class Stopped(Exception):  # noqa: N818 (no error)
         self.status, self.again = status, ""
 
 
-class Slice:
+class StopSignal:
     """One process's share of a training; as a context it takes SIGTERM and SIGINT as wishes, however often they come.
 
     Args:
@@ -47,7 +47,7 @@ class Slice:
         self.heard: int | None = None
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> "Slice":
+    def __enter__(self) -> "StopSignal":
         self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -55,12 +55,12 @@ class Slice:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def over(self) -> Stopped | None:
+    def over(self) -> Interrupted | None:
         """Why to stop now; None to go on."""
         if self.heard is not None:
-            return Stopped(signal.Signals(self.heard).name, 128 + self.heard)
+            return Interrupted(signal.Signals(self.heard).name, 128 + self.heard)
         if time.monotonic() >= self.end:
-            return Stopped("the time limit is near", GO_ON)
+            return Interrupted("the time limit is near", GO_ON)
         return None
 
     def _hear(self, number: int, _: FrameType | None) -> None:

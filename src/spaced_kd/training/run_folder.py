@@ -1,7 +1,7 @@
 """The folder of a finished run: its outputs, whether they are whole, what to clear up."""
 
 from spaced_kd.config import sources
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.training import checkpoint
 from spaced_kd.training.run_lock import remove_left
@@ -11,14 +11,14 @@ from spaced_kd.utils.files import altered, damaged, read_json
 OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
-def clear_up(spec: RunSpec, places: Places) -> None:
+def clear_up(spec: RunSpec, places: ResultPaths) -> None:
     """Remove what a process has left that was killed between its run's last file and its own end."""
     if processes.rank() == 0 and remove_left(places.lock(spec)):
         for state in checkpoint.states(places.state(spec)):
             state.unlink()
 
 
-def finished(spec: RunSpec, places: Places) -> bool:
+def finished(spec: RunSpec, places: ResultPaths) -> bool:
     """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
     folder = places.run(spec)
     path = folder / "run.json"

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from spaced_kd.training.preemption import Slice
+from spaced_kd.training.preemption import StopSignal
 from spaced_kd.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def alone(path: Path, part: Slice, poll: float = 1.0) -> Iterator[None]:
+def exclusive(path: Path, part: StopSignal, poll: float = 1.0) -> Iterator[None]:
     """Hold the lock `path` for the block; where another process has it, say so and wait until that one has ended.
 
     The kernel drops a lock with its process, so the file that a killed one leaves holds nobody up. NFS carries locks

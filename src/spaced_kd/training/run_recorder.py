@@ -13,21 +13,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spaced_kd.config import sources
-from spaced_kd.config.paths import Places
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.training import checkpoint, distributed, energy, provenance
 from spaced_kd.training.job import Job
-from spaced_kd.training.metrics import Record, accuracy, accuracy_rows, predict, tail_rows
-from spaced_kd.training.preemption import Slice
+from spaced_kd.training.metrics import TrainingMetrics, accuracy, accuracy_rows, predict, tail_rows
+from spaced_kd.training.preemption import StopSignal
 from spaced_kd.training.run_folder import OUTPUTS
-from spaced_kd.training.teacher_states import Trajectory, Walker
+from spaced_kd.training.teacher_states import StoredTeacher, TeacherStates
 from spaced_kd.utils import array_file, processes
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import sha256, sweep, write_safely
 from spaced_kd.utils.seeding import global_seed
 
 
-class Keeper:
+class RunRecorder:
     """Keeps one job's record; of several processes that train together, each keeps the same, and the first writes it.
 
     Args:
@@ -38,9 +38,11 @@ class Keeper:
         part: what may end this process before the training is through.
     """
 
-    def __init__(self, job: Job, places: Places, leave: tuple[RunSpec, ...], every: float, part: Slice) -> None:
+    def __init__(
+        self, job: Job, places: ResultPaths, leave: tuple[RunSpec, ...], every: float, part: StopSignal
+    ) -> None:
         self.job, self.places, self.every, self.part = job, places, every, part
-        self.left = Trajectory(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
+        self.left = TeacherStates(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
         self.provenance = provenance.describe(job.device)  # now: the code that this process has read
         self.sources = sources.of_run(job.spec)
         self.commits: list[str] = []  # of earlier processes, where it was another
@@ -49,10 +51,10 @@ class Keeper:
             with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
                 self.leave_at |= job.pauses(follower)
         self.first = processes.rank() == 0
-        self.record = Record(energy.meters(job.device))
-        followed = isinstance(job.learners.get("teacher"), Walker)
-        distributed.agreed("the number of stored teachers", int(followed))
-        self.done = distributed.agreed("the turn to go on after", self._resume())
+        self.record = TrainingMetrics(energy.meters(job.device))
+        followed = isinstance(job.learners.get("teacher"), StoredTeacher)
+        distributed.assert_same_on_all_ranks("the number of stored teachers", int(followed))
+        self.done = distributed.assert_same_on_all_ranks("the turn to go on after", self._resume())
         if self.first:
             if not self.done:
                 self.left.clear()
@@ -100,7 +102,7 @@ class Keeper:
         if stop or time.monotonic() - self.saved >= self.every:
             self._save(index)
         if stop:
-            distributed.meet()  # torchrun ends all when one has ended, and the first may still be writing
+            distributed.barrier()  # torchrun ends all when one has ended, and the first may still be writing
             raise stop
 
     def finish(self) -> Path:
@@ -130,11 +132,11 @@ class Keeper:
         """Predictions of the test set, as an epoch ends, or for the tail, or both."""
         self.record.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
         with self.job.autocast():
-            predictions = distributed.spread(predict, self.job.reported, self.job.data)
+            predictions = distributed.predict_sharded(predict, self.job.reported, self.job.data)
             held_out = None
             if self.job.spec.held_out:
                 labels = self.job.data.labels["held_out"].cpu().numpy()
-                said = distributed.spread(predict, self.job.reported, self.job.data, "held_out")
+                said = distributed.predict_sharded(predict, self.job.reported, self.job.data, "held_out")
                 held_out = float(accuracy(said, labels))
         if (step := self.job.tail.get((who, index))) is not None:
             self.record.tail_evaluated(step, predictions, held_out)
@@ -218,7 +220,7 @@ class Keeper:
     def _description(self, folder: Path) -> dict[str, Any]:
         """Everything that one may want to know of a run later."""
         job, record, spec = self.job, self.record, self.job.spec
-        followed = isinstance(job.learners.get("teacher"), Walker)
+        followed = isinstance(job.learners.get("teacher"), StoredTeacher)
         counts: dict[str, dict[str, int]] = {who: {} for who in job.learners}
         for who, index in job.turns:
             size = f"{who} {job.images(index)}"

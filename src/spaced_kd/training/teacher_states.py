@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spaced_kd.training.checkpoint import load_weights, save_weights
 
 
-class Trajectory:
+class TeacherStates:
     """States of one teacher after given numbers of batches, the last of them its final weights."""
 
     def __init__(self, run: str, folder: Path, final: Path, total: int) -> None:
@@ -42,10 +42,10 @@ class Trajectory:
         return all(self.path(end).exists() for end in ends)
 
 
-class Walker:
+class StoredTeacher:
     """Stands in for a teacher's learner: where its student is to learn it becomes the stored teacher."""
 
-    def __init__(self, network: nn.Module, trajectory: Trajectory, ends: list[int]) -> None:
+    def __init__(self, network: nn.Module, trajectory: TeacherStates, ends: list[int]) -> None:
         self.network, self.trajectory, self.ends = network, trajectory, set(ends)
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     return list(method.schedule(total, interval, per_epoch))
 
 
-def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
+def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
     """Numbers of batches after which a teacher leaves its state for a student to come.
 
     None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it is
@@ -31,7 +31,7 @@ def states_to_leave(follower: RunSpec, per_epoch: int) -> set[int]:
     method = make_method(follower)
     if not teacher_is_shared(method):
         return set()
-    found = pauses(make_turns(follower, method, per_epoch))
+    found = block_ends(make_turns(follower, method, per_epoch))
     moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
     return set() if moving else set(found)
 
@@ -57,7 +57,7 @@ def teacher_is_shared(method: Any) -> bool:
     return getattr(method, "teacher_is_shared", True)
 
 
-def pauses(order: Iterable[Turn]) -> list[int]:
+def block_ends(order: Iterable[Turn]) -> list[int]:
     """Numbers of batches after which a teacher's student begins to learn: the states that it asks for.
 
     The teacher takes its batches in order, and its state before the first of them is everyone's own.

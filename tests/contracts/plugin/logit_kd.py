@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spaced_kd.api import hard, mse, target, turns
+from spaced_kd.api import hard, mse, teacher_outputs, turns
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,5 @@ class LogitKD:
         said = networks[who](batch.images)
         terms = {"hard": hard(said, batch.labels)}
         if who == "student":
-            terms["logits"] = self.weight * mse(said, target(networks["teacher"], batch.images).logits)
+            terms["logits"] = self.weight * mse(said, teacher_outputs(networks["teacher"], batch.images).logits)
         return terms

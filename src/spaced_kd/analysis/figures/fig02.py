@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
-from spaced_kd.analysis.arms import OFFLINE, ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SPACED, Arm
 from spaced_kd.analysis.layout import by_seed, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
@@ -27,7 +27,7 @@ def figure(rows: DataFrame) -> Figure:
     arms = present(where(rows, method=("baseline", "online_kd")))
     asked = ours(rows, arms, "accuracy")
     require(asked, "fig02", [ONLINE, SPACED, OFFLINE], keep)
-    groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {WITHOUT}]
+    groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {BASELINE}]
     drawing, panels = plotting.tiles(len(groups), ACROSS)
     recipes = several_recipes(asked)
     for axes, group in zip(panels, groups, strict=True):
@@ -47,25 +47,25 @@ def _draw(axes: Axes, asked: DataFrame, found: DataFrame, paper: DataFrame) -> N
     arms = sorted(present(asked), key=lambda arm: arm.epochs)
     values = {arm: by_seed(found, arm) for arm in arms}
     paper_values = {arm: where(paper, method=arm.method, interval=arm.interval)["value"] for arm in present(paper)}
-    epochs = [arm.epochs for arm in {*arms, *paper_values} - {WITHOUT, OFFLINE}]
+    epochs = [arm.epochs for arm in {*arms, *paper_values} - {BASELINE, OFFLINE}]
     step = 0.35 * max(*epochs, 1)
 
     def place(arm: Arm) -> float:
         return max(epochs) + step if arm == OFFLINE else arm.epochs
 
-    plotting.level(axes, by_seed(found, WITHOUT), WITHOUT)
+    plotting.level(axes, by_seed(found, BASELINE), BASELINE)
     for arm, numbers in values.items():
-        if arm != WITHOUT and len(numbers):
+        if arm != BASELINE and len(numbers):
             look = plotting.LOOKS.get(arm, plotting.LOOKS[SPACED]) | {"linestyle": "none"}
             error = numbers.std(ddof=1) if len(numbers) > 1 else None
             name = arm.name if arm in (ONLINE, OFFLINE) else "Spaced KD"
             axes.errorbar(place(arm), numbers.mean(), error, label=name, **look)
-    fitted = [arm for arm in arms if arm not in (WITHOUT, OFFLINE) and len(values[arm])]
+    fitted = [arm for arm in arms if arm not in (BASELINE, OFFLINE) and len(values[arm])]
     if len(fitted) > 2:
         curve = np.polynomial.Polynomial.fit([arm.epochs for arm in fitted], [values[arm].mean() for arm in fitted], 2)
         x, y = curve.linspace(100)
         axes.plot(x, y, color=plotting.INK, linewidth=1, zorder=1, label="quadratic fit")
-    for arm in paper_values.keys() - {WITHOUT}:
+    for arm in paper_values.keys() - {BASELINE}:
         look = {"marker": "D", "color": "none", "markeredgecolor": plotting.INK, "linestyle": "none"}
         axes.plot(place(arm), paper_values[arm].item(), label="paper", **look)
     ticks = {**{epoch: f"{epoch:g}" for epoch in sorted(epochs)}, place(OFFLINE): "offline"}

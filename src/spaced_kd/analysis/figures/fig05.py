@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
 from spaced_kd.analysis.layout import ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
@@ -21,9 +21,9 @@ MARKED = 8  # markers on a line
 def figure(rows: DataFrame) -> Figure:
     """One panel for each dataset and network."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "curve"}
-    asked = ours(rows, [WITHOUT, ONLINE, SPACED], "accuracy")
+    asked = ours(rows, [BASELINE, ONLINE, SPACED], "accuracy")
     require(asked, "fig05", [ONLINE, SPACED], keep)
-    groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {WITHOUT}]
+    groups = [group for _, group in asked.groupby(PLACE, sort=False) if present(group) - {BASELINE}]
     drawing, panels = plotting.tiles(len(groups), ACROSS)
     recipes = several_recipes(asked)
     looks = plotting.looks(present(asked))

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
 from spaced_kd.analysis.layout import ours, present, require, where
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.utils.errors import UserError
@@ -22,7 +22,7 @@ AXES = {"lr": "learning rate (per step)", "batch_size": "batch size (images)"}
 def figure(rows: DataFrame) -> Figure:
     """One panel for each dataset, network and axis of which there are several values."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    asked = ours(rows, [WITHOUT, ONLINE, SPACED], "accuracy")
+    asked = ours(rows, [BASELINE, ONLINE, SPACED], "accuracy")
     require(asked, "fig06", [ONLINE, SPACED], keep)
     groups = [(axis, *each) for axis in AXES for each in _groups(asked, axis)]
     if not groups:
@@ -50,4 +50,4 @@ def _groups(rows: DataFrame, axis: str) -> list[tuple[list[str], DataFrame]]:
     others = [" ".join(f"{key}={value}" for key, value in recipe.items() if key != axis) for recipe in recipes]
     groups = rows.assign(**{axis: values}, recipe=others).groupby(["dataset", "network", "recipe"], sort=False)
     found = [(list(place), group) for place, group in groups if group[axis].nunique() > 1]
-    return [(place, group) for place, group in found if present(group) - {WITHOUT}]
+    return [(place, group) for place, group in found if present(group) - {BASELINE}]

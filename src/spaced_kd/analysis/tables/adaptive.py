@@ -9,13 +9,13 @@ deviation over seeds.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, Arm
 from spaced_kd.analysis.effects import accuracies, difference, family, flops, in_place, places, without_one_recipe
 from spaced_kd.analysis.layout import ours, present, summary, where
 from spaced_kd.utils.errors import UserError
 
 ADAPTIVE = Arm("adaptive_interval", "0")
-FIXED = (WITHOUT, ONLINE, *(Arm("online_kd", interval) for interval in ("0.5", "1", "1.5", "2")))
+FIXED = (BASELINE, ONLINE, *(Arm("online_kd", interval) for interval in ("0.5", "1", "1.5", "2")))
 
 
 def table(rows: DataFrame) -> DataFrame:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.effects import Place, accuracies, difference, family, flops, places, without_one_recipe
 from spaced_kd.analysis.layout import ours, present
 from spaced_kd.utils.errors import UserError
@@ -53,14 +53,14 @@ CONTROLS = (
         *(Arm(f"online_kd{SOFT}", interval) for interval in ("0", "1.5")),
     ),
     Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x2.33"), ONLINE),
-    Control("w/o KD", "half of the steps", WITHOUT, Arm("baseline", "", "epochs=x2")),
+    Control("w/o KD", "half of the steps", BASELINE, Arm("baseline", "", "epochs=x2")),
     Control("self KD", "spacing, and half of the steps", SELF, SPACED_SELF),
     Control("self KD, as many steps", "spacing at equal steps", Arm("self_kd", "0", "epochs=x2"), SPACED_SELF),
     Control("self KD, as many FLOPs", "spacing at equal FLOPs", Arm("self_kd", "0", "epochs=x1.87"), SPACED_SELF),
     Control("hard losses alone, s = 0", "soft and feature losses", Arm(f"self_kd{TRAILS}", "0"), SELF),
     Control("hard losses alone, s = 4", "soft and feature losses", Arm(f"self_kd{TRAILS}", "4"), SPACED_SELF),
-    Control("w/o KD", "the network of self KD, and its four hard losses", WITHOUT, Arm(f"self_kd{TRAILS}", "0")),
-    Control("w/o KD, AutoAugment and Cutout", "standard augmentation", Arm("baseline", "", AUTOAUGMENT), WITHOUT),
+    Control("w/o KD", "the network of self KD, and its four hard losses", BASELINE, Arm(f"self_kd{TRAILS}", "0")),
+    Control("w/o KD, AutoAugment and Cutout", "standard augmentation", Arm("baseline", "", AUTOAUGMENT), BASELINE),
     Control("four heads together, s = 0", "the deepest head alone", Arm("self_kd[reported_head=ensemble]", "0"), SELF),
     Control(
         "four heads together, s = 4", "the deepest head alone", Arm("self_kd[reported_head=ensemble]", "4"), SPACED_SELF
@@ -92,4 +92,4 @@ def table(rows: DataFrame) -> DataFrame:
 
 def _shared(control: Control, place: Place) -> bool:
     """Whether neither has a teacher: those are the same runs under each protocol, and stand once."""
-    return control.arm.method == control.reference.method == WITHOUT.method and "protocol=" in place.recipe
+    return control.arm.method == control.reference.method == BASELINE.method and "protocol=" in place.recipe

@@ -11,7 +11,7 @@ them.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.analysis.arms import WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, Arm
 from spaced_kd.analysis.layout import NOTHING, by_seed, ours, present, seeds, several_recipes, summary, where
 from spaced_kd.utils.errors import UserError
 
@@ -40,7 +40,7 @@ def table(rows: DataFrame) -> DataFrame:
         without = _cheapest(where(costs, dataset=cell["dataset"], network=cell["network"], metric=FLOPS))
         for teacher, asked in group.groupby("teacher", sort=False):
             taught = where(cost, teacher=teacher)
-            for arm in sorted(present(asked), key=lambda arm: (arm != WITHOUT, arm.method, arm.epochs)):
+            for arm in sorted(present(asked), key=lambda arm: (arm != BASELINE, arm.method, arm.epochs)):
                 lines.append(cell | {"teacher": teacher} | _line(arm, asked, taught, without))
     table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
     same = [] if several_recipes(accuracies) else ["recipe"]
@@ -62,7 +62,7 @@ def _line(arm: Arm, asked: DataFrame, cost: DataFrame, without: float) -> dict[s
 
 def _cheapest(costs: DataFrame) -> float:
     """FLOPs of training a network without KD, by the recipe that takes the fewest; NaN where there is none."""
-    return where(costs, method=WITHOUT.method)["value"].min()
+    return where(costs, method=BASELINE.method)["value"].min()
 
 
 def _counted(value: float) -> str:

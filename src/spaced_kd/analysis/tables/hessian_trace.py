@@ -10,8 +10,8 @@ statistics of training, or those re-estimated on all training images. The paper 
 import pandas as pd
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT
-from spaced_kd.analysis.layout import NOTHING, Change, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF
+from spaced_kd.analysis.layout import NOTHING, Contrast, layout
 
 LOSSES = {
     "trace": "cross-entropy",
@@ -19,7 +19,7 @@ LOSSES = {
     "kd_trace": "KD",
     "kd_trace_reestimated": "KD, re-estimated",
 }
-COLUMNS = [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE), SELF, SPACED_SELF, Change(SPACED_SELF, SELF)]
+COLUMNS = [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE), SELF, SPACED_SELF, Contrast(SPACED_SELF, SELF)]
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -30,7 +30,7 @@ def table(rows: DataFrame) -> DataFrame:
     for metric in metrics:
         of_it = rows[~measured | rows["metric"].isin((metric, "missing"))]
         if metric.startswith("kd"):
-            of_it = of_it[of_it["method"] != WITHOUT.method]
+            of_it = of_it[of_it["method"] != BASELINE.method]
         keep = {"evaluation": "hessian_trace", "metric": metric}
         parts.append(layout(of_it, "hessian_trace", COLUMNS, keep, style=".4g"))
     if metrics == ["trace"]:

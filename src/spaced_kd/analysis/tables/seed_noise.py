@@ -13,10 +13,10 @@ The paper states no deviations; its released code sets no seeds, so that its rep
 from pandas import DataFrame
 
 from spaced_kd.analysis import statistics
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Arm
 from spaced_kd.analysis.effects import (
+    PairedDifferences,
     Place,
-    Sample,
     accuracies,
     difference,
     endpoint,
@@ -24,10 +24,10 @@ from spaced_kd.analysis.effects import (
     reached,
     without_one_recipe,
 )
-from spaced_kd.analysis.layout import DRAWN, NOTHING, Change, paper_changes, summary
+from spaced_kd.analysis.layout import DRAWN, NOTHING, Contrast, paper_changes, summary
 from spaced_kd.utils.errors import UserError
 
-WHAT = (WITHOUT, ONLINE, SPACED, Change(ONLINE, WITHOUT), Change(SPACED, ONLINE))
+WHAT = (BASELINE, ONLINE, SPACED, Contrast(ONLINE, BASELINE), Contrast(SPACED, ONLINE))
 COUNTS = (3, 10)
 ROUNDING = ("precision", "threads")  # words of a recipe that change how a run rounds, and nothing else
 
@@ -61,13 +61,13 @@ def table(rows: DataFrame) -> DataFrame:
     return without_one_recipe(lines)
 
 
-def _sample(rows: DataFrame, place: Place, what: Arm | Change, selection: str) -> Sample:
+def _sample(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str) -> PairedDifferences:
     if isinstance(what, Arm):
         return reached(rows, place, what, selection)
     return difference(rows, place, *what, selection)
 
 
-def _rounding(rows: DataFrame, place: Place, what: Arm | Change, selection: str) -> str:
+def _rounding(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str) -> str:
     """Pooled deviation within seeds, over runs that differ in how they round alone."""
     exact = _without(place.recipe, ROUNDING)
     beside = rows[(rows["dataset"] == place.dataset) & (rows["network"] == place.network)]["recipe"].unique()
@@ -90,7 +90,7 @@ def _without(recipe: str, words: tuple[str, ...]) -> str:
     return " ".join(word for word in recipe.split() if word.partition("=")[0] not in words)
 
 
-def _resolved(what: Arm | Change, sample: Sample, count: int, rows: DataFrame) -> dict[str, str]:
+def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows: DataFrame) -> dict[str, str]:
     """What so many seeds resolve, and how many of the paper's differences are larger."""
     heads = f"n = {count} resolves", f"paper's larger, n = {count}"
     if isinstance(what, Arm):

@@ -13,10 +13,10 @@ one, else the last step.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.effects import (
+    PairedDifferences,
     Place,
-    Sample,
     accuracies,
     difference,
     endpoint,
@@ -25,19 +25,19 @@ from spaced_kd.analysis.effects import (
     reached,
     without_one_recipe,
 )
-from spaced_kd.analysis.layout import NOTHING, Change, summary, where
+from spaced_kd.analysis.layout import NOTHING, Contrast, summary, where
 from spaced_kd.analysis.statistics import ALPHA, paired_interval
 from spaced_kd.utils.errors import UserError
 
 WHAT = (
-    WITHOUT,
+    BASELINE,
     ONLINE,
-    Change(ONLINE, WITHOUT),
+    Contrast(ONLINE, BASELINE),
     SPACED,
-    Change(SPACED, ONLINE),
+    Contrast(SPACED, ONLINE),
     SELF,
     SPACED_SELF,
-    Change(SPACED_SELF, SELF),
+    Contrast(SPACED_SELF, SELF),
 )
 COLUMNS = {"tail": "tail", "last": "last", "best": "best on test", "halves": "by halves", "held_out": "held out"}
 
@@ -56,15 +56,15 @@ def table(rows: DataFrame) -> DataFrame:
     return without_one_recipe(lines).fillna("–")
 
 
-def _name(what: Arm | Change) -> str:
+def _name(what: Arm | Contrast) -> str:
     return what.name if isinstance(what, Arm) else f"{what.after.name} − {what.before.name}"
 
 
-def _arms(what: Arm | Change) -> tuple[Arm, ...]:
+def _arms(what: Arm | Contrast) -> tuple[Arm, ...]:
     return (what,) if isinstance(what, Arm) else tuple(what)
 
 
-def _cells(rows: DataFrame, place: Place, what: Arm | Change) -> dict[str, str]:
+def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, str]:
     """Column -> text, of the selections that the runs have."""
     cells, signs = {}, []
     for selection, column in COLUMNS.items():
@@ -80,7 +80,7 @@ def _cells(rows: DataFrame, place: Place, what: Arm | Change) -> dict[str, str]:
     return cells | ({"signs": ", ".join(signs)} if signs else {})
 
 
-def _sign(change: Sample) -> str:
+def _sign(change: PairedDifferences) -> str:
     """Of the mean, in brackets where the interval has 0 inside, or there is none."""
     mean = change.values.mean()
     sign = "+" if mean > 0 else "−" if mean < 0 else "0"
@@ -91,7 +91,7 @@ def _sign(change: Sample) -> str:
     return f"({sign})"
 
 
-def _counts(rows: DataFrame, place: Place, what: Arm | Change) -> dict[str, str]:
+def _counts(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, str]:
     """How many epochs were evaluated, and of how many states the tail is the mean; of a difference, by each arm."""
     found: dict[str, list[str]] = {"evaluated": [], "states": []}
     for arm in _arms(what):

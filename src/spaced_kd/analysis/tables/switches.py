@@ -14,7 +14,7 @@ from typing import Any
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm
-from spaced_kd.analysis.effects import Place, Sample, accuracies, difference, places, without_one_recipe
+from spaced_kd.analysis.effects import PairedDifferences, Place, accuracies, difference, places, without_one_recipe
 from spaced_kd.analysis.layout import NOTHING
 from spaced_kd.analysis.statistics import shared_seeds
 from spaced_kd.config.run_spec import from_flat
@@ -80,7 +80,9 @@ def _released(method: str, base: Arm) -> dict[str, Any]:
     return {key: value for key, value in words.items() if key not in NAMED}
 
 
-def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None) -> dict[str, Sample]:
+def _effects(
+    rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None
+) -> dict[str, PairedDifferences]:
     """Column -> what one switch, or all of the released code's, change there."""
     effects = {}
     for column, base in BASES[method].items():
@@ -93,16 +95,16 @@ def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | 
     return effects | {SPACING: _of_spacing(effects.get("s = 0"), effects.get("s > 0"))}
 
 
-def _of_spacing(plain: Sample | None, spaced: Sample | None) -> Sample:
+def _of_spacing(plain: PairedDifferences | None, spaced: PairedDifferences | None) -> PairedDifferences:
     """The change of what spacing brings; an interval at which there is no such switch has no change."""
     if plain and spaced:
-        return Sample((spaced.values - plain.values).dropna(), shared_seeds(spaced.seeds, plain.seeds))
+        return PairedDifferences((spaced.values - plain.values).dropna(), shared_seeds(spaced.seeds, plain.seeds))
     if plain:
-        return Sample(-plain.values, plain.seeds)
-    return spaced or Sample(Series(dtype=float), set())
+        return PairedDifferences(-plain.values, plain.seeds)
+    return spaced or PairedDifferences(Series(dtype=float), set())
 
 
-def _largest(effects: dict[str, Sample]) -> tuple[bool, float]:
+def _largest(effects: dict[str, PairedDifferences]) -> tuple[bool, float]:
     """Sort key: one seed tells less than any number of them."""
     found = [(len(values) > 1, abs(values.mean())) for values, _ in effects.values() if len(values)]
     return max(found, default=(False, 0.0))

@@ -7,11 +7,11 @@ not at which epoch; its code takes the best on test.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
-from spaced_kd.analysis.layout import Change, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
+from spaced_kd.analysis.layout import Contrast, layout
 
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, online KD and Spaced KD, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    return layout(rows, "tab01", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep)
+    return layout(rows, "tab01", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep)

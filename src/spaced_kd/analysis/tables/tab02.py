@@ -7,11 +7,11 @@ not at which epoch; its code takes the best on test.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import SELF, SPACED_SELF, WITHOUT
-from spaced_kd.analysis.layout import Change, layout
+from spaced_kd.analysis.arms import BASELINE, SELF, SPACED_SELF
+from spaced_kd.analysis.layout import Contrast, layout
 
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, self KD and spaced self KD, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    return layout(rows, "tab02", [WITHOUT, SELF, SPACED_SELF, Change(SPACED_SELF, SELF)], keep)
+    return layout(rows, "tab02", [BASELINE, SELF, SPACED_SELF, Contrast(SPACED_SELF, SELF)], keep)

@@ -8,7 +8,7 @@ stand here for the soft loss, between logits, and for the feature loss; kl and m
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import ONLINE, SPACED
-from spaced_kd.analysis.layout import Change, label, layout
+from spaced_kd.analysis.layout import Contrast, label, layout
 
 DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 
@@ -21,5 +21,5 @@ def table(rows: DataFrame) -> DataFrame:
     losses = {key: [settings.get(key, default) for _, settings in methods] for key, default in DEFAULTS.items()}
     shown = rows.assign(**losses)[of_a_loss].assign(method=ONLINE.method)
     return layout(
-        shown, "tab03", [ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=("dataset", "network", *DEFAULTS)
+        shown, "tab03", [ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=("dataset", "network", *DEFAULTS)
     )

@@ -10,8 +10,8 @@ PSKD.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.analysis.arms import ONLINE, SELF, SPACED, SPACED_SELF, WITHOUT, Arm
-from spaced_kd.analysis.layout import Change, label, layout, ours, present, require, where
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
+from spaced_kd.analysis.layout import Contrast, label, layout, ours, present, require, where
 
 KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
@@ -28,11 +28,11 @@ def table(rows: DataFrame) -> DataFrame:
     rows = _named(rows[(rows["source"] == "ours") | (rows["table"] == "tab04")])
     require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], keep)
     frames = []
-    for name in sorted(name for name in set(rows["kd"]) - {WITHOUT.method} if "student" not in _settings(name)):
+    for name in sorted(name for name in set(rows["kd"]) - {BASELINE.method} if "student" not in _settings(name)):
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
         places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
-        arms = {Arm(_alone(name), "0") if label(name)[0] in ALONE else WITHOUT: WITHOUT}
+        arms = {Arm(_alone(name), "0") if label(name)[0] in ALONE else BASELINE: BASELINE}
         arms |= {Arm(name, interval): column for interval, column in intervals.items()}
         for arm, column in arms.items():
             found = where(rows, kd=arm.method, interval=arm.interval)
@@ -40,7 +40,7 @@ def table(rows: DataFrame) -> DataFrame:
                 found = where(rows, kd=_plain(name), interval=arm.interval)
             found = found.merge(places)
             frames.append(found.assign(kd=name, method=column.method, interval=column.interval))
-    columns = [WITHOUT, KD, OFFLINE_KD, SPACED_KD, Change(SPACED_KD, KD), Change(SPACED_KD, OFFLINE_KD)]
+    columns = [BASELINE, KD, OFFLINE_KD, SPACED_KD, Contrast(SPACED_KD, KD), Contrast(SPACED_KD, OFFLINE_KD)]
     return layout(concat(frames), "tab04", columns, keep, keys=("dataset", "network", "kd"))
 
 

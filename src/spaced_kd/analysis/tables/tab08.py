@@ -7,8 +7,8 @@ not say of whom its column Baseline is.
 
 from pandas import DataFrame, concat
 
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
-from spaced_kd.analysis.layout import Change, layout, where
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
+from spaced_kd.analysis.layout import Contrast, layout, where
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -16,7 +16,7 @@ def table(rows: DataFrame) -> DataFrame:
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     keys = ("dataset", "network", "teacher")
     shown = concat([rows, _teachers(rows)])
-    return layout(shown, "tab08", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=keys)
+    return layout(shown, "tab08", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
 
 
 def _teachers(rows: DataFrame) -> DataFrame:
@@ -24,5 +24,5 @@ def _teachers(rows: DataFrame) -> DataFrame:
     students = where(rows, source="ours")
     students = students[students["teacher"] != students["network"]]
     pairs = students[["dataset", "recipe", "network", "teacher"]].drop_duplicates()
-    alone = where(rows, source="ours", method=WITHOUT.method).drop(columns="teacher")
+    alone = where(rows, source="ours", method=BASELINE.method).drop(columns="teacher")
     return alone.rename(columns={"network": "teacher"}).merge(pairs, on=["dataset", "recipe", "teacher"])

@@ -7,11 +7,11 @@ Top-1 test accuracy in percent of the student at the last epoch, mean ± standar
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import OFFLINE, SPACED
-from spaced_kd.analysis.layout import Change, layout
+from spaced_kd.analysis.layout import Contrast, layout
 
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of the student with offline KD and Spaced KD, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     keys = ("dataset", "network", "teacher")
-    return layout(rows, "tab09", [OFFLINE, SPACED, Change(SPACED, OFFLINE)], keep, keys=keys)
+    return layout(rows, "tab09", [OFFLINE, SPACED, Contrast(SPACED, OFFLINE)], keep, keys=keys)

@@ -6,12 +6,12 @@ Top-1 accuracy in percent of the networks at the last epoch, mean ± standard de
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
-from spaced_kd.analysis.layout import Change, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
+from spaced_kd.analysis.layout import Contrast, layout
 
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy under the six corruptions, and the paired difference."""
     keep = {"evaluation": "corruptions", "metric": "accuracy", "severity": (3, 5)}
     keys = ("dataset", "corruption", "severity", "network")
-    return layout(rows, "tab11", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=keys)
+    return layout(rows, "tab11", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)

@@ -8,12 +8,12 @@ deviations.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SPACED, WITHOUT
-from spaced_kd.analysis.layout import Change, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
+from spaced_kd.analysis.layout import Contrast, layout
 
 
 def table(rows: DataFrame) -> DataFrame:
     """Robust accuracy for each budget, and the paired difference."""
     keep = {"evaluation": "bim", "metric": "accuracy"}
     keys = ("dataset", "network", "epsilon")
-    return layout(rows, "tab12", [WITHOUT, ONLINE, SPACED, Change(SPACED, ONLINE)], keep, keys=keys)
+    return layout(rows, "tab12", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)

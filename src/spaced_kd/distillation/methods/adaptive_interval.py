@@ -93,7 +93,7 @@ class AdaptiveInterval:
             return {"hard": loss}
         networks["block"].follow()
         student = networks["student"](batch.images, exits=True)[-1]
-        teacher = losses.target(networks["teacher"], batch.images)
+        teacher = losses.teacher_outputs(networks["teacher"], batch.images)
         return distillation(
             student,
             teacher,

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.losses import hard, kl, target
+from spaced_kd.distillation.losses import hard, kl, teacher_outputs
 from spaced_kd.distillation.schedule import Turn
 
 
@@ -55,6 +55,6 @@ class BAN:
         if who == "teacher":
             return {"hard": hard(said, batch.labels)}
         chain = list(self.roles)
-        goal = target(networks[chain[chain.index(who) - 1]], batch.images)
+        goal = teacher_outputs(networks[chain[chain.index(who) - 1]], batch.images)
         soft = kl(said, goal.logits, self.temperature)
         return {"hard": (1 - self.alpha) * hard(said, batch.labels), "soft": self.alpha * self.temperature**2 * soft}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
 from spaced_kd.distillation.losses import hard
-from spaced_kd.distillation.schedule import Turn, alone
+from spaced_kd.distillation.schedule import Turn, solo
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Baseline:
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Every batch once, in order."""
-        return alone(total, "teacher")
+        return solo(total, "teacher")
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy with the labels."""

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.logit_memory import Memory, Sizes
-from spaced_kd.distillation.losses import alignment, distillation, hard, kl, target
-from spaced_kd.distillation.schedule import Turn, alone, turns
+from spaced_kd.distillation.logit_memory import LogitMemory, Sizes
+from spaced_kd.distillation.losses import alignment, distillation, hard, kl, teacher_outputs
+from spaced_kd.distillation.schedule import Turn, solo, turns
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DLB:
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Alg. 1 and 2, or one network alone."""
-        return alone(total, "student") if self.student == "alone" else turns(total, interval)
+        return solo(total, "student") if self.student == "alone" else turns(total, interval)
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """The layer that brings the student's features to the teacher's width."""
@@ -58,7 +58,7 @@ class DLB:
 
     def memory(self, sizes: Sizes) -> dict[str, nn.Module]:
         """The logits of the last batch, batch_size x classes."""
-        return {"last batch": Memory(min(sizes.batch_size, sizes.images), sizes)}
+        return {"last batch": LogitMemory(min(sizes.batch_size, sizes.images), sizes)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """The teacher's terms are DLB's; the student's are online KD's, or DLB's where it is alone."""
@@ -66,7 +66,7 @@ class DLB:
             return self._from_the_last_batch(networks[who], networks["last batch"], batch)
         return distillation(
             networks["student"](batch.images, exits=True)[-1],
-            target(networks["teacher"], batch.images),
+            teacher_outputs(networks["teacher"], batch.images),
             batch.labels,
             networks["align"],
             alpha=self.student_alpha,
@@ -74,7 +74,7 @@ class DLB:
             beta=self.student_beta,
         )
 
-    def _from_the_last_batch(self, network: nn.Module, memory: Memory, batch: Batch) -> dict[str, Tensor]:
+    def _from_the_last_batch(self, network: nn.Module, memory: LogitMemory, batch: Batch) -> dict[str, Tensor]:
         said, labels = network(batch.images), batch.labels
         terms = {}
         if batch.before is None:

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.losses import hard, kl, target
+from spaced_kd.distillation.losses import hard, kl, teacher_outputs
 from spaced_kd.distillation.schedule import Turn, turns
 
 
@@ -47,6 +47,8 @@ class DML:
         logits = networks[who](batch.images)
         terms = {"hard": hard(logits, batch.labels)}
         if who == "student" or self.leader == "mutual":
-            peer = target(networks["teacher" if who == "student" else "student"], batch.images, self.teacher_mode)
+            peer = teacher_outputs(
+                networks["teacher" if who == "student" else "student"], batch.images, self.teacher_mode
+            )
             terms["soft"] = self.weight * self.temperature**2 * kl(logits, peer.logits, self.temperature)
         return terms

@@ -15,8 +15,8 @@ from spaced_kd.data.batches import Batch
 from spaced_kd.distillation import losses
 from spaced_kd.distillation.losses import alignment, distillation, hard
 from spaced_kd.distillation.released_orders import extra_steps, on_new_batches, student_stops
-from spaced_kd.distillation.schedule import Turn, alone, constant_lead, teacher_last, window
-from spaced_kd.networks.outputs import Exit
+from spaced_kd.distillation.schedule import Turn, constant_lead, solo, teacher_last, window
+from spaced_kd.networks.outputs import NetworkOutput
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class OnlineKD:
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """The teacher's block of `interval` batches, then the student's; each switch changes one thing of it."""
         if self.joint_backward:
-            return alone(total, "student")
+            return solo(total, "student")
         last = total if self.spaced_until is None else min(total, int(self.spaced_until * per_epoch))
         order = window(total, interval, int(self.spaced_from * per_epoch), last)
         if self.target == "before":
@@ -109,10 +109,10 @@ class OnlineKD:
         terms = {}
         if self.joint_backward:
             said = networks["teacher"](images, exits=True)[-1]
-            teacher = Exit(said.logits.detach(), said.features.detach())
+            teacher = NetworkOutput(said.logits.detach(), said.features.detach())
             terms = {"hard of the teacher": (1 - self.alpha) * hard(said.logits, batch.labels)}
         else:
-            teacher = losses.target(networks["teacher"], images, self.teacher_mode)
+            teacher = losses.teacher_outputs(networks["teacher"], images, self.teacher_mode)
         return terms | distillation(
             student,
             teacher,

@@ -20,9 +20,9 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.logit_memory import Memory, Sizes
-from spaced_kd.distillation.losses import alignment, distillation, hard, soft_cross_entropy, target
-from spaced_kd.distillation.schedule import Turn, alone, turns
+from spaced_kd.distillation.logit_memory import LogitMemory, Sizes
+from spaced_kd.distillation.losses import alignment, distillation, hard, soft_cross_entropy, teacher_outputs
+from spaced_kd.distillation.schedule import Turn, solo, turns
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PSKD:
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Alg. 1 and 2, or one network alone."""
-        return alone(total, "student") if self.student == "alone" else turns(total, interval)
+        return solo(total, "student") if self.student == "alone" else turns(total, interval)
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """The layer that brings the student's features to the teacher's width."""
@@ -54,7 +54,7 @@ class PSKD:
 
     def memory(self, sizes: Sizes) -> dict[str, nn.Module]:
         """The logits of the last epoch, images x classes."""
-        return {"last epoch": Memory(sizes.images, sizes)}
+        return {"last epoch": LogitMemory(sizes.images, sizes)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """The teacher's terms are PS-KD's; the student's are online KD's, or PS-KD's where it is alone."""
@@ -62,7 +62,7 @@ class PSKD:
             return self._from_the_last_epoch(networks[who], networks["last epoch"], batch)
         return distillation(
             networks["student"](batch.images, exits=True)[-1],
-            target(networks["teacher"], batch.images),
+            teacher_outputs(networks["teacher"], batch.images),
             batch.labels,
             networks["align"],
             alpha=self.student_alpha,
@@ -70,7 +70,7 @@ class PSKD:
             beta=self.student_beta,
         )
 
-    def _from_the_last_epoch(self, network: nn.Module, memory: Memory, batch: Batch) -> dict[str, Tensor]:
+    def _from_the_last_epoch(self, network: nn.Module, memory: LogitMemory, batch: Batch) -> dict[str, Tensor]:
         said = network(batch.images)
         share = self.alpha * (batch.epoch + 1) / memory.sizes.epochs if batch.epoch else 0.0
         terms = {"hard": (1 - share) * hard(said, batch.labels)}

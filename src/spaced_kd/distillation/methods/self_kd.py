@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from spaced_kd.data.batches import Batch
 from spaced_kd.distillation.losses import alignment, distillation, hard
 from spaced_kd.distillation.released_orders import first_block_of, student_stops, without_triggers
-from spaced_kd.distillation.schedule import Turn, alone, looking_at_triggers
-from spaced_kd.networks.outputs import Ensemble, Exit
+from spaced_kd.distillation.schedule import Turn, looking_at_triggers, solo
+from spaced_kd.networks.outputs import Ensemble, NetworkOutput
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SelfKD:
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Student turns only (Alg. 3) for an interval of one batch, else blocks of both (Alg. 4)."""
         if interval == 1:
-            return alone(total, "student")
+            return solo(total, "student")
         first = per_epoch if self.first_block == "epoch" else interval
         order = first_block_of(first, total, interval)
         if self.last_block == "dropped":
@@ -81,7 +81,7 @@ class SelfKD:
                 return {"hard": hard(networks["student"](batch.images, exits=True)[-1].logits, batch.labels)}
             return {"hard": hard(networks["student"](batch.images), batch.labels)}
         *shallow, deepest = networks["student"](batch.images, exits=True)
-        teacher = Exit(deepest.logits.detach(), deepest.features.detach())
+        teacher = NetworkOutput(deepest.logits.detach(), deepest.features.detach())
         terms = {"hard": hard(deepest.logits, batch.labels)}
         for depth, student in enumerate(shallow):
             of_exit = distillation(

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.losses import guiding, hard, kl, mse, target
-from spaced_kd.distillation.schedule import Turn, alone, follow
+from spaced_kd.distillation.losses import eval_or_train_mode, hard, kl, mse, teacher_outputs
+from spaced_kd.distillation.schedule import Turn, follow, solo
 from spaced_kd.utils.errors import UserError
 
 
@@ -47,7 +47,7 @@ class SHAKE:
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """All of the teacher's batches; then the shadow's block of `interval` batches, and the student's."""
-        return chain(alone(total, "teacher"), follow(alone(total, "shadow"), "shadow", "student", interval, total))
+        return chain(solo(total, "teacher"), follow(solo(total, "shadow"), "shadow", "student", interval, total))
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """The shadow."""
@@ -64,11 +64,11 @@ class SHAKE:
             h = self._normalised(shadow(maps, teacher))
             terms = {"hard": self.beta * hard(h, batch.labels), "logits": self.beta * mse(h, t)}
             if self.leader == "mutual":
-                s = self._normalised(target(student, batch.images, self.teacher_mode).logits)
+                s = self._normalised(teacher_outputs(student, batch.images, self.teacher_mode).logits)
                 terms["soft"] = self.beta * squared * kl(h, s, self.temperature)
             return terms
         s = self._normalised(student(batch.images))
-        with guiding(shadow, self.teacher_mode):
+        with eval_or_train_mode(shadow, self.teacher_mode):
             h = self._normalised(shadow(maps, teacher))
         terms = {"hard": self.gamma * hard(s, batch.labels), "soft": self.beta * squared * kl(s, h, self.temperature)}
         if self.alpha:
@@ -108,6 +108,6 @@ class Shadow(nn.Module):
 
 def look(teacher: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """The last three feature maps and the logits of a finished teacher."""
-    with guiding(teacher, "eval"):
+    with eval_or_train_mode(teacher, "eval"):
         last, maps = teacher.trunk.forward_intermediates(images, indices=3)
         return maps, teacher.trunk.forward_head(last)

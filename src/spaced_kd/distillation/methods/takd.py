@@ -17,8 +17,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from spaced_kd.data.batches import Batch
-from spaced_kd.distillation.losses import SOFT_LOSSES, hard, target
-from spaced_kd.distillation.schedule import Turn, alone, follow
+from spaced_kd.distillation.losses import SOFT_LOSSES, hard, teacher_outputs
+from spaced_kd.distillation.schedule import Turn, follow, solo
 
 GUIDES = {"assistant": "teacher", "student": "assistant"}
 
@@ -40,7 +40,7 @@ class TAKD:
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """Blocks of `interval` batches at the spaced links, of one batch at the other."""
         first, last = (interval if self.spaced_links in ("both", link) else 1 for link in ("first", "last"))
-        pair = follow(alone(total, "teacher"), "teacher", "assistant", first, total)
+        pair = follow(solo(total, "teacher"), "teacher", "assistant", first, total)
         return follow(pair, "assistant", "student", last, total)
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ class TAKD:
         logits = networks[who](batch.images)
         if who == "teacher":
             return {"hard": hard(logits, batch.labels)}
-        goal = target(networks[GUIDES[who]], batch.images, self.teacher_mode).logits
+        goal = teacher_outputs(networks[GUIDES[who]], batch.images, self.teacher_mode).logits
         soft = SOFT_LOSSES[self.soft_loss](logits, goal, self.temperature)
         return {
             "hard": (1 - self.alpha) * hard(logits, batch.labels),

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from spaced_kd.data.dataset import Data
 from spaced_kd.distillation.schedule import interval_in_batches
 from spaced_kd.evaluation import ntk
-from spaced_kd.evaluation.replay import History, Moment
+from spaced_kd.evaluation.replay import Moment, Replay
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator
 
@@ -80,7 +80,7 @@ def evaluate(
     data: Data,
     *,
     seed: int,
-    history: History,
+    history: Replay,
     images: int = 512,
     compared: int = 128,
     split: Literal["train", "test"] = "train",
@@ -156,7 +156,7 @@ def evaluate(
             yield from _rows(seen[student], y, temperature, labels, about, similar)
 
 
-def _lessons(history: History, times: list[int], interval: float) -> list[Lesson]:
+def _lessons(history: Replay, times: list[int], interval: float) -> list[Lesson]:
     """What a student is measured against at each time, in its updates; see the module's docstring."""
     if not history.taught:
         return []
