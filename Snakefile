@@ -2,3 +2,11 @@
 
 
 include: "workflow/Snakefile"
+
+
+# Snakemake takes no default target from an included file
+rule study:
+    default_target: True
+    input:
+        rules.all.input,
+    localrule: True

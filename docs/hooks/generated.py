@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 from spaced_kd.cli import main as cli  # noqa: E402
-from spaced_kd.config import (
+from spaced_kd.config import (  # noqa: E402
     presets,
     registry,
     run_spec,

@@ -8,17 +8,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from spaced_kd.config import presets
-from spaced_kd.config import registry
-from spaced_kd.utils import owner
-from spaced_kd.training import provenance
-from spaced_kd.config import run_spec
-from spaced_kd.config import study
-from spaced_kd.utils import yaml_files
-from spaced_kd.utils.errors import UserError
-from spaced_kd.utils.files import read_json
+from spaced_kd.config import presets, registry, run_spec, study
+from spaced_kd.config.paths import corrupted_path
 from spaced_kd.config.sources import changes as source_changes
 from spaced_kd.config.sources import check as check_sources
+from spaced_kd.training import provenance
+from spaced_kd.utils import owner, yaml_files
+from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.files import read_json
 
 JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
 
@@ -93,7 +90,7 @@ def corrupted(study, run):
         return []
     settings = registry.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"]
     path = Path("results/data", f"{RUNS[run].data_id}.safetensors")
-    return [str(placed.corrupted_path(path, **settings))]
+    return [str(corrupted_path(path, **settings))]
 
 
 def corruption_words(asked):
@@ -199,7 +196,7 @@ def shown(wildcards):
     if wildcards.name != "fig07" or not (path := next(paths, None)):
         return []
     count = (registry.defaults("evaluations", "corruptions") | STUDY.evaluations["corruptions"])["images"]
-    return str(placed.corrupted_path(Path(path.partition(".corrupted-")[0] + ".safetensors"), count))
+    return str(corrupted_path(Path(path.partition(".corrupted-")[0] + ".safetensors"), count))
 
 
 def described(wildcards):
