@@ -226,6 +226,8 @@ COLUMNS = {
     "seed": "seed of the run",
     "protocol": "protocols whose switches the run has; `mixed` for a run between two protocols",
     "commit": "commit of the code that made the run",
+    "student_steps": "training steps of the network that is evaluated",
+    "planned": "seeds that were listed before the first run, if any",
     "machine": "kind of machine that trained the run: the GPU's name, or the processor's widest instructions",
     "evaluation": "evaluation: `accuracy`, `cost`, `schedule`, or the name of a plug-in",
     "metric": "metric of the evaluation; `missing` where a result is not there yet",

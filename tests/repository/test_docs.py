@@ -14,6 +14,7 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_blocks_are_well_formed(block):
 def test_the_fences_are_all_found():
     for page in pages():
         assert 2 * len(blocks(page)) == len(re.findall(r"^ *```", page.read_text(), re.M)), page
+
+
+@pytest.mark.parametrize("name", ["study_keys", "run_keys", "row_columns", "switch_descriptions", "protocols", "claims"])
+def test_every_key_column_and_switch_has_a_description(name, monkeypatch):
+    """Without MkDocs: whoever adds one is told at once."""
+    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
+    made = import_module("generated").PARTS[name]()
+    assert made.count("\n| ") > 5
 
 
 @pytest.fixture(scope="module")
