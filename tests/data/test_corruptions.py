@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import skimage.util
 from imagecorruptions import corrupt
+from PIL import Image
 
 from spaced_kd.config import registry
 from spaced_kd.data import dataset
@@ -47,6 +48,18 @@ def test_every_corruption_on_offer_is_made_again_alike(images, name):
     made = corrupt_images(images[:2], IDS[:2], [name], (1, 5))
     assert same(made, corrupt_images(images[:2], IDS[:2], [name], (1, 5)))
     assert all((copy != images[:2]).any(axis=(1, 2, 3)).all() for copy in made.values())
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 24)])
+def test_images_below_the_library_s_size_are_corrupted_at_that_size(images, shape):
+    height, width = shape
+    small = images[:2, :height, :width]
+    made = corrupt_images(small, IDS[:2], ("brightness",), (3,))["brightness/3"]
+    for image, number, found in zip(small, IDS, made, strict=False):
+        large = np.asarray(Image.fromarray(image).resize((2 * width, 2 * height), Image.Resampling.BICUBIC))
+        with global_seed(0, "corruption brightness 3", int(number)):
+            expected = Image.fromarray(corrupt(large, 3, "brightness"))
+        assert np.array_equal(found, np.asarray(expected.resize((width, height), Image.Resampling.BOX)))
 
 
 def test_the_order_of_images_does_not_matter(images, corrupted):
@@ -135,7 +148,6 @@ def test_make_writes_what_the_evaluation_reads(tmp_path):
 @pytest.mark.parametrize(
     ("size", "names", "severities", "part"),
     [
-        (28, NAMES, SEVERITIES, "the images are 28x28"),
         (32, ("rain",), SEVERITIES, "'rain' is none of the corruptions: gaussian_noise"),
         (32, NAMES, (0,), "the severity 0 is not one of 1"),
     ],

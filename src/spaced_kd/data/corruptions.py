@@ -1,6 +1,7 @@
 """Corrupted copies of test images, made once per dataset: the same in any order and on any number of workers.
 
-imagecorruptions draws from numpy's global generator, which is seeded for each (corruption, severity, image) here.
+imagecorruptions draws from numpy's global generator, which is seeded for each (corruption, severity, image) here. It
+takes images of 32 pixels or more.
 """
 
 import warnings
@@ -16,6 +17,7 @@ import numpy as np
 import skimage.filters
 import skimage.util
 import torch
+from PIL import Image
 
 from spaced_kd.config.paths import corrupted_path
 from spaced_kd.data import dataset
@@ -29,7 +31,7 @@ with warnings.catch_warnings():
 
 NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
 SEVERITIES = (1, 3, 5)
-SMALLEST = 32  # pixels; imagecorruptions takes no smaller images
+SMALLEST = 32  # pixels; imagecorruptions refuses smaller images
 PART = 250  # images that a process makes at a time
 PACKAGES = ("imagecorruptions", "numpy", "scipy", "scikit-image", "pillow")
 
@@ -69,18 +71,12 @@ def corrupt_images(
     """Corrupted copies of uint8 images (n, H, W, 3): "name/severity" -> uint8 (n, H, W, 3).
 
     Args:
-        images: at least 32x32 pixels.
+        images: those of fewer than 32 pixels are enlarged to 32, corrupted, and reduced again.
         ids: number (n,) of each image in its dataset, which seeds its corruption.
         names: corruptions, by their names in imagecorruptions.
         severities: strengths from 1 to 5.
         workers: processes that share the work; 0 for this one alone.
     """
-    if min(images.shape[1:3]) < SMALLEST:
-        height, width = images.shape[1:3]
-        raise UserError(
-            f"the images are {height}x{width}, but imagecorruptions needs at least {SMALLEST}x{SMALLEST}: "
-            "prepare larger ones, or leave the evaluation `corruptions` out"
-        )
     for name in names:
         if name not in get_corruption_names("all"):
             raise UserError(f"{name!r} is none of the corruptions: {', '.join(get_corruption_names('all'))}")
@@ -102,8 +98,17 @@ def corrupt_images(
 
 
 def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.ndarray:
+    size = image.shape[1], image.shape[0]  # as Pillow has it
+    if min(size) < SMALLEST:
+        scale = SMALLEST / min(size)
+        image = _resize(image, tuple(round(scale * length) for length in size), Image.Resampling.BICUBIC)
     with global_seed(0, f"corruption {name} {severity}", number):
-        return corrupt(image, severity, name)
+        corrupted = corrupt(image, severity, name)
+    return corrupted if corrupted.shape[1::-1] == size else _resize(corrupted, size, Image.Resampling.BOX)
+
+
+def _resize(image: np.ndarray, size: tuple[int, ...], method: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize(size, method))
 
 
 @contextmanager
