@@ -494,7 +494,7 @@ def recorded_theory() -> str:
 @part
 def dataset(name: str) -> str:
     """Facts about a dataset from its module: numbers of images, mirrors, checksums, standardisation."""
-    module = importlib.import_module(f"spaced_kd.datasets.{name}")
+    module = registry.find("datasets", name)
     shape = module.shape()
     rows = [
         ["training images", f"{shape[0]:,}"],

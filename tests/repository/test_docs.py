@@ -101,7 +101,10 @@ def test_the_fences_are_all_found():
         assert 2 * len(blocks(page)) == len(re.findall(r"^ *```", page.read_text(), re.M)), page
 
 
-@pytest.mark.parametrize("name", ["study_keys", "run_keys", "row_columns", "switch_descriptions", "protocols", "claims"])
+KEYED = ("study_keys", "run_keys", "row_columns", "switch_descriptions", "protocols", "claims")
+
+
+@pytest.mark.parametrize("name", KEYED)
 def test_every_key_column_and_switch_has_a_description(name, monkeypatch):
     """Without MkDocs: whoever adds one is told at once."""
     monkeypatch.syspath_prepend(str(DOCS / "hooks"))
