@@ -104,7 +104,7 @@ def digest() -> str:
             "mine",
             [("import torch.nn.functional as F", "from torch.nn import functional"), ("F.cross", "functional.cross")],
         ),
-        ("mine", [("import losses\n", "import losses as of\n"), ("losses.target", "of.target")]),
+        ("mine", [("import losses\n", "import losses as of\n"), ("losses.teacher_outputs", "of.teacher_outputs")]),
         ("parts", [("return 1", "return 2")]),  # which is not used
         ("parts", [("SCALE", "FACTOR")]),
     ],
@@ -132,7 +132,7 @@ def test_moving_and_renaming_a_function_does_not_change_the_digest(mine, tmp_pat
         ("mine", [('"student": "student"}', '"student": "student", "other": "student"}')]),
         ("mine", [("weighted(self.weight, said, goal.logits)", "weighted(self.weight, goal.logits, said)")]),
         ("mine", [("import torch.nn.functional as F", "import torch.nn.functional_of_mine as F")]),
-        ("mine", [("losses.target(", "losses.guiding(")]),
+        ("mine", [("losses.teacher_outputs(", "losses.eval_or_train_mode(")]),
         ("parts", [("SCALE = 2.0", "SCALE = 3.0")]),
         ("parts", [("SCALE * weight", "SCALE / weight")]),
         ("parts", [("import mse", "import l1 as mse")]),
