@@ -42,7 +42,7 @@ def here(tmp_path, monkeypatch) -> tuple[Path, str]:
     """A checkout with this package in it, as far as provenance can see; its commit."""
     names = ("src/spaced_kd/training/provenance.py", "src/spaced_kd/other.py", "workflow/rules.smk", "README.md")
     head = repository(tmp_path / "here", *names)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "here/src/spaced_kd/provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "here/src/spaced_kd/training/provenance.py"))
     monkeypatch.delenv("SPACED_KD_COMMIT", raising=False)
     return tmp_path / "here", head
 
@@ -62,7 +62,7 @@ def test_a_copy_in_somebodys_repository_is_of_no_commit(here, tmp_path, monkeypa
     if ignored:
         (theirs / ".gitignore").write_text("lib/\n")
     shutil.copytree(here[0] / "src/spaced_kd", theirs / "lib/spaced_kd")
-    monkeypatch.setattr(provenance, "__file__", str(theirs / "lib/spaced_kd/provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(theirs / "lib/spaced_kd/training/provenance.py"))
     assert provenance.commit() == ("unknown", None)
     assert "no commit has the code in" in provenance.warning()
     monkeypatch.setenv("SPACED_KD_COMMIT", "abc")
@@ -90,6 +90,26 @@ def test_changes_that_git_is_told_to_overlook_count(here, name, hidden):
 def test_a_deleted_file_counts(here):
     (here[0] / "src/spaced_kd/other.py").unlink()
     assert provenance.commit() == (here[1], True)
+
+
+def test_a_stamped_copy_has_its_commit_until_a_file_changes(here, tmp_path, monkeypatch):
+    copy = tmp_path / "site-packages/spaced_kd"
+    shutil.copytree(here[0] / "src/spaced_kd", copy)
+    provenance.stamp(copy, "abc", False)
+    monkeypatch.setattr(provenance, "__file__", str(copy / "training/provenance.py"))
+    assert provenance.commit() == ("abc", False)
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__/other.pyc").touch()
+    assert provenance.commit() == ("abc", False)
+    (copy / "other.py").write_text("changed = True\n")
+    assert provenance.commit() == ("abc", True)
+    provenance.stamp(copy, "abc", True)
+    assert provenance.commit() == ("abc", True)
+    monkeypatch.setenv("SPACED_KD_COMMIT", "def")
+    assert provenance.commit() == ("def", None)
+    monkeypatch.delenv("SPACED_KD_COMMIT")
+    (copy / provenance.BUILT).write_text("{")
+    assert provenance.commit() == ("unknown", None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

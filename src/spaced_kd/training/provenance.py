@@ -1,6 +1,7 @@
 """Where a result comes from: commit, versions, hardware."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -23,6 +24,7 @@ PACKAGES = (
     "torchattacks",
     "imagecorruptions",
 )
+BUILT = "built.json"  # a wheel's commit and digest, in the package's folder
 
 
 KINDS = {  # kind of processor -> flags that it has, the widest first
@@ -37,19 +39,19 @@ def commit() -> tuple[str, bool | None]:
     """Commit of the code, and whether files differ from it or are new; ("unknown", None) where no commit has them.
 
     A commit counts only if it has files of this package in this very place: a package that was copied into another
-    repository is none of that one's. Where files were copied without their history, SPACED_KD_COMMIT says whose they
-    are, and nobody can tell more.
+    repository is none of that one's. A wheel carries the commit that it was built from and a digest of its files. Where
+    files were copied without either, SPACED_KD_COMMIT says whose they are, and nobody can tell more.
     """
-    given, package = os.environ.get("SPACED_KD_COMMIT"), Path(__file__).resolve().parent
+    given, package = os.environ.get("SPACED_KD_COMMIT"), _package()
     try:
         head = _git(package, "rev-parse", "HEAD")
         known = _blobs(package)
     except (OSError, subprocess.CalledProcessError):
-        return given or "unknown", None
+        return _built(package, given)
+    if not known:
+        return _built(package, given)
     if given not in (None, head):
         return given, None
-    if not known:
-        return given or "unknown", None
     workflow = package.parents[1] / "workflow"
     there = package.parent.name == "src" and workflow.is_dir()
     return head, _differs(package, known) or (there and _differs(workflow, _blobs(workflow)))
@@ -60,9 +62,37 @@ def warning() -> str:
     if commit()[0] != "unknown":
         return ""
     return (
-        f"no commit has the code in {Path(__file__).parent}, so that `record` will refuse what it trains: use a"
+        f"no commit has the code in {_package()}, so that `record` will refuse what it trains: use a"
         " checkout, or give its commit as SPACED_KD_COMMIT"
     )
+
+
+def stamp(package: Path, commit: str, dirty: bool) -> None:
+    """Write the commit that a copy of the package is made from, and the digest of its files, into the copy."""
+    (package / BUILT).write_text(json.dumps({"commit": commit, "dirty": dirty, "sha256": _digest(package)}), "utf-8")
+
+
+def _package() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+def _built(package: Path, given: str | None) -> tuple[str, bool | None]:
+    """What `stamp` has written, with `given`, the user's word, where there is no stamp or it has another commit."""
+    try:
+        stamped = json.loads((package / BUILT).read_text("utf-8"))
+        head, dirty, digest = stamped["commit"], stamped["dirty"], stamped["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return given or "unknown", None
+    if given not in (None, head):
+        return given, None
+    return head, dirty or digest != _digest(package)
+
+
+def _digest(package: Path) -> str:
+    """SHA-256 over the paths and contents of a package's code."""
+    paths = {str(path.relative_to(package)): path for path in package.rglob("*") if path.is_file() and _counts(path)}
+    lines = (f"{hashlib.sha256(paths[name].read_bytes()).hexdigest()} {name}\n" for name in sorted(paths))
+    return hashlib.sha256("".join(line for line in lines if not line.endswith(f" {BUILT}\n")).encode()).hexdigest()
 
 
 def _blobs(folder: Path) -> dict[str, str]:
