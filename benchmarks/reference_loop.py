@@ -3,7 +3,8 @@
 As in the released code: a DataLoader whose worker processes augment images one by one with torchvision, networks in
 float32 and PyTorch's standard memory layout, a block's images kept on the host and replayed from there, each loss
 fetched by `.item()` as soon as it is there, and a teacher that is trained along for every interval. Where that code
-leaves the paper's text (O1 to O10 in config/README.md), this follows the paper, so that both loops compute the same.
+leaves the paper's text (O1 to O10 in docs/reference/switches.md), this follows the paper, so that both loops compute
+the same.
 """
 
 from collections.abc import Iterable, Iterator

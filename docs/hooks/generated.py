@@ -338,6 +338,18 @@ def _reasons(path: Path) -> dict[tuple[str, str], str]:
 
 
 @part
+def shipped(folder: str) -> str:
+    """The studies of a folder, with the comment that each begins with."""
+    rows = []
+    for path in sorted((ROOT / "config" / folder).glob("*.yaml")):
+        head = re.match(r"(?:# .*\n)+", path.read_text())
+        text = re.sub(r" *Letters: [^.]*\.md\.| *What every key means: [^.]*\.md\.", "", head[0]) if head else ""
+        text = " ".join(text.removeprefix("# ").replace("\n# ", " ").split())
+        rows.append([code(f"config/{folder}/{path.name}"), text])
+    return table(["file", "what it is"], rows)
+
+
+@part
 def claims() -> str:
     """The claims of the claims file."""
     content = yaml.safe_load((ROOT / "src/spaced_kd/config/preset_files/claims.yaml").read_text())["claims"]

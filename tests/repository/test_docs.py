@@ -31,8 +31,8 @@ FENCE = re.compile(
     re.M | re.S,
 )
 LANGUAGES = ("bash", "python", "yaml", "toml", "text")
-MARKS = (None, "output", "not run", "full", "generated")
-MINUTES = 10
+MARKS = (None, "output", "not run", "full", "full output")
+MINUTES = 30
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def walk(page: Path, folder: Path) -> None:
     environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "COLUMNS": "200"}
     printed = ""
     for block in blocks(page):
-        if block.mark == "not run" or (block.mark == "full" and not FULL):
+        if block.mark == "not run" or (block.mark in ("full", "full output") and not FULL):
             continue
-        if block.mark == "output":
+        if block.mark in ("output", "full output"):
             assert_printed(block, printed)
         elif block.title:
             path = folder / block.title

@@ -104,6 +104,6 @@ def test_make_env_heeds_no_settings_of_the_users_pip(venv, tmp_path):
 
 
 def test_the_documented_installation_of_a_plugin_leaves_the_lock_alone():
-    for path in ("README.md", "config/README.md"):
+    for path in ("README.md", "docs/how-to/plugin-package.md"):
         found = re.findall(r"uv pip install[^`]*", (ROOT / path).read_text())
         assert all("--no-deps" in command for command in found)

@@ -1,4 +1,4 @@
-"""Orders of learning that only the released code has; letters such as O6 are those of config/README.md."""
+"""Orders of learning that only the released code has; letters such as O6 are those of docs/reference/switches.md."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise

@@ -8,7 +8,7 @@
 The teacher walks `interval` batches ahead; the student then follows over the same batches, guided by the teacher as it
 stands at the end of the block. An interval of 1 batch is online KD (Alg. 1), of all batches offline KD on the same
 batches, anything between Spaced KD (Alg. 2). The other orders of the paper, of its controls and of its released code
-come after it; letters such as O6 are those of the switches in config/README.md.
+come after it; letters such as O6 are those of the switches in docs/reference/switches.md.
 """
 
 import math

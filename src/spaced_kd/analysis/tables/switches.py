@@ -6,7 +6,7 @@ interval. The intervals are not adjusted: where nothing has any effect, one of t
 are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self KD), what spacing brings (the second less the
 first), and offline KD. A switch that exists at one of the two intervals alone leaves the other as it is. Switches are
 ranked by the largest of these changes, those of a single seed last; all of them together end the list. Letters are
-those of config/README.md.
+those of docs/reference/switches.md.
 """
 
 from typing import Any

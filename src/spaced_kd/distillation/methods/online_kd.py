@@ -1,8 +1,8 @@
 """Online KD, Spaced KD and offline KD: one method, three intervals between teacher and student.
 
 Sources: Alg. 1 (interval of one batch) and Alg. 2 of the paper, losses of Sec. 5.1. Offline KD on the same batches is
-an interval of the whole training ("max"). The defaults are the paper's text; letters are those of config/README.md,
-where the switches of the released code are listed.
+an interval of the whole training ("max"). The defaults are the paper's text; letters are those of
+docs/reference/switches.md, which lists the switches of the released code.
 """
 
 from collections.abc import Iterator

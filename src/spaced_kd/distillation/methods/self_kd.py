@@ -3,7 +3,7 @@
 Sources: Alg. 3 (interval 0: every batch) and Alg. 4 (the deepest exit alone learns a block, then the whole network the
 same block) of the paper; Zhang et al. 2019. In the spaced form the network takes two steps per batch, so twice as many
 as in self KD; the target is the current deepest exit, detached, of the same forward pass. The defaults are the paper's
-text; letters are those of config/README.md, where the switches of the released code are listed.
+text; letters are those of docs/reference/switches.md, where the switches of the released code are listed.
 """
 
 from collections.abc import Iterator
