@@ -105,14 +105,8 @@ bench: env ## ours beside a plain loop on this machine's processors: twelve minu
 bench-gpu: env ## the same on a GPU: four minutes
 	$(BIN)/python -m benchmarks --device cuda
 
-readme: env ## draw the tables of the README, and its figure, anew from what is recorded
-	$(BIN)/spaced-kd render overview fig_overview --rows results/recorded/*/rows.csv --output results/readme
-	cp results/readme/figures/fig_overview.png results/recorded/overview.png
-	sed -i -e '/^<!-- overview -->/,/^<!-- .overview -->/{//!d}' \
-	  -e '/^<!-- overview -->/r results/readme/tables/overview.md' README.md
-	$(BIN)/python -m benchmarks --table > results/readme/benchmarks.md
-	sed -i -e '/^<!-- benchmarks -->/,/^<!-- .benchmarks -->/{//!d}' \
-	  -e '/^<!-- benchmarks -->/r results/readme/benchmarks.md' README.md
+readme: env ## redraw the results of the README from the recorded rows
+	$(BIN)/python -m scripts.readme
 
 clean: ## delete resume states, stored teachers and logs; finished runs stay
 	rm -rf results/state results/logs

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from spaced_kd.analysis import reference, tidy_rows
-from spaced_kd.analysis.render import caption, figure_files, table_files
-from spaced_kd.config import registry
+from scripts import readme
+from spaced_kd.analysis import tidy_rows
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -15,24 +14,14 @@ RECORDED = sorted((ROOT / "results" / "recorded").glob("*/rows.csv"))
 
 
 @pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
-def test_the_table_is_made_from_the_recorded_rows():
-    rows = tidy_rows.beside(
-        tidy_rows.read(*RECORDED), reference.read_reference(ROOT / "src/spaced_kd/config/preset_files/reference.csv")
-    )
-    made = table_files("overview", caption("overview"), registry.find("tables", "overview")(rows))["md"].decode()
-    shown = re.search(r"<!-- overview -->\n(.*)<!-- /overview -->", README, re.DOTALL)
+def test_the_results_are_made_from_the_recorded_rows():
+    shown = readme.MARKED.search(README)
     assert shown
-    assert shown[1] == made, "make readme"
+    assert shown[0] == f"{shown[1]}{readme.results(readme.recorded())}{shown[2]}", "make readme"
 
 
-@pytest.mark.skipif(not RECORDED, reason="no rows are recorded")
-def test_the_figure_is_made_from_the_recorded_rows():
-    rows = tidy_rows.beside(
-        tidy_rows.read(*RECORDED), reference.read_reference(ROOT / "src/spaced_kd/config/preset_files/reference.csv")
-    )
-    made = figure_files(registry.find("figures", "fig_overview")(rows))["png"]
-    assert re.search(r"!\[[^]]+\]\(results/recorded/overview\.png\)", README)
-    assert (ROOT / "results" / "recorded" / "overview.png").read_bytes() == made, "make readme"
+def test_it_fits_on_a_few_screens():
+    assert len(README.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|config|workflow|results)/[\w./]*)`", README))))
