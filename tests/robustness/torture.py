@@ -102,7 +102,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying(moment: str, count: int) -> mock._patch:
+def dying(moment: str, count: int) -> mock._patch:  # noqa: C901, each moment is a few lines
     """A patch under which this process is killed the `count`-th time that `moment` comes."""
     passed = iter(range(count - 1, -1, -1))
 
