@@ -1,3 +1,3 @@
 """Spaced KD benchmark: who learns on which batch, when, and whether it matters."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

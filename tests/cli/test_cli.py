@@ -24,6 +24,16 @@ def test_help_names_every_command(capsys):
     assert all(name in told for name in ("prepare", "train", "evaluate", "collect", "render", "verify", "list"))
 
 
+def test_version_is_that_of_the_citation_and_the_changelog(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    name, version = capsys.readouterr().out.split()
+    assert name == "spaced-kd"
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
 def test_list_tells_what_exists(capsys):
     assert cli.main(["list"]) == 0
     told = capsys.readouterr().out

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import spaced_kd
 from spaced_kd.cli.commands import (
     claims_command,
     collect_command,
@@ -89,8 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         " Whole studies are run by Snakemake, which calls these commands:"
         " snakemake --configfile config/studies/demo.yaml",
     )
+    parser.add_argument("--version", action="version", version=f"spaced-kd {spaced_kd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        *(_add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record, _add_render),
+        *(_add_claims, _add_theory, _add_verify, _add_list),
+    ):
+        add(commands)
+    return parser
 
+
+def _add_plan(commands: Any) -> None:
     plan = _command(
         commands, "plan", plan_command, "say what a study will take, before anything runs: jobs, time, disk"
     )
@@ -98,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--device", default="cpu", help="kind of device: h200, h100, a100, cpu, or one that was measured")
     plan.add_argument("--count", type=int, default=1, metavar="N", help="devices, each with one training at a time (1)")
 
+
+def _add_prepare(commands: Any) -> None:
     prepare = _command(
         commands, "prepare", prepare_command, "decode a dataset once into a verified file of uint8 arrays"
     )
@@ -109,11 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
     )
-
     prepare.add_argument("--names", nargs="+", metavar="NAME", help="corruptions other than the paper's six")
     prepare.add_argument("--severities", nargs="+", type=int, metavar="1-5", help="other than the paper's 1, 3 and 5")
     _workers(prepare, "share the work on corrupted copies (all processors)")
 
+
+def _add_train(commands: Any) -> None:
     train = _command(commands, "train", train_command, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
@@ -148,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     _workers(train, "decode and augment images one by one (all processors but one)")
     _device(train)
 
+
+def _add_evaluate(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", evaluate_command, "measure a finished run")
     evaluate.add_argument("run_id", metavar="RUN", help="id of the run: its folder's name in results/runs")
     evaluate.add_argument(
@@ -156,22 +171,30 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, help="write the rows as JSON into this file instead of printing them")
     _device(evaluate)
 
+
+def _add_accept(commands: Any) -> None:
     accept = _command(
         commands, "accept", _accept, "keep finished runs although a source that they come from has changed since"
     )
     accept.add_argument("runs", nargs="+", metavar="RUN", help="ids of the runs, or their folders")
     accept.add_argument("--reason", required=True, metavar="TEXT", help="why their numbers stand; kept in run.json")
 
+
+def _add_collect(commands: Any) -> None:
     collect = _command(
         commands, "collect", collect_command, "gather a study's rows from its finished runs into one CSV file"
     )
     collect.add_argument("config", type=Path, help="the study: config/studies/demo.yaml, or - for standard input")
     collect.add_argument("--output", type=Path, help="the file (results/STUDY/rows.csv); runs.json beside it")
 
+
+def _add_record(commands: Any) -> None:
     record = _command(commands, "record", record_command, "keep a study's rows and runs beside those recorded before")
     record.add_argument("study", type=Path, metavar="FOLDER", help="of the study: results/demo")
     record.add_argument("--into", type=Path, help="folder of what is recorded (recorded/STUDY in that of all results)")
 
+
+def _add_render(commands: Any) -> None:
     render = _command(commands, "render", render_command, "draw tables and figures from a study's rows")
     render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
     render.add_argument("--rows", type=Path, nargs="+", default=[], help="rows.csv of one study, or of several")
@@ -183,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for tables/ and figures/ (that of the first rows; of recorded ones RESULTS/STUDY-recorded)",
     )
 
+
+def _add_claims(commands: Any) -> None:
     judge = _command(commands, "claims", claims_command, "judge the paper's claims by the rows of studies: a scorecard")
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
     judge.add_argument("--claims", type=Path, default=presets.CLAIMS, help="the claims")
@@ -192,12 +217,16 @@ def _parser() -> argparse.ArgumentParser:
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
     )
 
+
+def _add_theory(commands: Any) -> None:
     theory = _command(commands, "theory", theory_command, "measure the proof of Theorem 4.4 on small networks, exactly")
     theory.add_argument(
         "--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1, trained side by side (20)"
     )
     theory.add_argument("--output", type=Path, help="the file (results/theory/rows.csv); runs.json beside it")
 
+
+def _add_verify(commands: Any) -> None:
     check = _command(
         commands, "verify", verify_command, "check every number of a folder of results back to the weights"
     )
@@ -206,11 +235,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
     _device(check)
 
+
+def _add_list(commands: Any) -> None:
     listing = _command(
         commands, "list", list_command, "what exists: datasets, networks, methods, evaluations, tables, figures"
     )
     listing.add_argument("kind", nargs="?", choices=registry.KINDS, help="only this kind, with its settings")
-    return parser
 
 
 def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
