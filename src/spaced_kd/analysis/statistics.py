@@ -40,6 +40,9 @@ def shared_seeds(after: set[float], before: set[float]) -> set[float]:
     """Seeds that a difference of two arms should have.
 
     One arm may have been repeated more often; where each has seeds that the other lacks, a study is on its way.
+
+    >>> shared_seeds({0, 1, 2}, {0, 1}), shared_seeds({0, 1}, {1, 2})
+    ({0, 1}, {0, 1, 2})
     """
     nested = after <= before or before <= after
     return after & before if nested else after | before
@@ -148,6 +151,9 @@ def holm(p: ArrayLike, alpha: float = ALPHA) -> Family:
     where Holm rejects. Of the intervals that contain 0 all hold their true values with a probability of 1 − α
     (Bonferroni): one may read from them how large a difference can be at most. Those of rejected hypotheses tell that
     there is a difference, and are no simultaneous bounds of its size: those would be Bonferroni's, and wider.
+
+    >>> holm([0.5, 0.01, 0.02]).p.tolist()
+    [0.5, 0.03, 0.04]
     """
     p = np.asarray(p, float)
     m = p.shape[-1]

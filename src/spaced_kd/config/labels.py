@@ -36,7 +36,11 @@ def labels(run: RunSpec) -> dict[str, str]:
 
 
 def interval_name(interval: float | str) -> str:
-    """An interval as rows have it: "0", "1.5", "max"."""
+    """An interval as rows have it.
+
+    >>> interval_name(0.0), interval_name(1.5), interval_name("max")
+    ('0', '1.5', 'max')
+    """
     return interval if isinstance(interval, str) else f"{interval:g}"
 
 

@@ -28,7 +28,11 @@ NETWORK = "network."  # switches of networks begin so; they hold for each networ
 
 
 def interval_kind(interval: float | str) -> str:
-    """What an interval in epochs makes of a run: online (0), spaced, or offline ("max")."""
+    """What an interval in epochs makes of a run: online (0), spaced, or offline ("max").
+
+    >>> interval_kind(0), interval_kind(1.5), interval_kind("max")
+    ('online', 'spaced', 'offline')
+    """
     return {0: "online", "max": "offline"}.get(interval, "spaced")
 
 

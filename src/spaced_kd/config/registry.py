@@ -171,7 +171,11 @@ def _check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
 
 
 def _within(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval as mathematics writes it: "[1, inf)", "(0, 255]"."""
+    """Whether a number lies in an interval as mathematics writes it.
+
+    >>> _within(1, "[1, inf)"), _within(0, "(0, 255]")
+    (True, False)
+    """
     low, high = (float(end) for end in interval[1:-1].split(","))
     return (low <= value if interval[0] == "[" else low < value) and (
         value <= high if interval[-1] == "]" else value < high

@@ -67,7 +67,11 @@ class RunSpec:
     standardisation: Literal["own", "imagenet", "cifar10"] = "own"  # whose mean and deviation: the dataset's (B8, C7)
 
     def changed(self) -> dict[str, Any]:
-        """What differs from the defaults, flat: {"dataset": "digits", "dataset.train_per_class": 20, ...}."""
+        """What differs from the defaults, flat, in the order of keys; a setting that has its default value is left out.
+
+        >>> RunSpec("digits", "resnet18", "online_kd", 0, settings={"method": {"alpha": 0.5}}).changed()
+        {'dataset': 'digits', 'method': 'online_kd', 'method.alpha': 0.5, 'network': 'resnet18', 'seed': 0}
+        """
         plain = {f.name: f.default for f in fields(self)}
         out = {k: v for k, v in vars(self).items() if k != "settings" and v != plain[k]}
         out |= {"seed": self.seed}
@@ -111,7 +115,11 @@ class RunSpec:
         ]
 
     def label(self, role: str) -> str:
-        """Display name of a plug-in: its name, with what differs from its defaults in brackets."""
+        """Display name of a plug-in: its name, with what differs from its defaults in brackets.
+
+        >>> RunSpec("digits", "resnet18", "online_kd", 0, settings={"method": {"alpha": 0.5}}).label("method")
+        'online_kd[alpha=0.5]'
+        """
         if role in TEACHING and not getattr(self, role):
             role = "network"
         own = [f"{key}={value}" for key, value in self.changed().items() if key.startswith(f"{role}.")]

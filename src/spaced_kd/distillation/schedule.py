@@ -24,6 +24,9 @@ def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
     """Alg. 1 and 2: the teacher learns a block of `interval` batches, then the student the same block.
 
     The last block is flushed: it is shorter where `interval` does not divide `total`, so both learn every batch.
+
+    >>> " ".join(f"{who[0]}{batch}" for who, batch in turns(5, 3))
+    't0 t1 t2 s0 s1 s2 t3 t4 s3 s4'
     """
     for first in range(start, total, interval):
         block = range(first, min(first + interval, total))
@@ -51,6 +54,9 @@ def constant_lead(total: int, lead: int) -> Iterator[Turn]:
     """Tab. 10: the teacher is `lead` batches ahead at each of the student's steps, until it is through.
 
     So it leads and never freezes. A lead of one batch is online KD.
+
+    >>> " ".join(f"{who[0]}{batch}" for who, batch in constant_lead(4, 2))
+    't0 t1 s0 t2 s1 t3 s2 s3'
     """
     yield from (("teacher", i) for i in range(lead))
     for i in range(total):
