@@ -15,8 +15,8 @@ export UV_NO_CACHE = 1
 export PIP_NO_CACHE_DIR = 1
 endif
 
-.PHONY: help env demo paper bench bench-gpu notebooks test test-gpu test-slow test-slurm slices torture audit lint format lock
-.PHONY: docs docs-full record readme clean
+.PHONY: help env demo paper bench bench-gpu notebooks test unit coverage test-gpu test-slow test-slurm slices torture audit lint format lock
+.PHONY: schema docs docs-full record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -52,8 +52,13 @@ notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=d
 	STUDY=$(STUDY) $(BIN)/python -m nbconvert --execute --to html --output-dir results/notebooks notebooks/*.ipynb
 	@echo "Look at results/notebooks/*.html"
 
-test: lint ## lint, format, and all tests that take under 5 s
+test: lint unit ## lint, format, types, and all tests that take under 5 s
+
+unit: env ## all tests that take under 5 s, and the examples in docstrings
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
+
+coverage: env ## the same, with the share of lines that they run; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm" --cov --cov-report term:skip-covered
 
 test-gpu: env ## the tests that need a GPU: a minute
 	$(BIN)/python -m pytest -q -n 4 tests/training/test_gpu.py
@@ -74,7 +79,7 @@ audit: env ## known faults of the locked packages, but those in .github/accepted
 	grep -v '^ *#' .github/accepted-faults.txt | awk 'NF {print "--ignore-vuln", $$1}' | \
 	  xargs $(BIN)/uv tool run pip-audit --strict --requirement requirements.txt --disable-pip --require-hashes
 
-lint: env ## ruff, snakefmt, snakemake --lint
+lint: env ## ruff, mypy, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -88,6 +93,9 @@ format: env ## let the formatters write
 lock: env ## lock the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
+
+schema: env ## write the JSON schema of a study anew, from which editors complete keys
+	$(BIN)/python -m spaced_kd.config.schema > workflow/schemas/study.schema.json
 
 docs: env ## the documentation, offline: site/index.html; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -49,11 +49,27 @@ def test_conda_gives_python_make_and_uv_alone():
     assert python.split("=")[1] in PROJECT["project"]["requires-python"]
 
 
-def test_ci_is_one_command():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
-    assert any(step.endswith(" .ci/run") for step in filter(None, steps))
-    assert "make test" in (ROOT / ".ci/run").read_text()
+def test_the_jobs_of_ci_are_the_parts_of_one_command():
+    gate = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["gate"]
+    assert any(".ci/run ${{ matrix.job }}" in step.get("run", "") for step in gate["steps"])
+    (parts,) = re.findall(r"\|\| set -- (.+)", (ROOT / ".ci/run").read_text())
+    assert parts.split() == gate["strategy"]["matrix"]["job"]
+
+
+def test_the_gate_names_the_part_that_it_does_not_have():
+    told = subprocess.run([ROOT / ".ci/run", "nonsense"], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "nonsense is none of lint, unit" in told.stderr
+
+
+def test_hooks_before_a_commit_are_the_tools_of_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = makefile.partition("\nlint:")[2].partition("\n\n")[0].lower()
+    tools = re.findall(r"(?:\$\(bin\)/|\$\()(ruff [a-z]+|mypy|snakefmt|snakemake)", recipe)
+    assert sorted(tools) == sorted(
+        re.match("(ruff [a-z]+|[a-z]+)", hook["entry"].removeprefix(".venv/bin/"))[1] for hook in hooks
+    )
 
 
 def test_the_makefile_helps():
