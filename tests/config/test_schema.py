@@ -37,7 +37,8 @@ def test_every_study_fits(validator, path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config/studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_editors_find_the_schema(path):
-    address = path.read_text("utf-8").splitlines()[0].partition("$schema=")[2]
+    comments = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
+    (address,) = [line.partition("$schema=")[2] for line in comments if "yaml-language-server" in line]
     assert (path.parent / address).resolve() == FILE
 
 
