@@ -10,7 +10,6 @@ import torch
 from torch.func import hessian
 
 from spaced_kd.analysis import tidy_rows
-from spaced_kd.analysis.statistics import paired_interval
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry
 from spaced_kd.distillation import schedule
@@ -168,26 +167,13 @@ RECORDED = Path(__file__).parents[2] / "results" / "recorded" / "theory" / "rows
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason="no rows of the theory are recorded")
-def test_the_sizes_that_the_documentation_has_are_those_of_the_rows():
+def test_the_term_is_as_small_beside_the_trace_as_the_documentation_has_it():
     rows = tidy_rows.read(RECORDED)
     cells = rows.pivot_table(index=["interval", "epoch", "seed"], columns="metric", values="value")
-    sums = {
-        epoch: 100 * (cells.loc["0", epoch].signed_sum.abs() / cells.loc["0", epoch].trace).mean()
-        for epoch in (60, 1920)
-    }
-    said = (Path(__file__).parents[2] / "config" / "README.md").read_text()
-    section = " ".join(said.partition("## The theory")[2].partition("\n## ")[0].split())
-    assert f"S is {sums[60]:.2f} % of the trace in the first window, and {sums[1920]:.3f} % in the last" in section
-    changes = {
-        (interval, epoch): 100 * (cells.loc[interval, epoch].trace / cells.loc["0", epoch].trace - 1)
-        for interval in ("1.5", "15")
-        for epoch in sums.keys() | {120, 240, 480, 960}
-    }
-    largest = max(changes, key=lambda place: abs(changes[place].mean()))
-    assert largest == ("15", 60)
-    low, high = paired_interval(changes[largest])
-    assert f"{changes[largest].mean():+.3f} % [{low:+.3f}, {high:+.3f}]" in section
-    assert f"the error of linearisation is {100 * cells.loc['0', 60].linear_error.mean():.0f} %" in section
+    shares = [(cells.loc["0", epoch].signed_sum.abs() / cells.loc["0", epoch].trace).mean() for epoch in (60, 1920)]
+    assert 0.05 > shares[0] > shares[1] > 0
+    said = (Path(__file__).parents[2] / "docs" / "explanation" / "theory.md").read_text()
+    assert "it is small compared with the trace" in " ".join(said.split())
 
 
 def test_rows_are_whole_and_the_same_again(rows):

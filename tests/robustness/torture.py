@@ -21,6 +21,9 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # conftest.py, which pytest finds by itself
+
 from conftest import tiny
 
 from spaced_kd.config.paths import ResultPaths

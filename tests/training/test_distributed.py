@@ -38,6 +38,7 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
 from spaced_kd.utils.seeding import generator
 
+PATIENCE = 600  # seconds, in which also a busy machine answers
 VIT = {key: value for key, value in TINY.items() if key != "network.width"}
 VIT |= {"network": "vit_mini", "network.dim": 16, "network.depth": 2, "epochs": 2, "method": "online_kd"}
 
@@ -96,7 +97,7 @@ def start(server, call: Callable, *arguments: object, processes: int = 2) -> lis
             worker.start()
         try:
             while len(found) < processes:
-                rank, answer = answers.get(timeout=60)
+                rank, answer = answers.get(timeout=PATIENCE)
                 found[rank] = answer
                 if isinstance(answer, AssertionError):
                     raise answer
@@ -236,6 +237,7 @@ def made(server, digits, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNS)
 def test_pieces_make_the_bits_of_the_whole(made, kind):
     whole, pieces = (ResultPaths(folder).run(RUNS[kind]) for folder in made)
@@ -250,6 +252,7 @@ def test_pieces_make_the_bits_of_the_whole(made, kind):
         assert told["losses"] == other["losses"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNS)
 def test_what_is_recorded_is_what_one_process_predicts(made, kind):
     network, data = finished_network(RUNS[kind].id, made[0])
@@ -257,6 +260,7 @@ def test_what_is_recorded_is_what_one_process_predicts(made, kind):
     assert np.array_equal(predict(network, data), recorded["predictions"][-1])
 
 
+@pytest.mark.slow
 def test_a_run_says_how_many_processes_it_had_and_measures_no_part_as_the_whole(made):
     told = read_json(ResultPaths(made[0]).run(RUNS["batch norm"]) / "run.json", dict)
     assert told["spec"]["processes"] == 2
@@ -272,6 +276,7 @@ def flops(spec: RunSpec, results: Path) -> dict[str, int]:
     return read_json(train(spec, results) / "run.json", dict)["training_flops"]
 
 
+@pytest.mark.slow
 def test_all_processes_flops_are_counted(made, results):
     """Shares of 5 and 4 images are the FLOPs of 9, and what is computed on the whole batch twice is nothing here."""
     told = read_json(ResultPaths(made[0]).run(RUNS["teacher along"]) / "run.json", dict)["training_flops"]

@@ -367,12 +367,12 @@ def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
 
 def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
     package = tmp_path / "src" / "spaced_kd"
-    package.mkdir(parents=True)
-    (package / "provenance.py").write_text("")
+    (package / "training").mkdir(parents=True)
+    (package / "training" / "provenance.py").write_text("")
     who = ["-c", "user.name=n", "-c", "user.email=e"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(package / "training" / "provenance.py"))
     assert provenance.commit()[1] is False
     (package / "mine.py").write_text("")
     assert provenance.commit()[1] is True
