@@ -15,14 +15,15 @@ LAYERS: dict[str, set[str]] = {  # room -> rooms that it may import besides itse
     "config": {"utils"},
     "networks": {"utils"},
     "data": {"config", "utils"},
-    "distillation": {"data", "networks", "config", "utils"},
+    "distillation": {"data", "networks", "utils"},
     "analysis": {"config", "utils"},
     "training": {"data", "networks", "distillation", "config", "utils"},
-    "evaluation": {"data", "networks", "distillation", "training", "config", "utils"},
+    "evaluation": {"data", "distillation", "training", "config", "utils"},
     "planning": {"config", "data", "training", "utils"},
     "cli": {"analysis", "config", "data", "distillation", "evaluation", "networks", "planning", "training", "utils"},
 }
 PROGRAMS = {"__init__.py", "__main__.py", "api.py"}  # in the package's own folder: may import everything
+TORCH = {"torch", "torchvision", "timm"}
 
 
 def imported(path: Path) -> set[str]:
@@ -44,6 +45,22 @@ def imported(path: Path) -> set[str]:
                 alias.name.removeprefix("spaced_kd.") for alias in node.names if alias.name.startswith("spaced_kd.")
             }
     return found - {""}
+
+
+def packages(path: Path) -> set[str]:
+    """Packages that a file imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def named() -> dict[str, Path]:
+    """Module, as "training.loop" -> its file."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files()}
 
 
 def files() -> list[Path]:
@@ -68,8 +85,31 @@ def test_the_rooms_have_no_cycle():
 
 
 def test_the_modules_have_no_cycle():
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): imported(path) for path in files()}
+    names = {name: imported(path) for name, path in named().items()}
     tuple(graphlib.TopologicalSorter(names).static_order())
+
+
+@pytest.mark.parametrize("room", ["config", "analysis"])
+def test_the_room_needs_no_torch_nor_does_what_it_imports(room):
+    paths, seen = named(), set()
+    todo = [name for name in paths if name.split(".")[0] == room]
+    assert todo
+    while todo:
+        name = todo.pop()
+        if name in paths and name not in seen:
+            seen.add(name)
+            assert not packages(paths[name]) & TORCH, name
+            todo += imported(paths[name])
+
+
+def test_the_public_names_are_of_other_modules():
+    docstring, *lines = ast.parse((ROOT / "api.py").read_text()).body
+    *imports, names = lines
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(line, ast.ImportFrom) for line in imports)
+    assert isinstance(names, ast.Assign)
+    assert ast.unparse(names.targets[0]) == "__all__"
+    assert sorted(ast.literal_eval(names.value)) == sorted(alias.name for line in imports for alias in line.names)
 
 
 def test_the_loop_of_training_names_no_method():
