@@ -16,7 +16,7 @@ export PIP_NO_CACHE_DIR = 1
 endif
 
 .PHONY: help env demo paper bench bench-gpu notebooks test unit coverage test-gpu test-slow test-slurm slices torture audit lint format lock
-.PHONY: schema docs docs-full record readme clean
+.PHONY: schema docs docs-full site record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -103,6 +103,10 @@ docs: env ## the documentation, offline: site/index.html; a broken link fails
 
 docs-full: env ## run every block of code of the documentation, also those that take minutes
 	DOCS_FULL=1 $(BIN)/python -m pytest -q -n 2 tests/repository/test_docs.py
+
+site: env ## all recorded results as one page, offline: results/results.html
+	$(BIN)/spaced-kd site results/recorded/*/rows.csv --output results/results.html
+	@echo "Look at results/results.html"
 
 record: env ## keep a study's rows and their provenance in the repository: make record STUDY=tiny_small
 	$(BIN)/spaced-kd record results/$(STUDY)

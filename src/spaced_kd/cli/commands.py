@@ -209,6 +209,25 @@ def claims_command(arguments: argparse.Namespace) -> None:
         print(verdict_text.listing(judged, rows))
 
 
+def site_command(arguments: argparse.Namespace) -> None:
+    """Writes the results page."""
+    from spaced_kd.analysis import results_page, tidy_rows
+    from spaced_kd.analysis.claims import load as claims_file
+    from spaced_kd.analysis.claims import verdicts
+    from spaced_kd.analysis.reference import read_reference
+    from spaced_kd.utils.files import write_safely
+
+    folders = [path.resolve().parent for path in arguments.rows]
+    kept = folders[0].parent.name == "recorded"  # in the repository, beside which nothing is written
+    alone = folders[0] if len(folders) == 1 and not kept else arguments.results
+    rows = tidy_rows.beside(tidy_rows.read(*arguments.rows), read_reference(arguments.reference))
+    judged = verdicts.judge(claims_file.load(arguments.claims, rows), rows)
+    title = folders[0].name if len(folders) == 1 else f"{len(folders)} studies"
+    path = arguments.output or alone / "results.html"
+    write_safely(path, results_page.page(judged, rows, results_page.descriptions(arguments.rows), title))
+    print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 def theory_command(arguments: argparse.Namespace) -> None:
     """Measures the proof of Theorem 4.4."""
     if arguments.seeds < 2:

@@ -20,6 +20,7 @@ from spaced_kd.cli.commands import (
     prepare_command,
     record_command,
     render_command,
+    site_command,
     theory_command,
     train_command,
     verify_command,
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         *(_add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record, _add_render),
-        *(_add_claims, _add_theory, _add_verify, _add_list),
+        *(_add_claims, _add_site, _add_theory, _add_verify, _add_list),
     ):
         add(commands)
     return parser
@@ -215,6 +216,18 @@ def _add_claims(commands: Any) -> None:
     judge.add_argument("--table", action="store_true", help="one wide table in Markdown, with what is not run")
     judge.add_argument(
         "--images", action="store_true", help="add what test images alone tell: a bootstrap, and McNemar for one seed"
+    )
+
+
+def _add_site(commands: Any) -> None:
+    site = _command(
+        commands, "site", site_command, "write one page of results that opens in a browser, without network"
+    )
+    site.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
+    site.add_argument("--claims", type=Path, default=presets.CLAIMS, help="the claims")
+    site.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
+    site.add_argument(
+        "--output", type=Path, help="the file (results.html beside the rows; of several, in the folder of results)"
     )
 
 

@@ -91,6 +91,7 @@ class Verdict:
     images: statistics.Interval | None = None  # bootstrap over test images, seeds fixed: a remark
     mcnemar: float | None = None  # p between the two networks of a single seed: a remark
     paper: float | None = None
+    runs: tuple[list[str], ...] = ()  # of each arm, by seed
 
 
 def judge(
@@ -191,6 +192,7 @@ def _verdict(comparison: Comparison, families: dict, rows: DataFrame, sheet: She
     own = in_own_setting(comparison, sheet)
     result = Verdict(claim, NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
     result = replace(result, endpoint=comparison.endpoint, states=comparison.states, steps=comparison.steps)
+    result = replace(result, runs=comparison.runs)
     result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), rows) if own else None)
     why = _untestable(comparison)
     if len(d) == 0:
