@@ -104,12 +104,18 @@ def test_descriptions_of_runs(tmp_path):
         "command": ["spaced-kd", "train", "--leave", "a=1 b=2"],
         "machine": "x",
     }
-    run = {"id": "r", "spec": {"seed": 3}, "provenance": provenance, "outputs": {"weights.safetensors": "f00d"}}
+    run = {
+        "id": "r",
+        "words": ["method=dml", "network=a b"],
+        "spec": {"seed": 3},
+        "provenance": provenance,
+        "outputs": {"weights.safetensors": "f00d"},
+    }
     (tmp_path / "runs.json").write_text(json.dumps([run, {"setting": {}}]))
     assert results_page.descriptions([tmp_path / "rows.csv", tmp_path / "none" / "rows.csv"]) == {
         "r": {
             "seed": 3,
-            "command": "spaced-kd train --leave 'a=1 b=2'",
+            "command": "spaced-kd train method=dml 'network=a b'",
             "commit": "abc-dirty",
             "machine": "x",
             "checksum": "f00d",

@@ -82,7 +82,8 @@ def descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 def _description(run: dict[str, Any]) -> dict[str, Any]:
     provenance = run.get("provenance") or {}
-    command = provenance.get("command") or ["spaced-kd", "train", *run.get("words", [])]
+    # several runs may have been trained by one command: the words repeat this one
+    command = ["spaced-kd", "train", *run["words"]] if "words" in run else provenance.get("command") or []
     return {
         "seed": (run.get("spec") or {}).get("seed", ""),
         "command": " ".join(f"'{word}'" if " " in word else word for word in command),
