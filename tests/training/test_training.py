@@ -378,6 +378,14 @@ def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
     assert provenance.commit()[1] is True
 
 
+def test_looking_for_a_finished_run_imports_no_torch(tmp_path):
+    words = ["train", *tiny(method="baseline").words(), "--results", str(tmp_path), "--finished"]
+    code = f"import sys\nfrom spaced_kd.cli import main\nprint(main.main({words}), 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "2 False\n"
+    assert "is not finished" in told.stderr
+
+
 def test_the_schedule_is_the_methods(results):
     job = assemble(tiny(method="online_kd", interval=1.5), ResultPaths(results))
     assert job.turns == list(turns(15, 7))

@@ -71,7 +71,6 @@ def train_command(arguments: argparse.Namespace) -> None:
     words = [run_spec.parse_words(shlex.split(student)) for student in arguments.leave]
     leave = tuple(run_spec.from_flat(described.changed() | student) for student in words)
     from spaced_kd.config.paths import ResultPaths
-    from spaced_kd.training.loop import train
     from spaced_kd.training.run_folder import finished
 
     if arguments.finished:
@@ -82,6 +81,8 @@ def train_command(arguments: argparse.Namespace) -> None:
     if described.processes == 1 and finished(described, ResultPaths(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
+    from spaced_kd.training.loop import train  # seconds of imports, which a finished run need not pay
+
     options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
     with part:
         try:

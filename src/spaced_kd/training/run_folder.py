@@ -3,7 +3,6 @@
 from spaced_kd.config import sources
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
-from spaced_kd.training import checkpoint
 from spaced_kd.training.run_lock import remove_left
 from spaced_kd.utils import processes
 from spaced_kd.utils.files import altered, damaged, read_json
@@ -14,6 +13,8 @@ OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 def clear_up(spec: RunSpec, places: ResultPaths) -> None:
     """Remove what a process has left that was killed between its run's last file and its own end."""
     if processes.rank() == 0 and remove_left(places.lock(spec)):
+        from spaced_kd.training import checkpoint  # here, so that looking for a finished run needs no torch
+
         for state in checkpoint.states(places.state(spec)):
             state.unlink()
 
