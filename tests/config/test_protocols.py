@@ -6,6 +6,7 @@ import re
 from itertools import groupby, pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,7 +18,7 @@ from spaced_kd.config import labels as results_labels
 from spaced_kd.config import presets, registry
 from spaced_kd.config.labels import protocols_of
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.config.run_spec import RunSpec, from_flat
+from spaced_kd.config.run_spec import RunSpec, from_flat, from_overrides
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.distillation import released_orders, schedule
 from spaced_kd.distillation.losses import (
@@ -734,6 +735,50 @@ def test_paper_and_released_share_their_baselines(dataset, network):
             for name in (one_reading, other):
                 student = one(**where, method="online_kd", interval=interval, protocol=name)
                 assert student.teacher_spec().id == baselines[0].id
+
+
+def told(**point) -> dict[str, str]:
+    return results_labels.labels(one(**point))
+
+
+@pytest.mark.parametrize(
+    ("switch", "label", "word"),
+    [
+        ({"method.feature_loss": "mse"}, {"method": "online_kd[feature_loss=mse]"}, ""),  # a default of textbook's
+        ({"method.square_temperature": True}, {"method": "online_kd[square_temperature=True]"}, ""),
+        ({"clock": "learner"}, {}, "clock=learner "),
+        ({"batch_norm": "halves"}, {}, "batch_norm=halves "),
+    ],
+)
+@pytest.mark.parametrize("reading", ["paper", "released"])
+def test_a_reading_but_for_a_switch_is_labelled_beside_the_reading(reading, switch, label, word):
+    plain = told(method="online_kd", interval=1.5, protocol=reading)
+    assert plain["protocol"] == reading
+    found = told(method="online_kd", interval=1.5, protocol=reading, **switch)
+    assert found == plain | label | {"protocol": "mixed", "recipe": word + plain["recipe"]}
+
+
+def test_a_run_as_near_to_textbook_as_to_another_reading_is_textbooks():
+    released = presets.values("released", "baseline", {"network": "resnet_mini"}, 0, "tiny_imagenet")
+    between = {"dataset": "tiny_imagenet", "network.initialisation": released["network.initialisation"]}
+    found = told(method="baseline", **between)  # one switch from textbook, the standardisation from `paper`
+    assert found["network"] == "resnet_mini[initialisation=torch]"
+    assert "protocol=" not in found["recipe"]
+
+
+@pytest.mark.slow
+def test_labels_of_recorded_rows_are_those_of_today():
+    labelled = 0
+    for path in (ROOT / "results" / "recorded").glob("*/runs.json"):
+        known = {run["id"]: run for run in json.loads(path.read_text()) if "words" in run}
+        rows = pd.read_csv(path.with_name("rows.csv"), dtype=str, keep_default_na=False)
+        for run, row in rows[rows["run"].isin(known)].drop_duplicates("run").set_index("run").iterrows():
+            spec = from_overrides(known[run]["words"])
+            assert spec.id == run
+            of_today = results_labels.labels(spec)
+            assert of_today == row[list(of_today)].to_dict(), run
+            labelled += 1
+    assert labelled > 600
 
 
 def test_readings_name_the_same_switches_which_all_exist():

@@ -16,10 +16,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from spaced_kd.config import registry
+from spaced_kd.config.run_spec import from_flat
 from spaced_kd.data import augmentation
 from spaced_kd.data.augmentation import cutout, random_crop, random_resized_crop, random_rotation, rotate, strong
 from spaced_kd.data.batches import Batch, Batches
 from spaced_kd.data.dataset import Data
+from spaced_kd.data.loading import make_augment
+from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator, global_seed
 
 
@@ -301,3 +305,18 @@ def test_networks_see_images_at_the_input_size(data):
     assert Batches(larger, crop, batch_size=16, seed=0)[0].images.shape == (16, 3, 20, 20)
     already = larger.normalise(tv.resize(pixels, [20, 20]))
     assert already.shape == (50, 3, 20, 20)
+
+
+@pytest.mark.parametrize("dataset", ["tiny_imagenet", "digits"])
+def test_the_key_rotation_follows_the_datasets_own_augmentation(dataset):
+    spec = from_flat({"dataset": dataset, "network": "resnet_mini", "method": "baseline", "seed": 0, "rotation": 15.0})
+    images = torch.from_numpy(generator(1, "test").integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+    made = make_augment(spec, None)(images, generator(0, "test"))
+    draws = generator(0, "test")
+    plain = registry.find("datasets", dataset).augment(images, draws)
+    assert torch.equal(made, random_rotation(plain, draws, degrees=15))
+    assert not torch.equal(made, plain)
+    with pytest.raises(UserError, match="^rotation is 15, but augmentation is strong: leave one of them out$"):
+        from_flat(spec.changed() | {"augmentation": "strong"})
+    with pytest.raises(UserError, match="^rotation is 181, but must be from 0 to 180 degrees$"):
+        from_flat(spec.changed() | {"rotation": 181.0})

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from spaced_kd.config import presets
 from spaced_kd.config.registry import TEACHING
@@ -16,19 +17,20 @@ MIXED = "mixed"  # protocol of a run that has some switches of one, and some of 
 def labels(run: RunSpec) -> dict[str, str]:
     """What a run's rows are found by: plug-ins and recipe by what differs from its protocol, which the recipe names.
 
-    So the released code's online KD is `online_kd` with the recipe `protocol=released`; with some of its switches it is
-    textbook's with those in its labels, and `protocol` says `mixed`.
+    So the released code's online KD is `online_kd` with the recipe `protocol=released`. A run that has all switches of
+    none is named by the nearest protocol and its own switches, as `online_kd[feature_loss=mse]` with the recipe
+    `protocol=paper`, and `protocol` says `mixed`.
     """
     followed = protocols_of(run)
-    name, bare = next(iter(followed.items()), (MIXED, run))
-    recipe = {key: value for key, value in bare.changed().items() if key.partition(".")[0] not in OUTSIDE_RECIPE}
-    if name not in (TEXTBOOK, MIXED):
+    name, words = next(((name, bare.changed()) for name, bare in followed.items()), None) or nearest(run)
+    recipe = {key: value for key, value in words.items() if key.partition(".")[0] not in OUTSIDE_RECIPE}
+    if name != TEXTBOOK:
         recipe["protocol"] = name
     return {
-        "dataset": bare.label("dataset"),
-        "network": bare.label("network"),
-        "teacher": CHAIN.join(bare.label(role) for role in TEACHING if role == "teacher" or run.assistant),
-        "method": bare.label("method"),
+        "dataset": run.label("dataset", words),
+        "network": run.label("network", words),
+        "teacher": CHAIN.join(run.label(role, words) for role in TEACHING if role == "teacher" or run.assistant),
+        "method": run.label("method", words),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
         "protocol": " ".join(followed) or MIXED,
         "recipe": " ".join(f"{key}={recipe[key]}".replace(" ", "") for key in sorted(recipe)),
@@ -54,8 +56,8 @@ def protocols_of(spec: RunSpec, protocols: Path = presets.PROTOCOLS) -> dict[str
     None where it has some of one's and some of another's. Of a method of which no protocol says anything, runs have
     the first one's.
     """
-    names = sorted(presets.protocol_names(protocols), key=lambda name: (name != TEXTBOOK, name))
-    telling = [name for name in names if presets.has(name, spec.method, protocols)]
+    names = _names(protocols)
+    telling = _telling(spec, protocols)
     if not telling:
         return dict.fromkeys(names[:1], spec)
     of_textbook = presets.keys(TEXTBOOK, spec.method, protocols, TEACHING) if TEXTBOOK in names else set()
@@ -68,3 +70,31 @@ def protocols_of(spec: RunSpec, protocols: Path = presets.PROTOCOLS) -> dict[str
             if not bare.keys() & of_textbook and from_flat(bare | {"protocol": name}, protocols).id == spec.id:
                 found[name] = from_flat(bare)
     return found
+
+
+def nearest(spec: RunSpec, protocols: Path = presets.PROTOCOLS) -> tuple[str, dict[str, Any]]:
+    """The protocol from which a run differs in the fewest switches, and the run in words beside that protocol.
+
+    These are what it has besides switches, and the switches in which it differs, be it by a default; `textbook` where
+    no other is nearer.
+    """
+    distances = {}
+    for name in _telling(spec, protocols):
+        switches = set().union(*(presets.keys(each, spec.method, protocols, TEACHING) for each in {name, TEXTBOOK}))
+        bare = {key: value for key, value in spec.changed().items() if key not in switches}
+        with contextlib.suppress(UserError):  # what the run has besides contradicts this protocol
+            other = from_flat(bare | {"protocol": name}, protocols).changed()
+            differing = {key for key in {*spec.changed(), *other} if spec.changed().get(key) != other.get(key)}
+            distances[name] = (len(differing), bare | {key: spec.value(key) for key in sorted(differing)})
+    name = min(distances, key=lambda name: distances[name][0], default=TEXTBOOK)  # the first of several, textbook
+    return name, spec.changed() if name == TEXTBOOK else distances[name][1]
+
+
+def _names(protocols: Path) -> list[str]:
+    """All protocols, `textbook` first."""
+    return sorted(presets.protocol_names(protocols), key=lambda name: (name != TEXTBOOK, name))
+
+
+def _telling(spec: RunSpec, protocols: Path) -> list[str]:
+    """The protocols that say anything of the run's method."""
+    return [name for name in _names(protocols) if presets.has(name, spec.method, protocols)]

@@ -63,6 +63,7 @@ class RunSpec:
     held_out: float = 0.0  # share of each class's training images that is kept from training, to select an epoch
     # transforms of training images
     augmentation: Literal["standard", "autoaugment_cutout", "strong"] = "standard"
+    rotation: float = 0.0  # degrees by which training images are rotated at random, at most, after crop and flip (B9)
     input_size: int = 0  # pixels at which networks see images; 0 is the dataset's own (V11)
     standardisation: Literal["own", "imagenet", "cifar10"] = "own"  # whose mean and deviation: the dataset's (B8, C7)
 
@@ -114,15 +115,25 @@ class RunSpec:
             for key, value in self.changed().items()
         ]
 
-    def label(self, role: str) -> str:
-        """Display name of a plug-in: its name, with what differs from its defaults in brackets.
+    def value(self, key: str) -> Any:
+        """Value of a flat key, be it a default: "lr", "method.alpha"."""
+        role, dot, setting = key.partition(".")
+        if not dot:
+            return getattr(self, key)
+        return (registry.defaults(PLUGINS[role], getattr(self, role)) | self.settings.get(role, {})).get(setting)
+
+    def label(self, role: str, words: dict[str, Any] | None = None) -> str:
+        """Display name of a plug-in: its name, with its own of some flat `words` in brackets.
+
+        Words are all that differs from the defaults, unless others are given.
 
         >>> RunSpec("digits", "resnet18", "online_kd", 0, settings={"method": {"alpha": 0.5}}).label("method")
         'online_kd[alpha=0.5]'
         """
         if role in TEACHING and not getattr(self, role):
             role = "network"
-        own = [f"{key}={value}" for key, value in self.changed().items() if key.startswith(f"{role}.")]
+        words = self.changed() if words is None else words
+        own = [f"{key}={words[key]}" for key in sorted(words) if key.startswith(f"{role}.")]
         brackets = f"[{','.join(word.removeprefix(f'{role}.') for word in own)}]" if own else ""
         return getattr(self, role) + brackets
 

@@ -64,6 +64,12 @@ def _check_ranges(spec: RunSpec) -> None:
             f"tail_evaluations is {spec.tail_evaluations}, but must be at least {TAIL_STATES}, for a mean over as"
             " many states, or 0 for none"
         )
+    if not 0 <= spec.rotation <= 180:
+        raise UserError(f"rotation is {spec.rotation:g}, but must be from 0 to 180 degrees")
+    if spec.rotation and spec.augmentation != "standard":
+        raise UserError(
+            f"rotation is {spec.rotation:g}, but augmentation is {spec.augmentation}: leave one of them out"
+        )
     if spec.input_size < 0:
         raise UserError(f"input_size is {spec.input_size}, but must not be negative: 0 is the dataset's own")
 

@@ -2,10 +2,14 @@
 
 from functools import partial
 
+import numpy as np
+from torch import Tensor
+
 from spaced_kd.config import registry
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data import augmentation
+from spaced_kd.data.augmentation import Pictures
 from spaced_kd.data.batches import Augment
 from spaced_kd.data.dataset import Data, load
 from spaced_kd.data.streaming import processors
@@ -32,10 +36,16 @@ def make_augment(spec: RunSpec, data: Data) -> Augment:
     if spec.augmentation == "strong":
         return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
     if spec.augmentation == "standard":
-        return registry.find("datasets", spec.dataset).augment
+        augment = registry.find("datasets", spec.dataset).augment
+        return partial(_rotated, augment, spec.rotation) if spec.rotation else augment
     if data.streamed:
         raise UserError(f"augmentation is {spec.augmentation}, which is made for small images: use standard or strong")
     return augmentation.autoaugment_cutout
+
+
+def _rotated(augment: Augment, degrees: float, images: Pictures, draws: np.random.Generator) -> Tensor:
+    """The dataset's augmentation, then a rotation by up to `degrees` either way."""
+    return augmentation.random_rotation(augment(images, draws), draws, degrees=degrees)
 
 
 def choose_workers(workers: int | None) -> int:

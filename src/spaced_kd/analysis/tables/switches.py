@@ -1,22 +1,34 @@
 """Switches: what each difference between `textbook` and the released code's loops is worth alone.
 
 Change of top-1 test accuracy at the last epoch in percentage points when one switch takes the released code's value,
-against `textbook`: mean ± standard deviation over seeds (number of seeds), taken seed by seed, and its paired 95 %
-interval. The intervals are not adjusted: where nothing has any effect, one of twenty excludes 0. The columns
-are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self KD), what spacing brings (the second less the
-first), and offline KD. A switch that exists at one of the two intervals alone leaves the other as it is. Switches are
-ranked by the largest of these changes, those of a single seed last; all of them together end the list. Letters are
-those of docs/reference/switches.md.
+against `textbook`. In a setting of another reading (protocol, in the recipe) one switch takes the value that is named,
+and accuracy is that of the tail where all runs have one. Mean ± standard deviation over seeds (number of seeds), taken
+seed by seed, and its paired 95 % interval. The intervals are not adjusted: where nothing has any effect, one of twenty
+excludes 0. The columns are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self KD), what spacing
+brings (the second less the first), and offline KD. A switch that exists at one of the two intervals alone leaves the
+other as it is. Switches are ranked by the largest of these changes, those of a single seed last; all of them together
+end the list. Letters are those of docs/reference/switches.md.
 """
 
 from typing import Any
 
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm
-from spaced_kd.analysis.effects import PairedDifferences, Place, accuracies, difference, places, without_one_recipe
-from spaced_kd.analysis.layout import NOTHING
+from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm, words_of
+from spaced_kd.analysis.effects import (
+    PairedDifferences,
+    Place,
+    accuracies,
+    difference,
+    endpoint,
+    places,
+    reached,
+    without_one_recipe,
+)
+from spaced_kd.analysis.layout import NOTHING, label
 from spaced_kd.analysis.statistics import shared_seeds
+from spaced_kd.config import presets
+from spaced_kd.config.labels import TEXTBOOK
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.utils.errors import UserError
 
@@ -33,30 +45,41 @@ LETTERS = {
         **{"batch_norm": "O15", "augmentation": "S1"},
     },
 }
+ELSE = {  # letters of what the released loops of ResNets do not have
+    **{"network.attention": "B2", "method.adapter": "B1", "network.initialisation": "B5", "standardisation": "B8"},
+    **{"lr_clock": "C2", "last_batch": "C3", "interval_rounding": "C4", "weight_decay_on": "C1"},
+    **{"method.temperature": "V3", "method.alpha": "V3", "method.beta": "V3", "network.distillation_token": "V4"},
+    **{"method.second_forward": "V5", "method.joint_backward": "V7", "method.extra_step": "V10"},
+}
 BASES = {  # column -> the arm without the switch
     "online_kd": {"s = 0": ONLINE, "s > 0": SPACED, "s = max": OFFLINE},
     "self_kd": {"s = 0": SELF, "s > 0": SPACED_SELF},
 }
 LOOPS = "released_loop_only"  # the protocol whose values are tried
+WHOLE_SETS = (LOOPS, "teacher_checkpoints")  # protocols that are no readings
 ELSEWHERE = {"batch_norm": "halves", "augmentation": "autoaugment_cutout"}  # on two GPUs; on CIFAR-100
 SPACING = "what spacing brings"  # accuracy at s > 0 less that at s = 0
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
+Effects = dict[str, PairedDifferences]  # by column
 
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each switch that was run, ranked, and one for the released loops' whole set."""
     rows, lines = accuracies(rows), []
     for place in places(rows):
-        if "protocol=" in place.recipe:  # of a whole set, whose effect stands with textbook's setting
+        reading = words_of(place.recipe).get("protocol", TEXTBOOK)
+        if reading in WHOLE_SETS:  # whose effect stands with textbook's setting
             continue
         for method, letters in LETTERS.items():
-            found = [
-                (f"{key}: {value}".lower(), letters[key], _effects(rows, place, method, {key: value}))
-                for key, value in _alone(method).items()
+            found = _against_textbook(rows, place, method) if reading == TEXTBOOK else _varied(rows, place, method)
+            ranked = sorted(found.items(), key=lambda line: _largest(line[1]), reverse=True)
+            told = [
+                (f"{key}: {value}".lower(), (ELSE | letters).get(key, NOTHING), effects)
+                for (key, value), effects in ranked
             ]
-            found.sort(key=lambda line: _largest(line[2]), reverse=True)
-            found.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
-            for switch, letter, effects in found:
+            if reading == TEXTBOOK:
+                told.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
+            for switch, letter, effects in told:
                 if any(effect.seeds for effect in effects.values()):
                     line = place._asdict() | {"method": method, "switch": switch, "letter": letter}
                     lines.append(line | {column: effect.told() for column, effect in effects.items()})
@@ -64,6 +87,51 @@ def table(rows: DataFrame) -> DataFrame:
         raise UserError("switches needs runs of config/experiments/released_code.yaml: add them, or leave switches out")
     table = without_one_recipe(lines).fillna(NOTHING)
     return table[[*(column for column in table if column not in COLUMNS), *(c for c in COLUMNS if c in table)]]
+
+
+def _against_textbook(rows: DataFrame, place: Place, method: str) -> dict[tuple[str, Any], Effects]:
+    """What each switch changes with the released loops' value: (key, value) -> effects by column."""
+    return {(key, value): _effects(rows, place, method, {key: value}) for key, value in _alone(method).items()}
+
+
+def _varied(rows: DataFrame, place: Place, method: str) -> dict[tuple[str, str], Effects]:
+    """What each switch changes that some runs have otherwise than the place's reading: (key, value) -> effects."""
+    columns: dict[tuple[str, str], Effects] = {}
+    for column, base in BASES[method].items():
+        for switch, varied in _one_switch_away(rows, place, base).items():
+            ends = [endpoint(rows, *each) for each in (varied, (place, base))]
+            selection = "tail" if set(ends) == {"tail"} else "last"
+            after, before = reached(rows, *varied, selection), reached(rows, place, base, selection)
+            change = PairedDifferences((after.values - before.values).dropna(), shared_seeds(after.seeds, before.seeds))
+            columns.setdefault(switch, {})[column] = change
+    return {
+        switch: effects | {SPACING: _of_spacing(effects.get("s = 0"), effects.get("s > 0"))}
+        for switch, effects in columns.items()
+    }
+
+
+def _one_switch_away(rows: DataFrame, place: Place, base: Arm) -> dict[tuple[str, str], tuple[Place, Arm]]:
+    """Runs that differ from an arm in a setting by one switch: (key, value) -> where they stand."""
+    own = _words(place.network, base.method, place.recipe)
+    switches = presets.keys(own["protocol"], base.method) | presets.keys(TEXTBOOK, base.method)
+    there = rows[(rows["dataset"] == place.dataset) & (rows["interval"] == base.interval)]
+    found = {}
+    for network, method, recipe in there[["network", "method", "recipe"]].drop_duplicates().itertuples(index=False):
+        words = _words(network, method, recipe)
+        further = [key for key in words if key not in own]
+        if len(further) == 1 and further[0] in switches and own.items() <= words.items():
+            key = further[0]
+            found[key, words[key]] = (Place(place.dataset, network, recipe), Arm(method, base.interval))
+    return found
+
+
+def _words(network: str, method: str, recipe: str) -> dict[str, str]:
+    """Network, method and recipe of rows as flat words: {"network": "resnet18", "network.width": "0.25", ...}."""
+    found = words_of(recipe)
+    for role, text in (("network", network), ("method", method)):
+        found[role], settings = label(text)
+        found |= {f"{role}.{key}": value for key, value in settings.items()}
+    return found
 
 
 def _alone(method: str) -> dict[str, Any]:
@@ -80,9 +148,7 @@ def _released(method: str, base: Arm) -> dict[str, Any]:
     return {key: value for key, value in words.items() if key not in NAMED}
 
 
-def _effects(
-    rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None
-) -> dict[str, PairedDifferences]:
+def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None) -> Effects:
     """Column -> what one switch, or all of the released code's, change there."""
     effects = {}
     for column, base in BASES[method].items():
@@ -104,7 +170,7 @@ def _of_spacing(plain: PairedDifferences | None, spaced: PairedDifferences | Non
     return spaced or PairedDifferences(Series(dtype=float), set())
 
 
-def _largest(effects: dict[str, PairedDifferences]) -> tuple[bool, float]:
+def _largest(effects: Effects) -> tuple[bool, float]:
     """Sort key: one seed tells less than any number of them."""
     found = [(len(values) > 1, abs(values.mean())) for values, _ in effects.values() if len(values)]
     return max(found, default=(False, 0.0))
