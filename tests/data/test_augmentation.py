@@ -316,7 +316,7 @@ def test_the_key_rotation_follows_the_datasets_own_augmentation(dataset):
     plain = registry.find("datasets", dataset).augment(images, draws)
     assert torch.equal(made, random_rotation(plain, draws, degrees=15))
     assert not torch.equal(made, plain)
-    with pytest.raises(UserError, match="^rotation is 15, but augmentation is strong: leave one of them out$"):
+    with pytest.raises(UserError, match=r"^rotation is 15, but augmentation is strong: leave one of them out$"):
         from_flat(spec.changed() | {"augmentation": "strong"})
-    with pytest.raises(UserError, match="^rotation is 181, but must be from 0 to 180 degrees$"):
+    with pytest.raises(UserError, match=r"^rotation is 181, but must be from 0 to 180 degrees$"):
         from_flat(spec.changed() | {"rotation": 181.0})
