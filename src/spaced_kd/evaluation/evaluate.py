@@ -147,7 +147,7 @@ def _cache_of(folder: Path, name: str, weights: str, sources: Iterable[str | Non
 
 def syntax_hash(path: Path) -> str:
     """Hash of what a source computes: its syntax tree without imports and docstrings."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
