@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,8 +74,12 @@ class RunSpec:
         >>> RunSpec("digits", "resnet18", "online_kd", 0, settings={"method": {"alpha": 0.5}}).changed()
         {'dataset': 'digits', 'method': 'online_kd', 'method.alpha': 0.5, 'network': 'resnet18', 'seed': 0}
         """
-        plain = {f.name: f.default for f in fields(self)}
-        out = {k: v for k, v in vars(self).items() if k != "settings" and v != plain[k]}
+        return dict(self._changed)
+
+    @cached_property
+    def _changed(self) -> dict[str, Any]:
+        plain = {f.name: f.default for f in fields(self) if f.name != "settings"}
+        out = {key: getattr(self, key) for key, default in plain.items() if getattr(self, key) != default}
         out |= {"seed": self.seed}
         for role, given in self.settings.items():
             standard = registry.defaults(PLUGINS[role], getattr(self, role))
@@ -90,7 +95,7 @@ class RunSpec:
         }
         return json.loads(json.dumps(asdict(self) | {"settings": full}))
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Readable parts, and a hash of what differs from the defaults: digits-resnet_mini-online_kd-1.5-0-3f2a91c0."""
         parts = [
@@ -141,6 +146,10 @@ class RunSpec:
         """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
         if network_count(self.method) == 1:
             return None
+        return self._teacher
+
+    @cached_property
+    def _teacher(self) -> "RunSpec":
         return self.alone("teacher")
 
     def alone(self, role: str) -> "RunSpec":

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from typing import Any
 
 from spaced_kd.utils.errors import UserError
@@ -11,7 +12,7 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
     """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
     for option in annotation.split(" | "):
         if option.startswith("Literal["):
-            choices = ast.literal_eval(option.removeprefix("Literal"))
+            choices = _choices(option)
             if any(value == choice and type(value) is type(choice) for choice in choices):
                 return value
             annotation = annotation.replace(option, " or ".join(map(str, choices)))
@@ -28,6 +29,12 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
         elif type(value).__name__ == option:
             return value
     raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
+
+
+@cache
+def _choices(option: str) -> list[Any]:
+    """Values of a Literal annotation; parsed once, since each run of a study is checked against it."""
+    return ast.literal_eval(option.removeprefix("Literal"))
 
 
 def _in_words(annotation: str) -> str:

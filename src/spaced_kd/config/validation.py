@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from spaced_kd.config import presets, registry, types
@@ -29,12 +30,9 @@ def check(spec: RunSpec) -> RunSpec:
 
 def _typed(spec: RunSpec) -> RunSpec:
     """Every value of the type of its field, every setting of its plug-in's."""
-    values = dict(vars(spec))
-    for f in fields(spec):
-        if f.name != "settings":
-            values[f.name] = types.check_type(
-                f.name, values[f.name], str(f.type) if isinstance(f.type, str) else _name(f.type)
-            )
+    values = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    for key, annotation in _annotations(type(spec)).items():
+        values[key] = types.check_type(key, values[key], annotation)
     settings = {}
     for role, kind in PLUGINS.items():
         given = spec.settings.get(role) or {}
@@ -187,6 +185,12 @@ def _check_window(spec: RunSpec) -> None:
             f"{spec.method}.spaced_from is {first:g} and spaced_until {until}, but must be a window of the"
             f" {spec.epochs} epochs"
         )
+
+
+@cache
+def _annotations(run: type[RunSpec]) -> dict[str, str]:
+    """The type of each field of a run, as source has it; written once, since typing is slow to write a Literal."""
+    return {f.name: f.type if isinstance(f.type, str) else _name(f.type) for f in fields(run) if f.name != "settings"}
 
 
 def _name(annotation: Any) -> str:

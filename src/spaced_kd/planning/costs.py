@@ -131,8 +131,9 @@ class RunCosts:
         return self._once([shape.train, *parts, spec.settings.get("method")], lambda: count_turns(spec, shape.train))
 
     def _networks(self, spec: RunSpec) -> Networks:
-        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", *TEACHING, "method")]
+        shape, settings = self._shape(spec), [spec.settings.get(role) for role in ("network", *TEACHING)]
         parts = [spec.network, spec.teacher, spec.assistant, spec.method, spec.batch_norm, *settings]
+        parts.append(_without_weights(spec.settings.get("method", {})))
         return self._once([*shape, spec.batch_size, *parts], lambda: Networks(spec, shape))
 
     def _once(self, parts: list[Any], make: Callable[[], Any]) -> Any:
@@ -141,6 +142,12 @@ class RunCosts:
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
+
+
+def _without_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a method, of each number whether it is 0: weights and temperatures change no FLOPs, but a loss of
+    weight 0 may be left out."""
+    return {key: value != 0 if isinstance(value, float) else value for key, value in settings.items()}
 
 
 def count_turns(spec: RunSpec, images: int) -> Turns:
