@@ -22,6 +22,7 @@ from spaced_kd.training.batch_norm import reestimated
 
 SOURCES = ["../../training/batch_norm.py"]
 BATCH = 500  # test images at a time
+RANGES = {"batch_size": "[2, inf)"}
 
 
 def evaluate(network: nn.Module, data: Data, *, seed: int, batch_size: int = 128) -> Iterator[dict]:
