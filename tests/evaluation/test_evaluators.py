@@ -500,6 +500,7 @@ def test_the_kd_trace_stands_beside_that_of_cross_entropy(data):
     assert evaluate("hessian_trace", network, data, **settings, kd_loss=True, kd=lambda: None) == [plain]  # w/o KD
 
 
+@pytest.mark.slow
 def test_the_teacher_is_the_runs_own(results):
     places = ResultPaths(results)
     runs = {name: trained(method=name) for name in ("online_kd", "self_kd", "adaptive_interval", "baseline")}
