@@ -82,6 +82,7 @@ audit: env ## known faults of the locked packages, but those in .github/accepted
 lint: env ## ruff, mypy, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(SNAKEMAKE) --lint --configfile config/studies/demo.yaml
 

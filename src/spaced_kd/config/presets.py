@@ -54,7 +54,7 @@ def load_protocol(name: str, folder: Path = PROTOCOLS) -> dict[str, dict[str, An
             f"{name!r} is none of the protocols: {', '.join(protocol_names(folder)) or f'{folder} has none'}"
         )
     path = folder / f"{name}.yaml"
-    content = yaml_files.read(path)
+    content: dict[str, dict[str, Any]] = yaml_files.read(path)
     try:
         for method, given in content.items():
             for key, value in given.items():

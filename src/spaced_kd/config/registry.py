@@ -11,7 +11,7 @@ Other installed packages add to it by entry points, in the groups spaced_kd.meth
 import ast
 import difflib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -89,7 +89,8 @@ def plugins(kind: str) -> dict[str, Plugin]:
 def _of_others(kind: str) -> Iterator[Plugin]:
     """Plug-ins that other installed packages name as entry points."""
     for entry in sorted(entry_points(group=f"spaced_kd.{kind}"), key=lambda entry: entry.name):
-        package, path = f"{entry.dist.name} {entry.dist.version}", _source(entry.module)
+        dist = entry.dist  # None of an entry point that was made by hand alone
+        package, path = f"{dist.name} {dist.version}" if dist else "", _source(entry.module)
         told = f"{package}: {entry.name} of spaced_kd.{kind} is to be in the module {entry.module}"
         if path is None:
             raise UserError(f"{told}, which cannot be found: install the package again, or remove it")
@@ -206,23 +207,19 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
             for node in functions
             if [arg.arg for arg in node.args.args] == ["classes", "image_size"]
         ]
-    if kind == "methods":
-        nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.decorator_list]
-        settings = [_fields(node, constant=False) for node in nodes]
-    else:
-        nodes = [node for node in functions if node.name == FACES[kind]]
-        settings = [_keywords(node) for node in nodes]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.decorator_list]
+    faces = [node for node in functions if node.name == FACES.get(kind)]
+    nodes: Sequence[ast.ClassDef | ast.FunctionDef] = classes if kind == "methods" else faces
     if len(nodes) != 1:
         face = "one dataclass" if kind == "methods" else f"one function {FACES[kind]}"
         raise UserError(f"{path}: a file in {kind} holds {face}, this one has {len(nodes)}")
-    constants = (
-        {name: value for name, (_, value) in _fields(nodes[0], constant=True).items()}
-        if kind == "methods"
-        else _constants(tree, "SOURCES", "RANGES")
-    )
     if kind == "methods":
-        _check_method(path, nodes[0], constants)
-    return [Plugin(kind, path.stem, path, nodes[0].name, described, settings[0], constants)]
+        settings = _fields(classes[0], constant=False)
+        constants = {name: value for name, (_, value) in _fields(classes[0], constant=True).items()}
+        _check_method(path, classes[0], constants)
+    else:
+        settings, constants = _keywords(faces[0]), _constants(tree, "SOURCES", "RANGES")
+    return [Plugin(kind, path.stem, path, nodes[0].name, described, settings, constants)]
 
 
 def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> None:
@@ -260,11 +257,12 @@ def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
 
 def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]:
     """A dataclass's fields are settings, its class variables are constants."""
-    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     return {
         item.target.id: _setting(item.annotation, item.value)
-        for item in fields
-        if ast.unparse(item.annotation).startswith("ClassVar") == constant
+        for item in node.body
+        if isinstance(item, ast.AnnAssign)
+        and isinstance(item.target, ast.Name)
+        and ast.unparse(item.annotation).startswith("ClassVar") == constant
     }
 
 
@@ -284,7 +282,8 @@ TEACHING = ("teacher", "assistant")  # who may have a network of its own; the st
 
 def roles_of(method: str) -> dict[str, str]:
     """Who learns in a method -> the name of its network."""
-    return plugin("methods", method).constants["roles"]
+    roles: dict[str, str] = plugin("methods", method).constants["roles"]
+    return roles
 
 
 def network_count(method: str) -> int:

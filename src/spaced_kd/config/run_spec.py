@@ -93,7 +93,8 @@ class RunSpec:
             role: registry.defaults(kind, getattr(self, role)) | self.settings.get(role, {})
             for role, kind in roles.items()
         }
-        return json.loads(json.dumps(asdict(self) | {"settings": full}))
+        read: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"settings": full}))
+        return read
 
     @cached_property
     def id(self) -> str:
@@ -140,7 +141,7 @@ class RunSpec:
         words = self.changed() if words is None else words
         own = [f"{key}={words[key]}" for key in sorted(words) if key.startswith(f"{role}.")]
         brackets = f"[{','.join(word.removeprefix(f'{role}.') for word in own)}]" if own else ""
-        return getattr(self, role) + brackets
+        return f"{getattr(self, role)}{brackets}"
 
     def teacher_spec(self) -> "RunSpec | None":
         """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
@@ -158,7 +159,8 @@ class RunSpec:
         own = self.settings.get(role if getattr(self, role) else "network", {})
         own = {key: value for key, value in own.items() if key not in STUDENTS}
         settings = {"dataset": self.settings.get("dataset", {}), "network": own}
-        plain = {f.name: f.default for f in fields(self) if f.name in ("interval", *TEACHING, *STUDENTS)}
+        reset = ("interval", *TEACHING, *STUDENTS)
+        plain: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in reset}
         return check(replace(self, method="baseline", network=network, settings=settings, **plain))
 
     def follower(self) -> str:
@@ -229,8 +231,8 @@ def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
         )
 
 
-def _differences(stored: dict, now: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    out = {}
+def _differences(stored: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    out: dict[str, tuple[Any, Any]] = {}
     for key, value in stored.items():
         name = f"{prefix}{key}".removeprefix("settings.")
         if isinstance(value, dict) and isinstance(now.get(key), dict):

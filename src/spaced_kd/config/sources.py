@@ -168,7 +168,7 @@ class _Reader:
         return f"{type(node).__name__}({','.join(kept)})"
 
 
-def _imports(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, str]]:
+def _imports(node: ast.Import | ast.ImportFrom, package: str) -> list[tuple[str, str]]:
     """(name here, full dotted name) of what a line imports."""
     if isinstance(node, ast.Import):
         return [(each.asname, each.name) if each.asname else (each.name.split(".")[0],) * 2 for each in node.names]
@@ -204,7 +204,7 @@ def _dotted(node: ast.AST) -> str:
     return ""
 
 
-def _locals(function: ast.FunctionDef) -> dict[str, str]:
+def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str]:
     """What names inside of a function are written as: arguments as they are called, other variables by number."""
     nodes = [*ast.walk(function)]
     found = {node.arg: node.arg for node in nodes if isinstance(node, ast.arg)}

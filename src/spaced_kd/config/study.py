@@ -139,7 +139,8 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         runs=tuple(runs.values()),
         evaluations=evaluations,
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
-        **drawn,
+        tables=drawn["tables"],
+        figures=drawn["figures"],
         data=types.check_type("data", config.get("data", "data"), "str"),
         store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
         planned=planned,
@@ -209,7 +210,8 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         runs=tuple(runs.values()),
         evaluations=evaluations,
         evaluated={key: tuple(sorted(value)) for key, value in evaluated.items()},
-        **drawn,
+        tables=drawn["tables"],
+        figures=drawn["figures"],
         data=parts[0].data,
         store_teachers=parts[0].store_teachers,
         planned=planned,
@@ -245,8 +247,8 @@ def _check_paired(runs: Iterable[RunSpec]) -> None:
     arms: dict[str, dict[str, set[int]]] = {}
     for run in runs:
         own = [word for word in run.words() if word.startswith(("method", "interval="))]
-        setting = [word for word in run.words() if word not in own and not word.startswith("seed=")]
-        arms.setdefault(" ".join(setting), {}).setdefault(" ".join(own), set()).add(run.seed)
+        rest = [word for word in run.words() if word not in own and not word.startswith("seed=")]
+        arms.setdefault(" ".join(rest), {}).setdefault(" ".join(own), set()).add(run.seed)
     for setting, seeds in arms.items():
         for (one, its), (other, others) in itertools.combinations(seeds.items(), 2):
             if its - others and others - its:
@@ -302,13 +304,13 @@ def _flat(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _evaluations(wanted: Any, known: dict[str, Any]) -> list[str]:
-    wanted = list(known) if wanted == "all" else wanted
-    for name in _sequence("evaluate", wanted):
+    found = _sequence("evaluate", list(known) if wanted == "all" else wanted)
+    for name in found:
         if not isinstance(name, str) or name not in known:
             raise UserError(
                 f"evaluate names {name!r}, which is none of evaluations: {', '.join(known) or 'none is given'}"
             )
-    return wanted
+    return found
 
 
 def _check_epochs(wanted: dict[str, dict[str, Any]], spec: RunSpec) -> None:
@@ -327,7 +329,7 @@ def _names(kind: str, given: Any) -> tuple[str, ...]:
     return tuple(given or [])
 
 
-def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+def _known(where: str, given: dict[str, Any], known: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             raise UserError(f"{where} has no key {key!r}: it has {', '.join(known)}")

@@ -9,7 +9,7 @@ import itertools
 import os
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from spaced_kd.utils.errors import UserError
 
 MEMINFO = Path("/proc/meminfo")  # of Linux
-_slots: list[IO] = []  # held open, and so locked, until the process ends
+_slots: list[IO[Any]] = []  # held open, and so locked, until the process ends
 
 
 def choose_device(device: str) -> torch.device:
@@ -35,7 +35,7 @@ def choose_device(device: str) -> torch.device:
             raise UserError(f"device is {device}, but there are {torch.cuda.device_count()} GPUs here: use auto")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, which no one reads
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a kernel for each new tensor, which no one reads
     return chosen
 
 
@@ -54,7 +54,7 @@ def set_rounding(precision: str) -> None:
     """How a GPU multiplies float32 numbers from now on: rounded to TF32 first, or as they are."""
     rounding = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = rounding
-    torch.backends.cudnn.conv.fp32_precision = rounding
+    torch.backends.cudnn.conv.fp32_precision = rounding  # type: ignore[attr-defined]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

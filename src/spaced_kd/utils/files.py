@@ -64,6 +64,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def rows_digest(rows: list[dict]) -> str:
+def rows_digest(rows: list[dict[str, Any]]) -> str:
     """Checksum of an evaluation's rows, whatever their layout in a file."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

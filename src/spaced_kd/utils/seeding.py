@@ -28,7 +28,7 @@ def global_seed(seed: int, purpose: str, index: int = 0) -> Iterator[None]:
     import torch  # here, so that making data needs no torch
 
     words = _sequence(seed, purpose, index).generate_state(4)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
         random.seed(words.tobytes())

@@ -28,7 +28,7 @@ class _AmbiguousError(Exception):
 class _Loader(yaml.SafeLoader):
     """Builds plain values only; refuses a repeated key, and numbers that YAML 1.1 reads in base 8 or 60."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)  # now: later, merged keys stand among its own
         lines: dict[str, int] = {}
         for key, _ in node.value:

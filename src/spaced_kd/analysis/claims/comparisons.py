@@ -7,7 +7,7 @@ and a student without one of the losses, or one that only trails its teacher, a 
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame, Series
@@ -66,7 +66,8 @@ class Comparison(NamedTuple):
 def legs(claim: Claim) -> list[Leg]:
     """Arms of a claim: two, or the four of two differences."""
     first, second = claim.readings or ("", "")
-    found = [Leg(1, claim.after, first), Leg(-1, claim.before, second)]
+    after, before = claim.arms
+    found = [Leg(1, after, first), Leg(-1, before, second)]
     if claim.less:
         found += [Leg(-1, claim.less[0], first), Leg(1, claim.less[1], second)]
     return found
@@ -74,8 +75,8 @@ def legs(claim: Claim) -> list[Leg]:
 
 def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
     """The claim's comparison in every setting where all of its arms have been run."""
-    metrics = (claim.measure.metric, "missing")  # a missing run still tells that there should be one
-    rows = where(rows, evaluation=claim.measure.evaluation, metric=metrics)
+    metrics = (claim.measured.metric, "missing")  # a missing run still tells that there should be one
+    rows = where(rows, evaluation=claim.measured.evaluation, metric=metrics)
     # other teachers are the subject of their own claims
     across = any(row.teacher != row.network for row in claim.rows)
     rows = rows[(rows["teacher"] != rows["network"]) == across]
@@ -115,10 +116,10 @@ def _in(setting: Setting, leg: Leg, found: dict[Setting, DataFrame]) -> DataFram
 def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Comparison:
     parts = legs(claim)
     names = [f"{leg.arm.name}{leg.reading and ', ' + leg.reading}" for leg in parts]
-    measures = [claim.measure, claim.measure_before or claim.measure, *(claim.measure for _ in parts[2:])]
+    measures = [claim.measured, claim.measure_before or claim.measured, *(claim.measured for _ in parts[2:])]
     endpoint = ""
-    if claim.measure.evaluation == "accuracy":
-        endpoint = claim.measure.keep.get("selection", "")
+    if claim.measured.evaluation == "accuracy":
+        endpoint = claim.measured.keep.get("selection", "")
         if endpoint == PRIMARY:
             endpoint = _endpoint(groups)
             measures = [each._replace(keep=each.keep | {"selection": endpoint}) for each in measures]
@@ -127,10 +128,10 @@ def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Compari
     values, details, runs = zip(
         *(_values(measure, group, setting, same) for measure, group in zip(measures, groups, strict=True)), strict=True
     )
-    common = set.intersection(*(set(each.index) for each in values))
-    machines = {seed: {kind for each in groups for kind in _kinds(each, seed)} for seed in common}
-    apart = tuple(sorted(seed for seed in common if len(machines[seed]) > 1))
-    common = sorted(common - set(apart))
+    shared = set.intersection(*(set(each.index) for each in values))
+    machines = {seed: {kind for each in groups for kind in _kinds(each, seed)} for seed in shared}
+    apart = tuple(sorted(seed for seed in shared if len(machines[seed]) > 1))
+    common = sorted(shared - set(apart))
     if len({frozenset(parts[seed]) for parts in details for seed in common}) > 1:
         raise UserError(f"{claim.id} in {setting.name}: {' and '.join(names)} are measured under different settings")
     arms = [each.loc[common] for each in values]
@@ -144,7 +145,7 @@ def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Compari
     return Comparison(
         *(claim, setting, d, len(reduce(statistics.shared_seeds, seeds))),
         runs=tuple([each[seed] for seed in common] for each in runs),
-        unpaired="" if common or apart else statistics.unpaired(*values[:2], tuple(names[:2])),
+        unpaired="" if common or apart else statistics.unpaired(values[0], values[1], (names[0], names[1])),
         planned=planned,
         machines=tuple(next(iter(machines[seed]), "") for seed in common),
         apart=apart,
@@ -178,7 +179,7 @@ def _same(groups: list[DataFrame], column: str) -> tuple[int, ...]:
 
 def _values(
     measure: Measure, rows: DataFrame, setting: Setting, same: tuple[str, ...]
-) -> tuple[Series, dict[float, set], dict[float, str]]:
+) -> tuple[Series, dict[float, set[Any]], dict[float, str]]:
     """Value, settings of the measurement (`same`: their columns), and run of each seed."""
     rows = where(rows, metric=measure.metric).fillna(dict.fromkeys(DETAILS, -1))
     found = kept(rows, measure.keep)

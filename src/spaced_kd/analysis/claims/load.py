@@ -1,7 +1,7 @@
 """The file of the paper's claims, claims.yaml: read, and every name in it looked up."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class _Reader:
 
     def _arm(self, name: str, given: Any) -> Arm:
         given = _mapping(f"arm {name}", given, {"method"}, {"interval", "epochs"})
-        settings = {}
+        settings: Any = {}
         if isinstance(given["method"], dict) and len(given["method"]) == 1:
             ((given["method"], settings),) = given["method"].items()
         try:
@@ -189,7 +189,7 @@ def _family(given: dict[str, Any], claim: Claim) -> str:
     return _text(given, "family") or (MAIN if claim.main else claim.place)
 
 
-def _varies(given: Any, claim: Claim) -> dict[str, tuple]:
+def _varies(given: Any, claim: Claim) -> dict[str, tuple[Any, ...]]:
     """Keys of a recipe with their values."""
     varied = {key: tuple(_list(values)) for key, values in _mapping("varies", given).items()}
     if varied and not claim.rows:
@@ -200,7 +200,7 @@ def _varies(given: Any, claim: Claim) -> dict[str, tuple]:
 
 
 def _text(given: dict[str, Any], key: str) -> str:
-    return types.check_type(key, given.get(key, ""), "str")
+    return str(types.check_type(key, given.get(key, ""), "str"))
 
 
 def _readings(given: dict[str, Any]) -> tuple[str, str] | None:
@@ -226,14 +226,14 @@ def _margin(text: Any) -> tuple[float, str]:
     return value, unit
 
 
-def _mapping(what: str, given: Any, needed: set[str] | None = None, optional: set[str] | None = None) -> dict[str, Any]:
+def _mapping(what: str, given: Any, needed: set[str] | None = None, optional: Collection[str] = ()) -> dict[str, Any]:
     """A copy of a mapping, its keys checked where they are known."""
     if not isinstance(given, dict):
         raise UserError(f"{what} is {given!r}, but must be a mapping")
     if needed is not None:
         for key in given:
-            if key not in needed | optional:
-                raise UserError(f"{what} has no key {key!r}: it has {', '.join(sorted(needed | optional))}")
+            if key not in needed.union(optional):
+                raise UserError(f"{what} has no key {key!r}: it has {', '.join(sorted(needed.union(optional)))}")
         if missing := needed - set(given):
             raise UserError(f"{what} has no {min(missing)}: add it")
     return dict(given)

@@ -95,7 +95,9 @@ class Claim:
     before: Arm | None = None
     less: tuple[Arm, Arm] | None = None  # of a contrast of differences: the references of `after` and of `before`
     measure_before: Measure | None = None  # of `before`, where it is another than that of `after`
-    varies: dict[str, tuple] = field(default_factory=dict)  # key of a recipe -> values: only settings with one of them
+    varies: dict[str, tuple[Any, ...]] = field(
+        default_factory=dict
+    )  # key of a recipe -> values: only settings with one of them
     readings: tuple[str, str] | None = None  # of a contrast: protocols of both differences, where they are not one
     measure: Measure | None = None
     rows: tuple[Row, ...] = ()
@@ -114,12 +116,20 @@ class Claim:
     @property
     def arms(self) -> tuple[Arm, Arm]:
         """What is compared: `after` less `before`."""
+        assert self.after, self.id  # all have both but those `of` others
+        assert self.before, self.id
         return self.after, self.before
+
+    @property
+    def measured(self) -> Measure:
+        """Its measure; claims `of` others have theirs, and those that need what is not built have none."""
+        assert self.measure, self.id
+        return self.measure
 
     @property
     def counted(self) -> bool:
         """Whether it compares counts, which are no sample and need no test."""
-        return bool(self.measure) and self.measure.metric in COUNTED
+        return self.measure is not None and self.measure.metric in COUNTED
 
 
 class Sheet(NamedTuple):
@@ -153,8 +163,8 @@ def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
     """The paper's difference, from the cells of its table: a mean over corruptions and severities where it has some."""
     if not claim.paper or claim.less:
         return None
-    rows = where(rows, source="paper", table=claim.paper, metric=claim.measure.metric, **row._asdict())
-    rows = kept(rows, {key: value for key, value in claim.measure.keep.items() if key in ("corruption", "severity")})
+    rows = where(rows, source="paper", table=claim.paper, metric=claim.measured.metric, **row._asdict())
+    rows = kept(rows, {key: value for key, value in claim.measured.keep.items() if key in ("corruption", "severity")})
     after, before = (where(rows, method=arm.method, interval=arm.interval)["value"].mean() for arm in claim.arms)
     return None if np.isnan(after - before) else round(float(after - before), 10)
 

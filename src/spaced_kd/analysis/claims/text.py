@@ -64,9 +64,8 @@ def tally(verdicts: Sequence[Verdict]) -> str:
     text = f"Of {len(judged)} comparisons: {'; '.join(told)}; {absent} not run."
     held = [each.holds for each in verdicts if each.verdict == COUNTED]
     if held:
-        text += (
-            f" Counts of operations, which are no tests: {len(held)}, of which {sum(held)} are as the sentence says."
-        )
+        true = held.count(True)
+        text += f" Counts of operations, which are no tests: {len(held)}, of which {true} are as the sentence says."
     return text
 
 
@@ -228,6 +227,7 @@ def _remark(verdict: Verdict) -> str:
 
 def _seeds(verdict: Verdict) -> str:
     """How many seeds would settle an inconclusive claim, and how far that number can be told."""
+    assert verdict.needed  # who calls it has looked
     n, low, high, shows = verdict.needed
     if n is None:
         return "10,000 seeds would not settle it if mean and deviation stay"

@@ -52,6 +52,9 @@ class Family(NamedTuple):
     level: float  # of this comparison's own interval
 
 
+Families = dict[tuple[str, Setting], tuple[float, Family]]  # (id of a claim, setting) -> adjusted p and family
+
+
 class Needed(NamedTuple):
     """Seeds that would settle a comparison, if mean and deviation stay; None: no practical number."""
 
@@ -128,16 +131,18 @@ def judge(
             verdicts.append(_summed(claim, compared, rows, sheet, alpha))
             continue
         decided = [_verdict(each, families, rows, sheet, correct) for each in found]
-        there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own}
+        there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own and verdict.setting}
         verdicts += [verdict for verdict in decided if verdict.own]
         verdicts += [_not_run(claim, row, rows) for row in claim.rows if row not in there]
-        verdicts += sorted((verdict for verdict in decided if not verdict.own), key=lambda verdict: verdict.setting)
+        verdicts += sorted(
+            (verdict for verdict in decided if not verdict.own), key=lambda verdict: verdict.setting or ()
+        )
         if not claim.rows and not decided:
             verdicts.append(_not_run(claim, None, rows))
     return verdicts
 
 
-def _families(found: list[Comparison], sheet: Sheet, alpha: float) -> dict[tuple, tuple[float, Family]]:
+def _families(found: list[Comparison], sheet: Sheet, alpha: float) -> Families:
     """(claim, setting) -> adjusted p and family, of every comparison that has a test."""
     members = defaultdict(list)
     for each in found:
@@ -187,7 +192,9 @@ def _p(comparison: Comparison) -> float:
     return min(1.0, 2 * float(test(d, claim.scaled_margin, blocks)))
 
 
-def _verdict(comparison: Comparison, families: dict, rows: DataFrame, sheet: Sheet, correct: Correct | None) -> Verdict:
+def _verdict(
+    comparison: Comparison, families: Families, rows: DataFrame, sheet: Sheet, correct: Correct | None
+) -> Verdict:
     claim, setting, d = comparison.claim, comparison.setting, comparison.d
     own = in_own_setting(comparison, sheet)
     result = Verdict(claim, NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
@@ -203,15 +210,15 @@ def _verdict(comparison: Comparison, families: dict, rows: DataFrame, sheet: She
         result = replace(result, mean=_shown(d.mean(), claim.unit), machines=_by_machine(comparison))
     if finite and claim.counted:
         ends = statistics.Interval(float(d.min()), float(d.max()))
-        return replace(result, verdict=COUNTED, holds=_decide(claim, ends) == SUPPORTED, reason=why)
-    if correct and claim.unit == "pp" and claim.measure.keep.get("selection") == PRIMARY and not claim.less:
+        return replace(result, verdict=COUNTED, holds=_decide(claim, ends) == SUPPORTED, reason=why or "")
+    if correct and claim.unit == "pp" and claim.measured.keep.get("selection") == PRIMARY and not claim.less:
         result = replace(result, **_remarks(comparison.runs, correct))
     if not why:
         result = _tested(result, comparison, *families[claim.id, setting])
     if finite and _interim(comparison):
         told = f"{len(d)} of {comparison.expected} planned seeds"
         return replace(
-            result, verdict=INTERIM, reason=told, **dict.fromkeys(("needed", "turns_at", "p", "p_raw", "p_flips"))
+            result, verdict=INTERIM, reason=told, needed=None, turns_at=None, p=None, p_raw=None, p_flips=None
         )
     return replace(result, reason=why or _apart(comparison))
 
@@ -299,9 +306,9 @@ def _apart(comparison: Comparison) -> str:
     )
 
 
-def _remarks(runs: tuple[list[str], list[str]], correct: Correct) -> dict[str, Any]:
-    arms = [[correct(run) for run in each] for each in runs]
-    if any(array is None for arm in arms for array in arm):
+def _remarks(runs: tuple[list[str], ...], correct: Correct) -> dict[str, Any]:
+    arms = [[array for run in each if (array := correct(run)) is not None] for each in runs]
+    if [len(arm) for arm in arms] != [len(each) for each in runs]:
         return {}
     after, before = (np.stack(arm) for arm in arms)
     remarks: dict[str, Any] = {"images": statistics.bootstrap_images(after, before)}
@@ -332,6 +339,7 @@ def _summed(
         return replace(result, verdict=INTERIM, reason=f"{len(together)} of {expected} planned seeds")
     if len(together) < 2:
         return replace(result, verdict=NONE, reason="one seed has no interval")
+    assert claim.stated is not None, claim.id  # as the file of claims is read
     # the mean over rows is one number per seed; its family is itself
     interval = statistics.paired_interval(together.mean(axis=1).to_numpy(), alpha)
     off = statistics.Interval(interval.low - claim.stated, interval.high - claim.stated)
@@ -349,7 +357,7 @@ def _not_run(claim: Claim, row: Row | None, rows: DataFrame) -> Verdict:
 def _needed(claim: Claim, place: Row | Setting | None) -> str:
     """Which runs would be needed, in words."""
     arms = " and ".join(" ".join(filter(None, arm)) for arm in dict.fromkeys([*claim.arms, *(claim.less or ())]))
-    measure = claim.measure.evaluation
+    measure = claim.measured.evaluation
     extra = f", evaluated by {measure}" if measure not in ("accuracy", "cost") else ""
     on = f" on {place.dataset} with {place.network}" if place else ""
     teacher = f" from {place.teacher}" if place and place.teacher != place.network else ""
