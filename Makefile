@@ -92,7 +92,7 @@ format: env ## let the formatters write
 	$(BIN)/snakefmt Snakefile workflow
 
 lock: env ## lock the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade --output-file requirements.txt
 
 schema: env ## write the JSON schema of a study anew, from which editors complete keys

@@ -17,7 +17,7 @@ LOCKED = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").re
 
 def needed() -> list[str]:
     project = PROJECT["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
 
 
 @pytest.mark.parametrize("requirement", needed())

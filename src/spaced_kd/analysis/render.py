@@ -12,7 +12,7 @@ import numpy as np
 from pandas import DataFrame
 
 from spaced_kd.analysis.layout import MARKS, MissingRunsError
-from spaced_kd.config import registry
+from spaced_kd.config import registry, shipped
 from spaced_kd.config.study import experiment_of
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import write_safely
@@ -93,6 +93,8 @@ def remedy(name: str) -> str:
     """Which experiment makes a table or figure, in words."""
     for kind in ("tables", "figures"):
         if path := experiment_of(kind, name):
+            if shipped.INSTALLED:
+                return f"`spaced-kd init {path.stem} --from {path.stem}`, then `snakemake {name}` there"
             return f"`snakemake {name} --configfile {path.relative_to(path.parents[2])}` makes it"
     return f"`snakemake {name}` makes it from the demo"
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from spaced_kd.cli.commands import (
     train_command,
     verify_command,
 )
-from spaced_kd.config import presets, registry
+from spaced_kd.cli.options import at_least, command, device, workers
+from spaced_kd.cli.study_folder import init_command
+from spaced_kd.config import extras, presets, registry
 from spaced_kd.training.preemption import GO_ON, Interrupted
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.processes import rank
@@ -59,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
     except OSError as error:  # a full disk behind standard output, a file that may not be read
         return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
+    except ModuleNotFoundError as error:
+        if not (remedy := extras.remedy(error.name or "")):
+            raise
+        return _told(remedy, 2)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -94,24 +100,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"spaced-kd {spaced_kd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        *(_add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record, _add_render),
-        *(_add_claims, _add_site, _add_theory, _add_verify, _add_list),
+        *(_add_init, _add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record),
+        *(_add_render, _add_claims, _add_site, _add_theory, _add_verify, _add_list),
     ):
         add(commands)
     return parser
 
 
-def _add_plan(commands: Any) -> None:
-    plan = _command(
-        commands, "plan", plan_command, "say what a study will take, before anything runs: jobs, time, disk"
+def _add_init(commands: Any) -> None:
+    init = command(commands, "init", init_command, "write a folder in which `snakemake` runs a study, anywhere")
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="the new folder")
+    init.add_argument(
+        "--from",
+        dest="study",
+        default="demo",
+        metavar="NAME",
+        help="study or experiment of the package that it starts with: demo, ci, paper, tab01 (demo)",
     )
+
+
+def _add_plan(commands: Any) -> None:
+    plan = command(commands, "plan", plan_command, "say what a study will take, before anything runs: jobs, time, disk")
     plan.add_argument("config", type=Path, help="the study: config/studies/paper.yaml")
     plan.add_argument("--device", default="cpu", help="kind of device: h200, h100, a100, cpu, or one that was measured")
     plan.add_argument("--count", type=int, default=1, metavar="N", help="devices, each with one training at a time (1)")
 
 
 def _add_prepare(commands: Any) -> None:
-    prepare = _command(
+    prepare = command(
         commands, "prepare", prepare_command, "decode a dataset once into a verified file of uint8 arrays"
     )
     prepare.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0")
@@ -120,15 +136,15 @@ def _add_prepare(commands: Any) -> None:
         "--download", action="store_true", help="first fetch the published files into that folder, where allowed"
     )
     prepare.add_argument(
-        "--corrupt", type=_at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
+        "--corrupt", type=at_least(1), metavar="N", help="make the corrupted copies of N test images instead"
     )
     prepare.add_argument("--names", nargs="+", metavar="NAME", help="corruptions other than the paper's six")
     prepare.add_argument("--severities", nargs="+", type=int, metavar="1-5", help="other than the paper's 1, 3 and 5")
-    _workers(prepare, "share the work on corrupted copies (all processors)")
+    workers(prepare, "share the work on corrupted copies (all processors)")
 
 
 def _add_train(commands: Any) -> None:
-    train = _command(commands, "train", train_command, "train one run, or go on where it was stopped")
+    train = command(commands, "train", train_command, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
         "--leave",
@@ -138,7 +154,7 @@ def _add_train(commands: Any) -> None:
         help="leave states for students to come, each in quotes: 'method=online_kd interval=1.5'",
     )
     train.add_argument(
-        "--checkpoint-every", type=_at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"
+        "--checkpoint-every", type=at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"
     )
     train.add_argument(
         "--time-limit",
@@ -159,22 +175,22 @@ def _add_train(commands: Any) -> None:
         action="store_true",
         help="train nothing: exit status 0 if the run is finished, 2 if not",
     )
-    _workers(train, "decode and augment images one by one (all processors but one)")
-    _device(train)
+    workers(train, "decode and augment images one by one (all processors but one)")
+    device(train)
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = _command(commands, "evaluate", evaluate_command, "measure a finished run")
+    evaluate = command(commands, "evaluate", evaluate_command, "measure a finished run")
     evaluate.add_argument("run_id", metavar="RUN", help="id of the run: its folder's name in results/runs")
     evaluate.add_argument(
         "words", nargs="+", metavar="EVALUATION", help="names, and settings as key=value: bim bim.epsilon=1"
     )
     evaluate.add_argument("--output", type=Path, help="write the rows as JSON into this file instead of printing them")
-    _device(evaluate)
+    device(evaluate)
 
 
 def _add_accept(commands: Any) -> None:
-    accept = _command(
+    accept = command(
         commands, "accept", _accept, "keep finished runs although a source that they come from has changed since"
     )
     accept.add_argument("runs", nargs="+", metavar="RUN", help="ids of the runs, or their folders")
@@ -182,7 +198,7 @@ def _add_accept(commands: Any) -> None:
 
 
 def _add_collect(commands: Any) -> None:
-    collect = _command(
+    collect = command(
         commands, "collect", collect_command, "gather a study's rows from its finished runs into one CSV file"
     )
     collect.add_argument("config", type=Path, help="the study: config/studies/demo.yaml, or - for standard input")
@@ -190,13 +206,13 @@ def _add_collect(commands: Any) -> None:
 
 
 def _add_record(commands: Any) -> None:
-    record = _command(commands, "record", record_command, "keep a study's rows and runs beside those recorded before")
+    record = command(commands, "record", record_command, "keep a study's rows and runs beside those recorded before")
     record.add_argument("study", type=Path, metavar="FOLDER", help="of the study: results/demo")
     record.add_argument("--into", type=Path, help="folder of what is recorded (recorded/STUDY in that of all results)")
 
 
 def _add_render(commands: Any) -> None:
-    render = _command(commands, "render", render_command, "draw tables and figures from a study's rows")
+    render = command(commands, "render", render_command, "draw tables and figures from a study's rows")
     render.add_argument("names", nargs="+", metavar="NAME", help="tables and figures: tab01 fig02")
     render.add_argument("--rows", type=Path, nargs="+", default=[], help="rows.csv of one study, or of several")
     render.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
@@ -209,7 +225,7 @@ def _add_render(commands: Any) -> None:
 
 
 def _add_claims(commands: Any) -> None:
-    judge = _command(commands, "claims", claims_command, "judge the paper's claims by the rows of studies: a scorecard")
+    judge = command(commands, "claims", claims_command, "judge the paper's claims by the rows of studies: a scorecard")
     judge.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
     judge.add_argument("--claims", type=Path, default=presets.CLAIMS, help="the claims")
     judge.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
@@ -220,9 +236,7 @@ def _add_claims(commands: Any) -> None:
 
 
 def _add_site(commands: Any) -> None:
-    site = _command(
-        commands, "site", site_command, "write one page of results that opens in a browser, without network"
-    )
+    site = command(commands, "site", site_command, "write one page of results that opens in a browser, without network")
     site.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="rows.csv of one study, or of several")
     site.add_argument("--claims", type=Path, default=presets.CLAIMS, help="the claims")
     site.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
@@ -232,7 +246,7 @@ def _add_site(commands: Any) -> None:
 
 
 def _add_theory(commands: Any) -> None:
-    theory = _command(commands, "theory", theory_command, "measure the proof of Theorem 4.4 on small networks, exactly")
+    theory = command(commands, "theory", theory_command, "measure the proof of Theorem 4.4 on small networks, exactly")
     theory.add_argument(
         "--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1, trained side by side (20)"
     )
@@ -240,60 +254,18 @@ def _add_theory(commands: Any) -> None:
 
 
 def _add_verify(commands: Any) -> None:
-    check = _command(
-        commands, "verify", verify_command, "check every number of a folder of results back to the weights"
-    )
+    check = command(commands, "verify", verify_command, "check every number of a folder of results back to the weights")
     check.add_argument("folder", nargs="?", type=Path, metavar="RESULTS", help="the folder (that of --results)")
     check.add_argument("--reevaluate", action="store_true", help="predict every test image again with every network")
     check.add_argument("--reference", type=Path, default=presets.REFERENCE, help="the paper's numbers")
-    _device(check)
+    device(check)
 
 
 def _add_list(commands: Any) -> None:
-    listing = _command(
+    listing = command(
         commands, "list", list_command, "what exists: datasets, networks, methods, evaluations, tables, figures"
     )
     listing.add_argument("kind", nargs="?", choices=registry.KINDS, help="only this kind, with its settings")
-
-
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.register("action", None, _Once)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (results)")
-    parser.set_defaults(run=run)
-    return parser
-
-
-class _Once(argparse.Action):
-    """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        given = vars(namespace).setdefault("given", set())
-        if option_string and self.dest in given:
-            raise argparse.ArgumentError(self, "is given twice: leave one of them out")
-        given.add(self.dest)
-        setattr(namespace, self.dest, values)
-
-
-def _workers(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--workers", type=_at_least(0), metavar="N", help=f"processes that {what}")
-
-
-def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
-
-
-def _at_least(least: float) -> Callable[[str], float]:
-    """Reads a number of the kind of `least` that is no smaller."""
-
-    def read(text: str) -> float:
-        value = type(least)(text)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return value
-
-    read.__name__ = "whole number" if isinstance(least, int) else "number"  # in argparse's own messages
-    return read
 
 
 def _accept(arguments: argparse.Namespace) -> None:

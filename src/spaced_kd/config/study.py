@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from spaced_kd.config import presets, registry, types
+from spaced_kd.config import presets, registry, shipped, types
 from spaced_kd.config.presets import load_recipe, recipe_names
 from spaced_kd.config.registry import PLUGINS
 from spaced_kd.config.run_spec import RunSpec, from_flat
@@ -70,7 +70,7 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     " trained once; each has its own rows, tables and figures",
 }
 WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
-EXPERIMENTS = Path(__file__).parents[3] / "config" / "experiments"
+EXPERIMENTS = shipped.EXPERIMENTS
 ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
 

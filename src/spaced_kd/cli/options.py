@@ -1,0 +1,49 @@
+"""Options that several commands of `spaced-kd` have."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    """Adds a command with the options that every command has."""
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.register("action", None, _Once)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (results)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _Once(argparse.Action):
+    """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = vars(namespace).setdefault("given", set())
+        if option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "is given twice: leave one of them out")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
+def workers(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --workers; `what` ends the sentence of its help."""
+    parser.add_argument("--workers", type=at_least(0), metavar="N", help=f"processes that {what}")
+
+
+def device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """Reads a number of the kind of `least` that is no smaller."""
+
+    def read(text: str) -> float:
+        value = type(least)(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    read.__name__ = "whole number" if isinstance(least, int) else "number"  # in argparse's own messages
+    return read

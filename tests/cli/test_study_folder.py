@@ -1,0 +1,80 @@
+"""`spaced-kd init`: a folder with all that a study needs, or one line and nothing."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from spaced_kd.cli import main as cli
+from spaced_kd.cli import study_folder
+from spaced_kd.config.study import load_study
+
+
+def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init", "Studie ä 1", "--from", "ci"]) == 0
+    folder = tmp_path / "Studie ä 1"
+    assert "wrote Studie ä 1" in capsys.readouterr().out
+    assert load_study(folder / "ci.yaml").runs == load_study(study_folder.names()["ci"]).runs
+    assert not (folder / "slurm").is_symlink()
+    assert yaml.safe_load((folder / "slurm/profile.yaml").read_text())["executor"] == "slurm"
+    assert (folder / "data").is_dir()
+    assert "results/ci/report.html" in (folder / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["Studie ä 1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["there"], "there exists: name a new folder"),
+        (["new", "--from", "dmo"], "did you mean demo?"),
+        (["new", "--from", "../demo"], "none of the studies"),
+        (["none/new"], "none is no folder: make it first"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert cli.main(["init", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+CORE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from spaced_kd.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without(names: set[str], *words: str) -> subprocess.CompletedProcess:
+    """The command line where these packages are not installed."""
+    command = [sys.executable, "-c", CORE.format(names=names), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_core_needs_no_extra(tmp_path):
+    from spaced_kd.config import extras, shipped
+
+    rows = str(shipped.FOLDER / "results/recorded/demo/rows.csv")
+    missing = set(extras.OF_MODULE) - {"PIL"}  # which matplotlib needs
+    assert "claims" in without(missing, "claims", rows).stdout
+    drawn = without(missing, "render", "tab06", "--rows", rows, "--output", str(tmp_path))
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "tables/tab06.md").exists()
+
+
+def test_a_missing_extra_is_named_in_one_line():
+    told = without({"torch"}, "theory", "--seeds", "2")
+    assert told.returncode == 2
+    assert told.stderr == "spaced-kd: torch is not installed: pip install 'spaced-kd[train]'\n"
