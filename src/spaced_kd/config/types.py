@@ -34,7 +34,8 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
 @cache
 def _choices(option: str) -> list[Any]:
     """Values of a Literal annotation; parsed once, since each run of a study is checked against it."""
-    return ast.literal_eval(option.removeprefix("Literal"))
+    found: list[Any] = ast.literal_eval(option.removeprefix("Literal"))
+    return found
 
 
 def _in_words(annotation: str) -> str:

@@ -31,7 +31,7 @@ def check(spec: RunSpec) -> RunSpec:
 def _typed(spec: RunSpec) -> RunSpec:
     """Every value of the type of its field, every setting of its plug-in's."""
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
-    for key, annotation in _annotations(type(spec)).items():
+    for key, annotation in _annotations(type(spec)).items():  # type: ignore[arg-type] # a class is hashable
         values[key] = types.check_type(key, values[key], annotation)
     settings = {}
     for role, kind in PLUGINS.items():
