@@ -16,7 +16,6 @@ study: tiny
 grids:
   - {dataset: digits, dataset.train_per_class: 4, network: resnet_mini, network.width: 0.0625, epochs: 1,
      batch_size: 10, lr: 0.02, method: baseline, seed: [0]}
-tables: [tab01]
 """
 
 
@@ -69,7 +68,7 @@ def test_a_study_runs_in_a_folder_that_the_wheel_writes(built):
     (described,) = folder.glob("elsewhere/results/runs/*/run.json")
     provenance = json.loads(described.read_text())["provenance"]
     assert (provenance["commit"], provenance["dirty"]) == (commit, False)
-    assert (folder / "elsewhere/results/tiny/tables/tab01.md").exists()
+    assert (folder / "elsewhere/results/tiny/rows.csv").exists()
     assert "0 findings" in run(folder / "elsewhere", command, "verify")
 
 
