@@ -80,7 +80,7 @@ MISTAKES = [
     (["train", *WORDS, "method=baseline", "input_size=16"], "input_size is 16, but the images have 32 pixels already"),
     (
         ["train", *WORDS, "method=baseline", "dataset.split=9"],
-        "make it with `spaced-kd prepare dataset=digits dataset.train_per_class=4 dataset.split=9`",
+        "make it with `spaced-kd prepare dataset=digits dataset.train_per_class=4 dataset.split=9 dataset.size=32`",
     ),
     (["evaluate", "nothing-0", "bim"], "run.json does not exist: train the run first"),
     (["evaluate", "nothing-0", "bam"], "'bam' is none of the evaluations"),

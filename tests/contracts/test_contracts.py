@@ -212,7 +212,8 @@ def test_every_recipe_trains_at_another_input_size(augmentation, results):
 def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):
     (tmp_path / "distillation" / "methods").mkdir(parents=True)
     source = ['"""Mine."""', "raise SystemExit", "@dataclass", "class Mine:", '    """It."""', "    a: float = 0.5"]
-    source += ['    roles: ClassVar[dict[str, str]] = {"x": "y"}', ""]
+    source += ['    roles: ClassVar[dict[str, str]] = {"x": "y"}']
+    source += ["    def schedule(self): ...", "    def terms(self): ...", ""]
     (tmp_path / "distillation" / "methods" / "mine.py").write_text("\n".join(source))
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     registry.plugins.cache_clear()

@@ -350,6 +350,7 @@ def test_cutout_of_small_images_is_refused(streamed):
 
 
 SETTINGS = {
+    "batch_norm_reestimated": {"batch_size": 4},
     "bim": {"images": 3, "steps": 1},
     "corruptions": {"images": 3, "names": ("brightness",), "severities": (1,)},
     "hessian_trace": {"images": 3, "probes": 2},

@@ -74,5 +74,5 @@ def test_without_results_one_plain_line_says_so(path, tmp_path, monkeypatch):
 
 
 def test_the_gate_runs_them_on_the_reduced_demo():
-    lines = (ROOT / ".ci/run").read_text().splitlines()
+    lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
     assert lines.index("make notebooks STUDY=ci") > lines.index("snakemake --configfile config/studies/ci.yaml")

@@ -221,7 +221,7 @@ def test_the_plan_counts_the_jobs_of_the_graph(checkout):
     study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
     graph = scheduled(checkout, study)
     told = plan.describe(plan.make(expand(study), "h200", 2, checkout))
-    assert f"{graph['total'] - graph['all']} jobs:" in told
+    assert f"{graph['total'] - graph['study']} jobs:" in told
     for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
         assert f"{graph[rule]} {rule}" in told
 

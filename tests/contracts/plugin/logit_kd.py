@@ -8,7 +8,7 @@ from spaced_kd.api import hard, mse, teacher_outputs, turns
 
 @dataclass(frozen=True)
 class LogitKD:
-    """Cross-entropy, and the distance to the teacher's logits."""
+    """Cross-entropy, and the squared distance to the teacher's logits."""
 
     weight: float = 0.1  # of the distance
 
@@ -18,8 +18,8 @@ class LogitKD:
         return turns(total, interval)
 
     def terms(self, who, networks, batch):
-        said = networks[who](batch.images)
-        terms = {"hard": hard(said, batch.labels)}
+        logits = networks[who](batch.images)
+        terms = {"hard": hard(logits, batch.labels)}
         if who == "student":
-            terms["logits"] = self.weight * mse(said, teacher_outputs(networks["teacher"], batch.images).logits)
+            terms["logits"] = self.weight * mse(logits, teacher_outputs(networks["teacher"], batch.images).logits)
         return terms

@@ -2,12 +2,12 @@
 
 Change of top-1 test accuracy at the last epoch in percentage points when one switch takes the released code's value,
 against `textbook`. In a setting of another reading (protocol, in the recipe) one switch takes the value that is named,
-and accuracy is that of the tail where all runs have one. Mean ± standard deviation over seeds (number of seeds), taken
-seed by seed, and its paired 95 % interval. The intervals are not adjusted: where nothing has any effect, one of twenty
-excludes 0. The columns are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self KD), what spacing
-brings (the second less the first), and offline KD. A switch that exists at one of the two intervals alone leaves the
-other as it is. Switches are ranked by the largest of these changes, those of a single seed last; all of them together
-end the list. Letters are those of docs/reference/switches.md.
+and accuracy is that of the tail where all runs have one. Changes are taken seed by seed: mean ± standard deviation over
+seeds (number of seeds), and the paired 95 % interval of the mean. The intervals are not adjusted: where nothing has any
+effect, one of twenty excludes 0. The columns are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self
+KD), what spacing brings (the second less the first), and offline KD. A switch that exists at one of the two intervals
+alone leaves the other as it is. Switches are ranked by the largest of these changes, those of a single seed last; all
+of them together end the list. Letters are those of docs/reference/switches.md.
 """
 
 from typing import Any
