@@ -11,8 +11,9 @@ from collections import Counter
 
 from pandas import DataFrame
 
+from spaced_kd.analysis import human_names
 from spaced_kd.analysis.claims.load import PATH, load
-from spaced_kd.analysis.claims.text import lines, short_names, word
+from spaced_kd.analysis.claims.text import lines, word
 from spaced_kd.analysis.claims.verdicts import Verdict, judge
 from spaced_kd.utils.errors import UserError
 
@@ -29,10 +30,9 @@ def table(rows: DataFrame) -> DataFrame:
     found = best(rows)
     if not found:
         raise UserError("headline needs two seeds of online_kd with interval 0 and 1.5: add them")
-    names = short_names([verdict.setting for verdict in found])
     shown = lines(found, rows).assign(
         claim=[verdict.claim.sentence for verdict in found],
-        setting=[names[verdict.setting] for verdict in found],
+        setting=[_setting(verdict) for verdict in found],
     )
     return shown[["claim", "paper", "ours", "adjusted 95 %", "verdict", "setting", "endpoint"]]
 
@@ -55,6 +55,10 @@ def findings(rows: DataFrame) -> str:
         f"Of {len(found)} claims: {told}. Our trainings have {span} steps, the paper's {PAPER_STEPS:,} or more,"
         " so none of these verdicts decides a row of the paper."
     )
+
+
+def _setting(verdict: Verdict) -> str:
+    return f"{human_names.scale_name(verdict.setting)}; {human_names.reading_name(verdict.setting.reading)}"
 
 
 def _evidence(verdict: Verdict) -> tuple[int, int, int]:
