@@ -16,7 +16,7 @@ export PIP_NO_CACHE_DIR = 1
 endif
 
 .PHONY: help env demo paper bench bench-gpu notebooks test unit coverage test-gpu test-slow test-slurm slices torture audit lint format lock
-.PHONY: schema docs docs-full site record readme clean
+.PHONY: schema docs docs-blocks docs-full site record readme clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -101,6 +101,9 @@ schema: env ## write the JSON schema of a study anew, from which editors complet
 docs: env ## the documentation, offline: site/index.html; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "Look at site/index.html"
+
+docs-blocks: env ## run the blocks of code of the documentation: ten minutes on two cores
+	DOCS_BLOCKS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/repository/test_docs.py
 
 docs-full: env ## run every block of code of the documentation, also those that take minutes
 	DOCS_FULL=1 $(BIN)/python -m pytest -q -n 2 tests/repository/test_docs.py

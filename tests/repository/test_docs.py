@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FULL = "DOCS_FULL" in os.environ
+BLOCKS = FULL or "DOCS_BLOCKS" in os.environ
 FENCE = re.compile(
     r"(?:^ *<!-- (?P<mark>[\w ]+?)(?:: (?P<why>[^>]*?))? -->\n)?"
     r"^(?P<indent> *)(?P<ticks>```+) *(?P<language>[\w-]*) *(?P<options>[^\n]*)\n"
@@ -177,6 +178,7 @@ def assert_printed(block: Block, printed: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not BLOCKS, reason="ten minutes: make docs-blocks")
 @pytest.mark.parametrize("page", WALKS, ids=lambda page: str(page.relative_to(DOCS)))
 def test_what_a_page_says_works(page, template, tmp_path):
     folder = tmp_path / "clone"
