@@ -69,14 +69,14 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
     # another interval: one training and its evaluations, then the tables; no teacher, no finished student
     finished = {path: path.stat().st_mtime_ns for path in files}
     more = with_intervals(0, 1.0, 1.5)
-    assert scheduled(checkout, more) == {"all": 1, "train": 1, "evaluate": 1, "collect": 1, "table": 1, "total": 5}
+    assert scheduled(checkout, more) == {"study": 1, "train": 1, "evaluate": 1, "collect": 1, "table": 1, "total": 5}
     assert snakemake(checkout, more).returncode == 0
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
 
     # another setting of an evaluation: the evaluations, no training
     other = yaml.safe_load(yaml.safe_dump(more))
     other["evaluations"]["bim"]["epsilon"] = 1.0
-    assert scheduled(checkout, other) == {"all": 1, "evaluate": 3, "collect": 1, "table": 1, "total": 6}
+    assert scheduled(checkout, other) == {"study": 1, "evaluate": 3, "collect": 1, "table": 1, "total": 6}
 
     # a table alone, by its name
     assert scheduled(checkout, more | {"tables": ["tab01", "tab06"]}, "tab06") == {"tab06": 1, "table": 1, "total": 2}
