@@ -19,7 +19,7 @@ from spaced_kd.utils.files import read_json
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "tests/workflow/slurm/study.yaml"
-PATIENCE = 600  # seconds for anything that is waited for
+PATIENCE = 1200  # seconds for anything that is waited for, on a slow machine that has other work
 TOY = (  # a machine with two cores and no accounting: ask often, and for little
     *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"),
     *("--set-resources", "evaluate:mem_mb=2500", "train:margin=30"),
