@@ -80,10 +80,10 @@ def main() -> None:
     try:
         runs = in_order([load_study(path) for path in given.studies])
     except UserError as error:
-        raise SystemExit(f"side_by_side: {error}") from None
+        raise SystemExit(f"train_many: {error}") from None
     failed, left = train_all(runs, given.results, given.device, given.jobs, given.seconds)
     if failed or left:
-        raise SystemExit(f"side_by_side: {len(failed)} runs failed, and {left} were not begun: run it again for them")
+        raise SystemExit(f"train_many: {len(failed)} runs failed, and {left} were not begun: run it again for them")
 
 
 if __name__ == "__main__":
