@@ -147,14 +147,14 @@ def test_trying_a_method_first_leaves_its_training_as_it_is(install, results, tm
     assert ResultPaths(train(run, other).parents[1]).weights(run).read_bytes() == tried
 
 
-TERM = 'self.weight * mse(said, teacher_outputs(networks["teacher"], batch.images).logits)'
+TERM = 'self.weight * mse(logits, teacher_outputs(networks["teacher"], batch.images).logits)'
 
 
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
         (TERM, f"({TERM}).detach()", "the term 'logits' of student has no gradient: leave it out, or do not"),
-        (TERM, "said", "the term 'logits' of student is a tensor (9, 10), but must be a tensor of one number"),
+        (TERM, "logits", "the term 'logits' of student is a tensor (9, 10), but must be a tensor of one number"),
         (TERM, "0.0", "the term 'logits' of student is 0.0, but must be a tensor of one number"),
         ("return terms", "return list(terms.values())", "the terms of teacher are [tensor("),
         (
