@@ -20,6 +20,7 @@ from spaced_kd.distillation.losses import (
 )
 from spaced_kd.distillation.schedule import Turn, follow, solo, turns
 from spaced_kd.networks.outputs import NetworkOutput
+from spaced_kd.sharing.load import load_network
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator, global_seed
 
@@ -46,6 +47,7 @@ __all__ = [
     "global_seed",
     "hard",
     "kl",
+    "load_network",
     "load_study",
     "mse",
     "plugins",

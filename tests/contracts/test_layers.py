@@ -20,7 +20,19 @@ LAYERS: dict[str, set[str]] = {  # room -> rooms that it may import besides itse
     "training": {"data", "networks", "distillation", "config", "utils"},
     "evaluation": {"data", "distillation", "training", "config", "utils"},
     "planning": {"config", "data", "training", "utils"},
-    "cli": {"analysis", "config", "data", "distillation", "evaluation", "networks", "planning", "training", "utils"},
+    "sharing": {"analysis", "config", "data", "evaluation", "training", "utils"},
+    "cli": {
+        "analysis",
+        "config",
+        "data",
+        "distillation",
+        "evaluation",
+        "networks",
+        "planning",
+        "sharing",
+        "training",
+        "utils",
+    },
 }
 PROGRAMS = {"__init__.py", "__main__.py", "api.py"}  # in the package's own folder: may import everything
 TORCH = {"torch", "torchvision", "timm"}

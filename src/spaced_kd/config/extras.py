@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from spaced_kd.utils.errors import UserError
 
-TRAIN = ("torch", "torchvision", "timm", "sklearn", "PIL", "curvlinops", "snakemake")
+TRAIN = ("torch", "torchvision", "timm", "sklearn", "PIL", "curvlinops", "snakemake", "huggingface_hub")
 ROBUSTNESS = ("torchattacks", "imagecorruptions", "skimage")
 OF_MODULE = dict.fromkeys(TRAIN, "train") | dict.fromkeys(ROBUSTNESS, "robustness")
 OF_EVALUATION: dict[str, tuple[str, ...]] = {"bim": ("torchattacks",), "corruptions": ("imagecorruptions",)}

@@ -84,12 +84,7 @@ class Data:
 
         Images smaller than `image_size` are enlarged to it by bilinear interpolation.
         """
-        if images.dtype == torch.uint8:
-            images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
-        if images.shape[-1] != self.image_size:
-            images = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear")
-        mean, std = (send(torch.tensor(values), images.device)[:, None, None] for values in (self.mean, self.std))
-        return (images - mean) / std
+        return normalise(images, self.image_size, self.mean, self.std)
 
     def subset(self, split: str, count: int) -> Tensor:
         """Indices (count,) of a fixed random choice of images, the same for every run; all if there are fewer."""
@@ -139,6 +134,16 @@ class Data:
         moved = {"images": self.images, "labels": self.labels}
         moved = {key: {split: tensor.to(device) for split, tensor in value.items()} for key, value in moved.items()}
         return replace(self, **moved)
+
+
+def normalise(images: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images as `Data.normalise` takes and gives them, for networks whose input has `size` pixels."""
+    if images.dtype == torch.uint8:
+        images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
+    if images.shape[-1] != size:
+        images = F.interpolate(images, (size, size), mode="bilinear")
+    centre, scale = (send(torch.tensor(values), images.device)[:, None, None] for values in (mean, std))
+    return (images - centre) / scale
 
 
 def check_classes(names: Sequence[str], sha256: str, where: Path) -> None:

@@ -83,13 +83,18 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
 
 def _trained(spec: RunSpec, places: ResultPaths, data: Data) -> nn.Module:
     """The network in which a run ended, as its method has it evaluated, in eval mode."""
+    network = trained_network(spec, places.weights(spec), data.classes, data.image_size)
+    return network.to(data.labels["train"].device, memory_format=torch.channels_last)
+
+
+def trained_network(spec: RunSpec, weights: Path, classes: int, image_size: int) -> nn.Module:
+    """A run's network with the weights of a file, as its method has it evaluated, in eval mode, on the CPU."""
     method = make_method(spec)
     network = registry.find("networks", spec.network)(
-        data.classes, data.image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+        classes, image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
     )
-    checkpoint.load_weights(places.weights(spec), network)
-    where = data.labels["train"].device
-    return reported(method, network).to(where, memory_format=torch.channels_last).eval()
+    checkpoint.load_weights(weights, network)
+    return reported(method, network).to(memory_format=torch.channels_last).eval()
 
 
 def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeacher | None:

@@ -1,0 +1,115 @@
+"""The model card of a run: metadata as model hubs read it, and what a reader needs to judge and load the network."""
+
+from typing import Any
+
+from scipy import stats
+
+from spaced_kd.analysis import human_names
+from spaced_kd.analysis.arms import Arm
+from spaced_kd.config.labels import labels
+from spaced_kd.config.run_spec import RunSpec
+
+LICENCE = "apache-2.0"
+TAGS = ["knowledge-distillation", "spaced-kd", "reproducibility"]
+TEXT = """
+# {id}
+
+{network}, trained on {dataset} by {arm}: seed {seed}, {epochs} epochs, reading `{reading}` of
+[*Right Time to Learn*](https://arxiv.org/abs/2502.06192).
+
+| | |
+|:---|:---|
+| Top-1 test accuracy | {accuracy:.2f} % after the last epoch |
+| 95 % interval | [{low:.2f}, {high:.2f}], after Wilson, over {images} test images |
+| Seeds | this one alone; the interval does not contain the spread over seeds |
+| Recipe | `{words}` |
+| Cost | {cost} |
+| Machine | {machine} |
+| Commit of the code | `{commit}` |
+| Data | `{data}`, SHA-256 `{data_sha256}` |
+| Licence | {licence} for the weights; the images have their own |
+
+## Load it
+
+```python
+from spaced_kd.api import load_network
+network, normalise = load_network("{id}")
+logits = network(normalise(images))  # uint8 (batch, height, width, 3) -> (batch, classes)
+```
+
+## Use it in a study
+
+`spaced-kd get {id}` checks every file and
+puts the run among the results. Studies count it as finished, and
+`spaced-kd verify --reevaluate` predicts the test images again.
+"""
+
+
+def card(spec: RunSpec, described: dict[str, Any], rows: list[dict[str, Any]], images: int, licence: str) -> str:
+    """The card as Markdown with a YAML head; huggingface_hub writes the head, without network.
+
+    Args:
+        spec: the run.
+        described: its run.json.
+        rows: its rows.json.
+        images: number of test images.
+        licence: identifier of the licence of the weights.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    told = labels(spec)
+    accuracy = next(row["value"] for row in rows if row["metric"] == "accuracy" and row["selection"] == "last")
+    interval = stats.binomtest(round(accuracy * images / 100), images).proportion_ci(method="wilson")
+    provenance = described["provenance"]
+    result = EvalResult(
+        task_type="image-classification",
+        dataset_type=spec.dataset,
+        dataset_name=human_names.plugin_name(told["dataset"]),
+        dataset_split="test",
+        metric_type="accuracy",
+        metric_name="top-1 test accuracy after the last epoch, %",
+        metric_value=round(accuracy, 4),
+        metric_args={"interval_95": [round(100 * float(limit), 4) for limit in interval], "seeds": 1, "images": images},
+    )
+    data = ModelCardData(
+        license=licence,
+        library_name="spaced-kd",
+        pipeline_tag="image-classification",
+        tags=[*TAGS, spec.dataset, spec.network, spec.method],
+        metrics=["accuracy"],
+        model_name=spec.id,
+        eval_results=[result],
+        reading=told["protocol"],
+        commit=_commit(provenance),
+    )
+    text = TEXT.format(
+        id=spec.id,
+        network=human_names.plugin_name(told["network"]),
+        dataset=human_names.plugin_name(told["dataset"]),
+        arm=Arm(told["method"], told["interval"]).name,
+        seed=spec.seed,
+        epochs=spec.epochs,
+        reading=told["protocol"],
+        accuracy=accuracy,
+        low=100 * interval.low,
+        high=100 * interval.high,
+        images=images,
+        words=" ".join(spec.words()),
+        cost=_cost(described),
+        machine=provenance.get("accelerator") or provenance.get("processor") or "not recorded",
+        commit=_commit(provenance),
+        data=spec.data_id,
+        data_sha256=provenance["data_sha256"],
+        licence=licence,
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
+
+
+def _commit(provenance: dict[str, Any]) -> str:
+    return provenance["commit"] + ("-dirty" if provenance.get("dirty") else "")
+
+
+def _cost(described: dict[str, Any]) -> str:
+    """E.g. "2.1e+12 FLOPs, 12 s of wall clock"."""
+    flops = sum((described.get("training_flops") or {}).values())
+    return f"{flops:.2g} FLOPs of training, {described['wall_seconds']:.0f} s of wall clock"
