@@ -737,6 +737,19 @@ def test_paper_and_released_share_their_baselines(dataset, network):
                 assert student.teacher_spec().id == baselines[0].id
 
 
+@pytest.mark.parametrize(
+    ("reading", "stem", "rotation"),
+    [("textbook", "by_size", 0.0), ("paper", "by_size", 15.0), ("released", "3x3", 15.0)],
+)
+@pytest.mark.parametrize("dataset", ["imagenet100", "imagenet1k"])
+def test_readings_of_imagenet_have_a_stem_and_a_rotation(dataset, reading, stem, rotation):
+    for method, intervals in INTERVALS.items():
+        for interval in intervals:
+            run = one(dataset=dataset, network="resnet18", method=method, interval=interval, protocol=reading)
+            assert (run.value("network.stem"), run.rotation) == (stem, rotation)
+    assert one(dataset=dataset, network="deit_tiny", method="baseline", protocol=reading).rotation == 0
+
+
 def told(**point) -> dict[str, str]:
     return results_labels.labels(one(**point))
 

@@ -94,6 +94,14 @@ def test_a_residual_networks_stem_shrinks_images_of_224_px_alone(name, size):
     assert stem.shape[-1] == (56 if size == 224 else size)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("resnet")])
+def test_the_released_stem_is_small_at_every_size(name):
+    with torch.device("meta"):
+        for size in (32, 224):
+            trunk = made(name, size=size, stem="3x3").trunk
+            assert trunk.maxpool(trunk.conv1(torch.empty(1, 3, size, size))).shape[-1] == size
+
+
 @pytest.mark.parametrize(("name", "exits"), [("resnet18_x2", 4), ("vit_mini", 4), ("deit_tiny", 12), ("pit_tiny", 12)])
 def test_the_exits_of_self_kd(name, exits):
     network = made(name, exits=True)

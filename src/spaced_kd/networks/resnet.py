@@ -1,11 +1,12 @@
 """ResNets from timm's classes, with exits after each stage for self KD.
 
-Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool, as in the released code; from there on it is
-timm's: a 7x7 convolution with stride 2 and 64 channels, whatever the width, and a max-pool. `initialisation` is timm's
-(Kaiming, fan out), with torch's own for the exits; Kaiming for these, too; or torch's own everywhere, as in released
-networks without exits (B5, B6). The last scale of each residual branch is 1 and not 0, again as in the released code.
-`attention` of the exits is enlarged by the nearest value, or as in the released code, with one more batch norm before,
-bilinearly (B2). Sources: He et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
+Below 224 px the stem is a 3x3 convolution with stride 1 and no max-pool; from there on it is timm's: a 7x7 convolution
+with stride 2 and 64 channels, whatever the width, and a max-pool. `stem="3x3"` keeps the small one at every size, as
+the released code does, for some 16 times the FLOPs at 224 px (B9). `initialisation` is timm's (Kaiming, fan out), with
+torch's own for the exits; Kaiming for these, too; or torch's own everywhere, as in released networks without exits (B5,
+B6). The last scale of each residual branch is 1 and not 0, again as in the released code. `attention` of the exits is
+enlarged by the nearest value, or as in the released code, with one more batch norm before, bilinearly (B2). Sources: He
+et al. 2016 (ResNet); Zhang et al. 2019, "Be Your Own Teacher" (the exits).
 """
 
 from itertools import pairwise
@@ -27,10 +28,13 @@ def resnet_mini(
     width: float = 0.125,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet with one basic block per stage, an eighth as wide as ResNet-18; for demos and tests."""
-    return _ResNet(BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        BasicBlock, (1, 1, 1, 1), _scaled(width), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet18(
@@ -40,10 +44,13 @@ def resnet18(
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18; `width` multiplies the channels of every stage (64, 128, 256, 512)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        BasicBlock, (2, 2, 2, 2), _scaled(width), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet18_x2(
@@ -53,10 +60,13 @@ def resnet18_x2(
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x2 of Tab. 8: twice the parameters (widths 90, 181, 362, 724), or twice the width (128 to 1024)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        BasicBlock, (2, 2, 2, 2), _wider(2, times), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet18_x4(
@@ -66,10 +76,13 @@ def resnet18_x4(
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x4 of Tab. 8: four times the parameters (widths 128 to 1024), or the width (256 to 2048)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        BasicBlock, (2, 2, 2, 2), _wider(4, times), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet18_x8(
@@ -79,10 +92,13 @@ def resnet18_x8(
     times: Literal["parameters", "width"] = "parameters",
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-18 x8 of Tab. 8: eight times the parameters (widths 181, 362, 724, 1448), or the width (512 to 4096)."""
-    return _ResNet(BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        BasicBlock, (2, 2, 2, 2), _wider(8, times), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet50(
@@ -92,10 +108,13 @@ def resnet50(
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-50; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        Bottleneck, (3, 4, 6, 3), _scaled(width), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 def resnet101(
@@ -105,10 +124,13 @@ def resnet101(
     width: float = 1.0,
     initialisation: Literal["kaiming", "kaiming_with_exits", "torch"] = "kaiming",
     attention: Literal["nearest", "bilinear"] = "nearest",
+    stem: Literal["by_size", "3x3"] = "by_size",
     exits: bool = False,
 ) -> nn.Module:
     """ResNet-101; `width` multiplies the channels of every stage."""
-    return _ResNet(Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits, initialisation, attention)
+    return _ResNet(
+        Bottleneck, (3, 4, 23, 3), _scaled(width), classes, image_size, exits, initialisation, attention, stem
+    )
 
 
 WIDTHS = (64, 128, 256, 512)  # channels of the four stages
@@ -139,10 +161,11 @@ class _ResNet(nn.Module):
         exits: bool,
         initialisation: str,
         attention: str,
+        stem: str,
     ) -> None:
         super().__init__()
         self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
-        if image_size < 224:
+        if image_size < 224 or stem == "3x3":
             # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of ours
             self.trunk.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
             self.trunk.bn1 = nn.BatchNorm2d(channels[0])

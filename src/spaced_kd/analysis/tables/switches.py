@@ -47,6 +47,7 @@ LETTERS = {
 }
 ELSE = {  # letters of what the released loops of ResNets do not have
     **{"network.attention": "B2", "method.adapter": "B1", "network.initialisation": "B5", "standardisation": "B8"},
+    **{"network.stem": "B9", "rotation": "B9"},
     **{"lr_clock": "C2", "last_batch": "C3", "interval_rounding": "C4", "weight_decay_on": "C1"},
     **{"method.temperature": "V3", "method.alpha": "V3", "method.beta": "V3", "network.distillation_token": "V4"},
     **{"method.second_forward": "V5", "method.joint_backward": "V7", "method.extra_step": "V10"},
