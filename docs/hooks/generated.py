@@ -28,13 +28,13 @@ from spaced_kd.config import (  # noqa: E402
     validation,
 )
 
-MARK = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", re.M)
+MARK = re.compile(r"^<!-- generated: (\w+)((?: \S+)*) -->$", re.M)
 PARTS: dict[str, Callable[..., str]] = {}
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """MkDocs calls this for each page."""
-    return MARK.sub(lambda mark: PARTS[mark[1]](*filter(None, [mark[2]])), markdown)
+    return MARK.sub(lambda mark: PARTS[mark[1]](*mark[2].split()), markdown)
 
 
 def part(function: Callable[..., str]) -> Callable[..., str]:
@@ -153,6 +153,7 @@ SHARED = {  # settings that several networks have
     "times": "whether the parameters or the channels are multiplied",
     "initialisation": "initial weights (B5, B6, C5)",
     "attention": "how self KD's attention at the exits is enlarged (B2)",
+    "stem": "3x3 at every image size, or from 224 px on 7x7 with a max-pool (B9)",
     "drop_path": "drop-path rate of the last block; it rises linearly from 0",
     "drop_path_rises": "to the last block's rate, or past it (C6)",
     "distillation_token": "a token and a head of their own for the soft loss (V4)",
@@ -463,6 +464,11 @@ SWITCHES = {  # switch -> (letters, what it changes)
         "B2",
         "self KD of ResNets: how the attention of an exit is enlarged; bilinear with one more batch norm before",
     ),
+    "network.stem": (
+        "B9",
+        "ResNets at 224 px: a stem of 7x7 and a max-pool, or the 3x3 of smaller images",
+    ),
+    "rotation": ("B9", "ImageNet: random rotation of training images, in degrees at most"),
     "standardisation": (
         "S1, B8, C7",
         "mean and deviation by which images are standardised: the dataset's own, ImageNet's or CIFAR-10's",
@@ -556,9 +562,9 @@ def schedule_picture() -> str:
 
 
 @part
-def recorded(name: str) -> str:
-    """A table of the suite, drawn from all recorded rows."""
-    return _drawn(name, sorted((ROOT / "results" / "recorded").glob("*/rows.csv")))
+def recorded(name: str, *studies: str) -> str:
+    """A table of the suite, drawn from recorded rows of some studies."""
+    return _drawn(name, [ROOT / "results" / "recorded" / study / "rows.csv" for study in studies])
 
 
 def _drawn(name: str, paths: list[Path]) -> str:
