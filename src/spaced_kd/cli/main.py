@@ -28,6 +28,7 @@ from spaced_kd.cli.commands import (
 from spaced_kd.cli.options import at_least, command, device, workers
 from spaced_kd.cli.shared import add_get, add_share
 from spaced_kd.cli.study_folder import init_command
+from spaced_kd.cli.tune import add_tune
 from spaced_kd.config import extras, presets, registry
 from spaced_kd.training.preemption import GO_ON, Interrupted
 from spaced_kd.utils.errors import UserError
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         *(_add_init, _add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record),
-        *(_add_render, _add_claims, _add_site, _add_theory, _add_verify, add_share, add_get, _add_list),
+        *(_add_render, _add_claims, add_tune, _add_site, _add_theory, _add_verify, add_share, add_get, _add_list),
     ):
         add(commands)
     return parser

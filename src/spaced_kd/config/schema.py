@@ -16,6 +16,7 @@ from spaced_kd.config import presets, registry
 from spaced_kd.config.registry import PLUGINS
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import STUDY_KEYS
+from spaced_kd.config.tuning import NO_TRIALS
 from spaced_kd.config.validation import POSITIVE, _name
 
 Schema = dict[str, Any]
@@ -52,12 +53,16 @@ def of_study() -> Schema:
     recipe = {"anyOf": [PLAIN["str"], {"$ref": "#/$defs/recipe"}]}
     axes["recipe"] = {"anyOf": [recipe, {"type": "array", "items": recipe}]}
     arms = {"type": "array", "items": _object(axes | whole)}
+    tried = {
+        key: {"type": "array", "items": one[key], "minItems": 2} for key in one if key not in (*NO_TRIALS, *PLUGINS)
+    }
+    tune = _object(tried) | {"minProperties": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A study of spaced_kd",
         **_object({key: {"description": text} | values[key] for key, text in STUDY_KEYS.items()}),
         "required": ["study"],
-        "$defs": {"grid": _object(axes | whole | {"arms": arms}), "recipe": _object(one), **run},
+        "$defs": {"grid": _object(axes | whole | {"arms": arms, "tune": tune}), "recipe": _object(one), **run},
     }
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from spaced_kd.config import presets, registry, shipped, types
+from spaced_kd.config import presets, registry, shipped, tuning, types
 from spaced_kd.config.presets import load_recipe, recipe_names
 from spaced_kd.config.registry import PLUGINS
 from spaced_kd.config.run_spec import RunSpec, from_flat
@@ -30,6 +30,7 @@ class Study:
     data: str  # folder of the published datasets
     store_teachers: bool  # whether teachers leave their states for their students
     planned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # id of a run -> seeds planned for its arm
+    tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id of a run that is a trial -> the keys tried
     experiments: tuple["Study", ...] = ()  # of which the study is the union; each has a folder of results in its own
 
     @property
@@ -114,12 +115,17 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
     runs: dict[str, RunSpec] = {}
     evaluated: dict[str, set[str]] = {}
     planned: dict[str, tuple[int, ...]] = {}
+    trials: dict[str, tuple[str, ...]] = {}
     for grid in _sequence("grids", config.get("grids")):
         for point in _points(grid):
             plan = _plan(point.pop("planned_seeds", config.get("planned_seeds")))
             wanted = _evaluations(point.pop("evaluate", []), evaluations)
             point = _flat(point)
+            tuned = point.pop("tune", ())
             spec = from_flat(_recipe(point, recipes) | point, protocols)
+            if tuned:
+                tuning.check(spec)
+                trials[spec.id] = tuned
             for each in (spec.teacher_spec(), spec):
                 if each:
                     runs.setdefault(each.id, each)
@@ -144,6 +150,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         data=types.check_type("data", config.get("data", "data"), "str"),
         store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
         planned=planned,
+        tuned=trials,
     )
 
 
@@ -275,9 +282,10 @@ def _points(grid: Any) -> list[dict[str, Any]]:
     """Cross product of a grid's lists; `arms` is a list of grids that continue it."""
     grid = dict(_mapping("a grid", grid))
     arms = grid.pop("arms", [{}])
+    trials = tuning.take_trials(grid)
     points = []
     for arm in _sequence("arms", arms):
-        axes = grid | _mapping("an arm", arm)
+        axes = grid | tuning.of_arm(trials, _mapping("an arm", arm))
         lists = {key: value if isinstance(value, list) and key not in WHOLE else [value] for key, value in axes.items()}
         for key, values in lists.items():
             if len({json.dumps(value) for value in values}) < len(values):

@@ -1,0 +1,37 @@
+"""Tuning: the expected best of k equal trials, for each arm.
+
+Mean accuracy in percent, over the seeds of the search, on training images that were held out; no test image takes part.
+Expected over all choices of k of the trials made. Where two lines cross, the order of the arms depends on how long they
+were tuned.
+"""
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame
+
+from spaced_kd.analysis import plotting
+from spaced_kd.analysis.tuning import expected_best, searches
+
+ACROSS = 3  # panels side by side
+
+
+@matplotlib.rc_context(plotting.RC)
+def figure(rows: DataFrame) -> Figure:
+    """One panel for each setting that was searched."""
+    found = searches(rows)
+    places = [*dict.fromkeys(search.place for search in found)]
+    drawing, panels = plotting.tiles(len(places), ACROSS)
+    looks = plotting.looks({search.arm for search in found})
+    for axes, place in zip(panels, places, strict=True):
+        for search in found:
+            if search.place == place:
+                budgets = range(1, len(search.scores) + 1)
+                best = [expected_best([*search.scores.values()], k) for k in budgets]
+                axes.plot(budgets, best, label=search.arm.name, **looks[search.arm])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(plotting.title(place, {}))
+    drawing.supxlabel("trials k", fontsize="medium")
+    drawing.supylabel("held-out accuracy (%)", fontsize="medium")
+    plotting.legend(drawing)
+    return drawing

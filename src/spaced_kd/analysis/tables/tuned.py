@@ -1,0 +1,42 @@
+"""Tuned arms: each arm with the recipe that its search chose, on seeds that chose nothing.
+
+Top-1 test accuracy in percent: mean ± standard deviation over seeds (number of seeds), by the mean over the tail of the
+training where all arms have it, else at the last epoch. Differences are taken seed by seed, with their paired 95 %
+interval, not adjusted.
+"""
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import BASELINE, ONLINE, words_of
+from spaced_kd.analysis.effects import accuracies
+from spaced_kd.analysis.layout import NOTHING, by_seed, difference, present, summary, where
+from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.utils.errors import UserError
+
+PLACE = ["dataset", "network", "reading"]
+
+
+def table(rows: DataFrame) -> DataFrame:
+    """A line for each arm of a setting in which every arm has one recipe."""
+    rows = accuracies(rows)
+    readings = [words_of(recipe).get("protocol", TEXTBOOK) for recipe in rows["recipe"]]
+    lines = []
+    for place, group in rows.assign(reading=readings).groupby(PLACE, sort=False):
+        recipes = group.groupby(["method", "interval"])["recipe"].agg(["nunique", "first"])
+        if len(recipes) < 2 or (recipes["nunique"] > 1).any():
+            continue
+        tail = group.groupby("run")["selection"].agg(lambda selections: "tail" in set(selections)).all()
+        endpoint = "tail" if tail else "last"
+        values = {
+            arm: by_seed(where(group, metric="accuracy", selection=endpoint), arm) for arm in sorted(present(group))
+        }
+        for arm, reached in values.items():
+            line = {"arm": arm.name, "recipe": recipes["first"][arm.method, arm.interval], "endpoint": endpoint}
+            line["accuracy"] = summary(reached, len(reached))
+            for other in filter(values.__contains__, (BASELINE, ONLINE)):
+                paired = (reached - values[other]).dropna()
+                line[f"Δ to {other.name}"] = NOTHING if other == arm else difference(paired, len(paired))
+            lines.append(dict(zip(PLACE, place, strict=True)) | line)
+    if not lines:
+        raise UserError("tuned needs a setting with two arms, each of one recipe: see `spaced-kd tune`")
+    return DataFrame(lines).fillna(NOTHING)

@@ -1,0 +1,84 @@
+"""What a search with equal trials found: each arm's best trial, and what fewer trials would have found.
+
+A trial is one recipe; its score is the accuracy on held-out training images, averaged over the seeds of the search. No
+test image takes part.
+"""
+
+from math import comb
+from typing import NamedTuple
+
+from pandas import DataFrame
+
+from spaced_kd.analysis.arms import Arm, words_of
+from spaced_kd.analysis.layout import where
+from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.utils.errors import UserError
+
+METRIC = "held_out_accuracy"
+PLACE = ["dataset", "network", "reading"]
+
+
+class Search(NamedTuple):
+    """The trials of one arm in one setting; `scores`: trial -> mean accuracy on held-out images, in percent."""
+
+    place: tuple[str, ...]
+    arm: Arm
+    scores: dict[str, float]
+    seeds: int
+
+    @property
+    def best(self) -> str:
+        """The trial of the highest score, the first of several."""
+        return max(self.scores, key=lambda trial: self.scores[trial])
+
+
+def searches(rows: DataFrame) -> list[Search]:
+    """All searches in the rows; UserError where there is none, or where two arms differ in their trials."""
+    kept = where(rows, source="ours", metric=METRIC, selection="tail")
+    kept = kept.assign(reading=[words_of(recipe).get("protocol", TEXTBOOK) for recipe in kept["recipe"]])
+    found: list[Search] = []
+    for place, group in kept.groupby(PLACE, sort=False):
+        recipes = {recipe: words_of(recipe) for recipe in group["recipe"].unique()}
+        if len(recipes) < 2:
+            continue
+        alike = set.intersection(*({*words.items()} for words in recipes.values()))
+        named = {
+            recipe: " ".join(f"{key}={value}" for key, value in words.items() if (key, value) not in alike)
+            or "defaults"
+            for recipe, words in recipes.items()
+        }
+        arms = [
+            Search(
+                place,
+                Arm(method, interval),
+                {named[recipe]: mean for recipe, mean in own.groupby("recipe", sort=False)["value"].mean().items()},
+                own["seed"].nunique(),
+            )
+            for (method, interval), own in group.groupby(["method", "interval"], sort=False)
+        ]
+        for other in arms[1:]:
+            if lacking := arms[0].scores.keys() ^ other.scores.keys():
+                raise UserError(
+                    f"{other.arm.name} and {arms[0].arm.name} do not have the same trials: one lacks {min(lacking)}, so"
+                    " their tuning is not equal. Finish the search"
+                )
+        found += arms
+    if not found:
+        raise UserError(
+            f"there is no search: it needs rows of {METRIC} and selection tail with two recipes; see the key tune"
+        )
+    return found
+
+
+def expected_best(scores: list[float], trials: int) -> float:
+    """Expected best score of so many trials, drawn without replacement from those that were made.
+
+    The estimate has no bias. Source: Tang et al. 2020, "Showing Your Work Doesn't Always Work".
+
+    >>> expected_best([1.0, 2.0, 3.0], 1), expected_best([1.0, 2.0, 3.0], 3)
+    (2.0, 3.0)
+    """
+    if not 1 <= trials <= len(scores):
+        raise ValueError(f"{trials} of {len(scores)} trials")
+    weights = [comb(rank, trials - 1) for rank in range(len(scores))]
+    return sum(w * score for w, score in zip(weights, sorted(scores), strict=True)) / comb(len(scores), trials)
