@@ -2,6 +2,6 @@
 
 import sys
 
-from spaced_kd.cli.main import main
+from spaced_kd.cli.warm import main
 
 sys.exit(main())

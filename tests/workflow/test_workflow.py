@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import snakemake
 
+from spaced_kd.cli import warm
 from spaced_kd.config.study import expand
 from spaced_kd.planning import plan
 
@@ -45,9 +46,12 @@ def with_intervals(*intervals):
 
 
 @pytest.mark.slow
-def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout):
+def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     done = snakemake(checkout, STUDY)
     assert done.returncode == 0, done.stderr
+    assert not warm.possible() or list(tmp_path.glob("spaced-kd-warm-*/lock"))
+    assert not [log for log in checkout.glob("results/logs/**/*.log") if "without a warm process" in log.read_text()]
     table = (checkout / "results/trial/tables/tab01.csv").read_text()
     assert "online KD" in table
 
