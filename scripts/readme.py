@@ -6,12 +6,15 @@ from pathlib import Path
 import pandas as pd
 
 from spaced_kd.analysis import reference, tidy_rows
+from spaced_kd.analysis.arms import words_of
 from spaced_kd.analysis.tables import headline
 from spaced_kd.config.presets import REFERENCE
+from spaced_kd.config.run_spec import RunSpec
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RECORDED = ROOT / "results" / "recorded"
+PAPER_EPOCHS = RunSpec.epochs  # the default of a run is the paper's
 MARKED = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
@@ -19,7 +22,24 @@ def results(rows: pd.DataFrame) -> str:
     """Findings in sentences, and the table that they come from, as Markdown; `rows`: ours and the paper's."""
     table = headline.table(rows).to_markdown(index=False)
     table = re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", table))
-    return f"{headline.findings(rows)}\n\n{table}\n"
+    return f"{headline.findings(rows)}\n\n{table}\n\n{scale(rows)}\n"
+
+
+def scale(rows: pd.DataFrame) -> str:
+    """How long the recorded trainings are, and which studies are unfinished, in two sentences."""
+    ends = rows[(rows["metric"] == "accuracy") & (rows["selection"] == "last") & (rows["source"] == "ours")]
+    epochs = [int(words_of(recipe).get("epochs", PAPER_EPOCHS)) for recipe in ends["recipe"]]
+    ends = ends.assign(epochs=epochs)
+    long = ends.groupby("study")["epochs"].max() >= PAPER_EPOCHS
+    short = ends[~ends["study"].map(long)]["epochs"]
+    told = [f"Trainings have {short.min()} to {short.max()} epochs, the paper's {PAPER_EPOCHS} or more."]
+    for study in long[long].index:
+        own = ends[ends["study"] == study]
+        planned = {seed for plan in own["planned"].dropna() for seed in plan.split()}
+        done = own.groupby(["method", "interval", "recipe"])["seed"].nunique().min()
+        missing = f" (interim: {done} of {len(planned)} planned seeds)" if done < len(planned) else ""
+        told.append(f"Those of `{study}` have {own['epochs'].max()} epochs{missing}.")
+    return " ".join(told)
 
 
 def recorded() -> pd.DataFrame:
