@@ -290,6 +290,27 @@ OUTER = sys.executable
 CAPTURED = {"capture_output": True, "text": True, "check": False}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("example", "passed", "skipped"), [(False, 2, 1), (True, 3, 0)])
+def test_a_dataset_passes_the_contract_tests_with_and_without_an_example(environment, example, passed, skipped):
+    """As documented; the example is optional, and without it a test is skipped with the reason."""
+    text = (ROOT / "docs" / "how-to" / "add-dataset.md").read_text()
+    (source,) = re.findall(r"```python title=[^\n]*stripes.py\"\n(.*?)```", text, re.DOTALL)
+    whole, _, _ = source.partition("\n\ndef example")
+    (environment / "stripes.py").write_text(source if example else whole + "\n")
+    about = environment / "stripes-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stripes\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[spaced_kd.datasets]\nstripes = stripes\n")
+    chosen = "stripes and (test_datasets or vit_mini)"
+    contract = [sys.executable, "-m", "pytest", "-q", "-rs", "-n", "0", "-p", "no:cacheprovider", "-k", chosen]
+    told = subprocess.run([*contract, "tests/contracts/test_contracts.py"], cwd=ROOT, **CAPTURED)
+    assert told.returncode == 0, told.stdout
+    assert f"{passed} passed" in told.stdout
+    assert ("stripes has no function example(folder)" in told.stdout) == (not example)
+    assert ("1 skipped" in told.stdout) == bool(skipped)
+
+
 @pytest.fixture
 def installed(tmp_path, environment) -> None:
     """The example as its own packaging installs it, for what is started from here."""

@@ -5,9 +5,11 @@ no fused attention there: its backward pass, which computes one product twice, i
 that transformers' FLOPs are too low by some percent. All others are exact.
 """
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -93,9 +95,14 @@ class Cost(NamedTuple):
 
 
 class RunCosts:
-    """Costs of runs; runs that differ in nothing that counts are counted once."""
+    """Costs of runs; runs that differ in nothing that counts are counted once.
 
-    def __init__(self) -> None:
+    Args:
+        data: folder of the published datasets, for one whose shape is that of its files.
+    """
+
+    def __init__(self, data: Path = Path("data")) -> None:
+        self.data = data
         self._known: dict[str, Any] = {}
 
     def cost(self, spec: RunSpec, *, store_teachers: bool = True) -> Cost:
@@ -121,7 +128,8 @@ class RunCosts:
     def _shape(self, spec: RunSpec) -> Shape:
         settings = spec.settings.get("dataset", {})
         tell = registry.find("datasets", spec.dataset).shape
-        shape = self._once([spec.dataset, settings], lambda: tell(**settings))
+        where = [self.data] if "source" in inspect.signature(tell).parameters else []
+        shape = self._once([spec.dataset, settings], lambda: tell(*where, **settings))
         held_out = shape.classes * round(spec.held_out * shape.train / shape.classes)
         return shape._replace(train=shape.train - held_out, size=spec.input_size or shape.size)
 
