@@ -280,3 +280,42 @@ def test_experiments_are_its_parts_and_share_their_runs(tmp_path, study):
     assert {name: len(runs) for name, runs in made.parts().items()} == {"one": 10, "two": 10}
     assert sum(made.seconds.values()) == sum(plan.make(study, "h200", 2, tmp_path).seconds.values())
     assert "35 jobs: 1 prepare, 1 corrupt, 10 train, 20 evaluate, 2 collect, 1 draw." in plan.describe(made)
+
+
+def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
+    teacher, student = (next(run for run in study.runs if run.method == name) for name in ("baseline", "online_kd"))
+    for run in (teacher, student):
+        folder = ResultPaths(tmp_path).run(run)
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    fresh, made = plan.make(study, "h200", 2, tmp_path / "none"), plan.make(study, "h200", 2, tmp_path)
+    assert made.finished == {teacher.id, student.id}
+    left = sum(fresh.seconds.values()) - fresh.seconds[teacher.id] - fresh.seconds[student.id]
+    assert sum(made.seconds.values()) == pytest.approx(left)
+    assert made.makespan < fresh.makespan
+    told = plan.describe(made)
+    assert "Plan of small on 2 x h200; 2 of 10 trainings are finished." in told
+    assert ", 8 train, " in told
+    assert "nothing has run yet" in plan.describe(fresh)
+    for run in study.runs:
+        ResultPaths(tmp_path).run(run).mkdir(exist_ok=True)
+        (ResultPaths(tmp_path).run(run) / "run.json").write_text("{}")
+    assert "every training is finished" in plan.describe(plan.make(study, "h200", 2, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (0.2, "0 s"),
+        (59.6, "60 s"),
+        (61, "1 min 1 s"),
+        (3599.9, "60 min"),
+        (3600, "1 h"),
+        (12_000, "3 h 20 min"),
+        (86_400 * 3, "3 d"),
+        (1e9, "11,574 d 2 h"),
+    ],
+)
+def test_times_are_readable(seconds, told):
+    assert plan._time(seconds) == told

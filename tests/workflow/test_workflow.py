@@ -190,6 +190,25 @@ def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint)
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("results/trial/tables/tab99.md", "'tab99' is none of the tables: adaptive, "),
+        ("results/trial/figures/fig2.png", "did you mean fig02?"),
+        ("tab99", "'tab99' is none of the tables and figures: adaptive, "),
+    ],
+)
+def test_a_table_that_does_not_exist_is_refused_as_a_target(checkout, target, complaint):
+    told = snakemake(checkout, STUDY, "-n", target)
+    assert told.returncode == 1
+    lines = [line for line in told.stderr.splitlines() if "configuration of the study: " in line]
+    assert len(lines) == 1
+    assert complaint in lines[0]
+    assert "; did you mean " in lines[0]
+    assert "Traceback" not in told.stderr
+    assert "No rule to produce" not in told.stderr
+
+
 def test_a_study_without_its_name_is_not_taken_for_the_demo(checkout):
     shutil.copy(ROOT / "config/studies/demo.yaml", checkout / "config")
     refused = snakemake(checkout, {key: value for key, value in STUDY.items() if key != "study"}, "-n")

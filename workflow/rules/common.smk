@@ -2,13 +2,14 @@
 
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from spaced_kd.config import extras, presets, registry, run_spec, study
+from spaced_kd.config import extras, presets, registry, run_spec, study, targets
 from spaced_kd.config.paths import corrupted_path
 from spaced_kd.config.sources import changes as source_changes
 from spaced_kd.config.sources import check as check_sources
@@ -25,6 +26,8 @@ try:
         yaml_files.read(Path(path))
     STUDY = study.expand(config)
     CONFIGS = [Path(path) for path in workflow.configfiles]
+    if workflow.is_main_process:
+        targets.check(sys.argv[1:])
     if workflow.is_main_process:
         extras.check({name for names in STUDY.evaluated.values() for name in names})
         owner.check(STUDY.name, CONFIGS, Path("results"))

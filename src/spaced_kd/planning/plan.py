@@ -9,6 +9,7 @@ from pathlib import Path
 from pandas import DataFrame
 from tqdm import tqdm
 
+from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import Study
 from spaced_kd.planning.costs import Cost, RunCosts
@@ -26,7 +27,7 @@ class Plan:
     """A study's plan.
 
     study: what is to run; device, count: kind and number of devices; rates: how fast they train;
-    costs: by the run's id; teachers: student -> teacher, whose run it waits for.
+    costs: by the run's id; teachers: student -> teacher, whose run it waits for; finished: ids of runs that are there.
     """
 
     study: Study
@@ -35,16 +36,23 @@ class Plan:
     rates: Rates
     costs: dict[str, Cost]
     teachers: dict[str, str]
+    finished: frozenset[str] = frozenset()
+
+    @cached_property
+    def to_go(self) -> list[RunSpec]:
+        """The runs that are not finished."""
+        return [run for run in self.study.runs if run.id not in self.finished]
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Of a device, by run."""
-        return {run.id: self.costs[run.id].flops / self.rates.of(run).flops for run in self.study.runs}
+        """Of a device, by run; 0 of one that is finished."""
+        going = {run.id: self.costs[run.id].flops / self.rates.of(run).flops for run in self.to_go}
+        return dict.fromkeys(self.finished, 0.0) | going
 
     @cached_property
     def spared_seconds(self) -> float:
         """What the students would train longer if each trained its teacher along."""
-        return sum(self.costs[run.id].spared / self.rates.of(run).flops for run in self.study.runs)
+        return sum(self.costs[run.id].spared / self.rates.of(run).flops for run in self.to_go)
 
     @cached_property
     def makespan(self) -> float:
@@ -60,7 +68,7 @@ class Plan:
 
     def resume_states(self) -> int:
         """Bytes that the largest trainings keep at the same time, two states each; they go with the training."""
-        return 2 * sum(sorted((cost.state for cost in self.costs.values()), reverse=True)[: self.count])
+        return 2 * sum(sorted((self.costs[run.id].state for run in self.to_go), reverse=True)[: self.count])
 
     def parts(self) -> dict[str, list[RunSpec]]:
         """The runs by experiment, which may share some; by dataset and network in a study without experiments."""
@@ -84,14 +92,16 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
     if count < 1:
         raise UserError(f"count is {count}, but must be at least 1")
     rates = Rates(device, finished_runs(results))  # an unknown device is refused before the counting
-    counts, costs = RunCosts(), {}
+    counts, costs = RunCosts(Path(study.data)), {}
     for run in tqdm(study.runs, desc="counting", unit="run", disable=None):
         try:
             costs[run.id] = counts.cost(run, store_teachers=study.store_teachers)
         except UserError as error:
             raise UserError(f"{run.id}: {error}") from None
     teachers = {run.id: teacher.id for run in study.runs if (teacher := run.teacher_spec())}
-    return Plan(study, device, count, rates, costs, teachers)
+    places = ResultPaths(results)
+    finished = frozenset(run.id for run in study.runs if (places.run(run) / "run.json").exists())
+    return Plan(study, device, count, rates, costs, teachers, finished)
 
 
 def makespan(seconds: dict[str, float], teachers: dict[str, str], count: int) -> float:
@@ -125,19 +135,22 @@ def makespan(seconds: dict[str, float], teachers: dict[str, str], count: int) ->
 
 def describe(plan: Plan) -> str:
     """The plan as Markdown."""
-    texts = [f"Plan of {plan.study.name} on {plan.count} x {plan.device}; nothing has run yet.", _jobs(plan.study)]
+    begun = f"{len(plan.finished)} of {len(plan.study.runs)} trainings are finished" if plan.finished else ""
+    texts = [f"Plan of {plan.study.name} on {plan.count} x {plan.device}; {begun or 'nothing has run yet'}."]
+    texts.append(_jobs(plan))
     texts += [_markdown(lines(plan)) for lines in (_parts, _totals, _throughput)]
     return "\n\n".join([*texts, NOTE])
 
 
-def _jobs(study: Study) -> str:
-    """Numbers of jobs by rule of the workflow."""
+def _jobs(plan: Plan) -> str:
+    """Numbers of jobs by rule of the workflow; of trainings, those to go."""
+    study = plan.study
     parts = {part.name: part for part in study.parts}
     corrupted = {run.data_id for run in study.runs if "corruptions" in study.evaluated[run.id]}
     numbers = {
         "prepare": len({run.data_id for run in study.runs}),
         "corrupt": len(corrupted),
-        "train": len(study.runs),
+        "train": len(plan.to_go),
         "evaluate": sum(bool(names) for part in study.parts for names in part.evaluated.values()),
         "collect": len(study.parts),
         "draw": sum(len(part.tables) + len(part.figures) for part in {study.name: study, **parts}.values()),
@@ -154,7 +167,8 @@ def _parts(plan: Plan) -> list[dict[str, str]]:
                 "part": name,
                 "trainings": str(len(runs)),
                 "training FLOPs": f"{sum(plan.costs[run.id].flops for run in runs):.3g}",
-                "device-hours": _hours(sum(plan.seconds[run.id] for run in runs)),
+                "to go": str(sum(run.id not in plan.finished for run in runs)),
+                "device time to go": _time(sum(plan.seconds[run.id] for run in runs)),
             }
         )
     return lines
@@ -162,11 +176,13 @@ def _parts(plan: Plan) -> list[dict[str, str]]:
 
 def _totals(plan: Plan) -> list[dict[str, str]]:
     costs = plan.costs.values()
+    if not plan.to_go:
+        return [{"": "makespan", "in all": "0 s: every training is finished"}]
     flops, spared = sum(cost.flops for cost in costs), sum(cost.spared for cost in costs)
+    busy = f", which are busy {sum(plan.seconds.values()) / (plan.makespan * plan.count):.0%} of it"
     told = {
-        "makespan": f"{_hours(plan.makespan)} hours on {plan.count} devices, which are busy"
-        f" {sum(plan.seconds.values()) / (plan.makespan * plan.count):.0%} of it",
-        "sharing teachers saves": f"{spared:.3g} FLOPs, {_hours(plan.spared_seconds)} device-hours:"
+        "makespan": f"{_time(plan.makespan)} on {plan.count} devices{busy}",
+        "sharing teachers saves": f"{spared:.3g} FLOPs, {_time(plan.spared_seconds)} of a device:"
         f" {spared / (flops + spared):.0%} of what it took if each student trained its own",
         "disk, weights": _size(sum(cost.weights for cost in costs)),
         "disk, predictions": _size(sum(cost.predictions for cost in costs)),
@@ -190,8 +206,20 @@ def _markdown(lines: list[dict[str, str]]) -> str:
     return DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.3g}" if seconds < 360_000 else f"{seconds / 3600:,.0f}"
+def _time(seconds: float) -> str:
+    """In the two largest units that it has.
+
+    >>> _time(12.3), _time(12000), _time(1e6)
+    ('12 s', '3 h 20 min', '11 d 14 h')
+    """
+    units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
+    place = next((place for place, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    two = units[place : place + 2]
+    rest, found = round(seconds / two[-1][1]) * two[-1][1], []
+    for name, size in two:
+        count, rest = divmod(rest, size)
+        found += [f"{count:,.0f} {name}"] if count or not found else []
+    return " ".join(found)
 
 
 def _size(count: float) -> str:

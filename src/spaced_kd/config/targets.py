@@ -1,0 +1,29 @@
+"""What the workflow is asked for: tables and figures by name, refused by name where there are none."""
+
+import re
+from collections.abc import Iterable
+
+from spaced_kd.config import registry
+from spaced_kd.utils.errors import UserError
+
+FILE = re.compile(r"(?:\./)?results/(?:[^/]+/)+(tables|figures)/([^/.]+)\.\w+")  # of a study, or of its experiment
+NAME = re.compile(r"(?:tab|fig)_?\w+")  # a target by itself; other words may be anything
+PATHS = ("--profile", "--workflow-profile", "--directory", "-d", "--snakefile", "-s")  # options before one
+DRAWN = ("tables", "figures")
+
+
+def check(words: Iterable[str]) -> None:
+    """UserError for a table or figure that does not exist, with the names that do; `words` of a command line.
+
+    Snakemake says of any target that no rule makes it, and neither why nor what is near.
+    """
+    words = list(words)
+    for before, word in zip(["", *words], words, strict=False):
+        if found := FILE.fullmatch(word):
+            registry.plugin(*found.groups())
+        elif NAME.fullmatch(word) and before not in PATHS:
+            known = [name for kind in DRAWN for name in registry.names(kind)]
+            if word not in known:
+                raise UserError(
+                    f"{word!r} is none of the tables and figures: {', '.join(known)}{registry.hint(word, known)}"
+                )
