@@ -266,3 +266,63 @@ def test_a_dry_run_refuses_an_edited_method_in_one_line(mine, checkout, digits):
     (line,) = [line for line in lines if "was trained before method mine (mine.py) changed" in line]
     assert "(1 more runs are like it)" in line
     assert "Traceback" not in told.stderr
+
+
+PLAIN = """from pathlib import Path
+import numpy as np
+from spaced_kd.api import Shape, random_crop
+MEAN = STD = (0.5, 0.5, 0.5)
+def prepare(source: Path, *, each: int = 4) -> dict[str, np.ndarray]:
+    count = 2 * each
+    images = np.full((count, 32, 32, 3), 90, np.uint8)
+    images[:each] = 200
+    made = {"images": images, "labels": np.arange(count) // each}
+    return {f"{split}_{key}": array for split in ("train", "test") for key, array in made.items()}
+def shape(*, each: int = 4) -> Shape:
+    return Shape(2 * each, 2 * each, 2, 32)
+def augment(images, draws):
+    return random_crop(images, draws, padding=2)
+"""
+
+
+def test_an_edited_prepare_is_noticed_in_prepared_data_and_leaves_runs_valid(tmp_path, monkeypatch, capsys):
+    """Of a dataset: its file is another in the same process, as it would be in the next."""
+    site, about = tmp_path / "site", tmp_path / "site" / "plain-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[spaced_kd.datasets]\nplain_two = plain_two\n")
+    monkeypatch.syspath_prepend(str(site))
+
+    def write(source: str) -> None:
+        (site / "plain_two.py").write_text(f'"""Two greys."""\n{source}')
+        sys.modules.pop("plain_two", None)
+        for cached in (registry.plugins, sources.digest):
+            cached.cache_clear()
+
+    write(PLAIN)
+    where = ["--results", str(tmp_path)]
+    run = ["network=vit_mini", "network.dim=16", "method=baseline", "epochs=1", "batch_size=4"]
+    assert cli.main(["prepare", "dataset=plain_two", *where]) == 0
+    assert cli.main(["train", "dataset=plain_two", *run, "seed=0", *where]) == 0
+    write(PLAIN.replace("count = 2 * each", "count = each + each"))  # the same data
+    assert cli.main(["train", "dataset=plain_two", *run, "seed=0", *where]) == 0  # the finished run is left alone
+    capsys.readouterr()
+    assert cli.main(["train", "dataset=plain_two", *run, "seed=1", *where]) == 2
+    told = capsys.readouterr().err
+    assert "was prepared before plain_two.py changed: delete it and prepare it again" in told
+    assert told.count("\n") == 1
+    assert cli.main(["prepare", "dataset=plain_two", *where]) == 0
+    assert cli.main(["train", "dataset=plain_two", *run, "seed=1", *where]) == 0
+    assert cli.main(["verify", str(tmp_path)]) == 0
+    write(PLAIN.replace("200", "201"))  # other data
+    assert cli.main(["prepare", "dataset=plain_two", *where]) == 0
+    assert cli.main(["verify", str(tmp_path)]) == 2
+    assert "was trained on other data than" in capsys.readouterr().out
+    registry.plugins.cache_clear()
+    sys.modules.pop("plain_two", None)
+
+
+def test_a_comment_in_prepare_asks_for_nothing(tmp_path):
+    before = sources.of_prepare("digits")
+    assert before != sources.digest("datasets", "digits")  # that of a training
+    assert sources.of_prepare("tiny_imagenet") != before

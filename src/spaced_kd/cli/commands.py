@@ -8,7 +8,7 @@ import sys
 from statistics import mean, stdev
 from typing import Any, TextIO
 
-from spaced_kd.config import registry, run_spec
+from spaced_kd.config import registry, run_spec, sources
 from spaced_kd.config.study import load_study
 from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal, requeue
 from spaced_kd.utils.errors import UserError
@@ -57,6 +57,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
     content = module.prepare(arguments.source, **described.settings.get("dataset", {}))
     dataset.check(content)
     about = {"dataset": described.dataset, "settings": described.resolved()["settings"]["dataset"]}
+    about["prepared_by"] = sources.of_prepare(described.dataset)
     if dataset.is_index(content):
         about["source"] = str(arguments.source.resolve())
     dataset.save(path, content, **about)

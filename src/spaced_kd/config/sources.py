@@ -63,12 +63,20 @@ def check(spec: RunSpec, described: dict[str, Any], folder: Path) -> None:
         )
 
 
+def of_prepare(dataset: str) -> str:
+    """Digest of what a dataset is prepared by. It is stored with the prepared data, and no part of a run's.
+
+    A run has the checksum of its data: another `prepare` that gives the same data leaves all runs valid.
+    """
+    return digest("datasets", dataset, ("prepare",))
+
+
 @cache
-def digest(kind: str, name: str) -> str:
-    """Digest of a plug-in, in hexadecimal."""
+def digest(kind: str, name: str, roots: tuple[str, ...] = ()) -> str:
+    """Digest of a plug-in, in hexadecimal; `roots`: the definitions that it starts from, those of a training else."""
     plugin = registry.plugin(kind, name)
     module = plugin.module or f"spaced_kd.{registry.FOLDERS[kind].replace('/', '.')}.{plugin.path.stem}"
-    roots = OF_TRAINING if kind == "datasets" else (plugin.attribute,)
+    roots = roots or (OF_TRAINING if kind == "datasets" else (plugin.attribute,))
     return _Reader({"spaced_kd", module.split(".")[0]}).digest(_Module(plugin.path, module), roots)
 
 

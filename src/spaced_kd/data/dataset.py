@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from spaced_kd.config import registry
+from spaced_kd.config import registry, sources
 from spaced_kd.config.paths import corrupted_path
 from spaced_kd.data.streaming import Files
 from spaced_kd.utils import array_file
@@ -191,7 +191,7 @@ def load(
     standardisation: str = "own",
     workers: int = 0,
 ) -> Data:
-    """Prepared data from `path`; UserError if it is missing, damaged, of another dataset, or has other `settings`.
+    """Prepared data from `path`; UserError if it is missing, damaged, of another dataset, source or `settings`.
 
     Args:
         path: the file.
@@ -210,6 +210,12 @@ def load(
             raise UserError(f"{path} was prepared with {key}={made[key]}, not {value}: delete it and prepare it again")
     if about["dataset"] != (dataset or about["dataset"]):
         raise UserError(f"{path} holds {about['dataset']}, not {dataset}: delete it and prepare it again")
+    if about.get("prepared_by") not in (None, sources.of_prepare(about["dataset"])):  # none: before it was kept
+        file = registry.plugin("datasets", about["dataset"]).path.name
+        raise UserError(
+            f"{path} was prepared before {file} changed: delete it and prepare it again; finished runs stay valid if"
+            " the same data come out"
+        )
     module = registry.find("datasets", about["dataset"])
     if is_index(stored):
         paths = {split: stored[f"{split}_files"] for split in SPLITS}
