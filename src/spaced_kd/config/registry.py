@@ -40,6 +40,8 @@ PAPERS_NAMES = {  # what the paper calls a method -> what it is here
     "kd": "online_kd, or online_kd interval=max for offline KD",
     "spaced_self_kd": "self_kd interval=4",
 }
+# what evaluations repeat; in their files, which are measured anew when they change, ranges have no such end
+MOST_OF_EVALUATIONS = {"draws": 10_000, "probes": 10_000, "sketch": 10_000, "steps": 10_000}
 REQUIRED = object()  # default of a setting that has none
 
 
@@ -154,6 +156,9 @@ def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any
     for key, allowed in plugin(kind, name).constants.get("RANGES", {}).items():
         if typed.get(key) is not None:
             _check_range(f"{name}.{key}", typed[key], allowed)
+    for key, most in MOST_OF_EVALUATIONS.items() if kind == "evaluations" else ():
+        if typed.get(key, 0) > most:
+            raise UserError(f"{name}.{key} is {typed[key]}, but must be at most {most:,}: lower it")
     return typed
 
 
@@ -216,6 +221,7 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
     if kind == "methods":
         settings = _fields(classes[0], constant=False)
         constants = {name: value for name, (_, value) in _fields(classes[0], constant=True).items()}
+        constants |= _constants(tree, "RANGES")
         _check_method(path, classes[0], constants)
     else:
         settings, constants = _keywords(faces[0]), _constants(tree, "SOURCES", "RANGES")

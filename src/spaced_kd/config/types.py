@@ -7,6 +7,9 @@ from typing import Any
 
 from spaced_kd.utils.errors import UserError
 
+LARGEST = 3.4e38  # in float32, in which networks compute
+MOST = 2**63 - 1  # in an int64
+
 
 def check_type(key: str, value: Any, annotation: str) -> Any:
     """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
@@ -23,10 +26,16 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
         elif option == "float" and isinstance(value, int | float) and not isinstance(value, bool):
             if not -sys.float_info.max <= value <= sys.float_info.max:
                 raise UserError(f"{key} is {value!r:.200}, but must be a finite number")
+            if abs(value) > LARGEST:
+                raise UserError(
+                    f"{key} is {value!r:.200}, but must be at most {LARGEST:g} in size, as float32 holds it"
+                )
             return float(value)
         elif option == "None" and value is None:
             return None
         elif type(value).__name__ == option:
+            if option == "int" and abs(value) > MOST:
+                raise UserError(f"{key} is {value!r:.200}, but must be at most {MOST} in size, as 64 bits hold it")
             return value
     raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from spaced_kd.config.run_spec import RunSpec
 
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
+NOT_NEGATIVE = ("seed", "order_seed", "augmentation_seed", "weight_decay", "tail_evaluations", "input_size")
+AT_MOST = {  # more is a slip, and ends in a crash, or in no memory, before anything is said
+    "epochs": 1_000_000,
+    "threads": 1024,
+    "tail_evaluations": 1000,
+    "input_size": 4096,
+}
 
 
 def check(spec: RunSpec) -> RunSpec:
@@ -50,8 +57,14 @@ def _check_ranges(spec: RunSpec) -> None:
     for key in POSITIVE:
         if getattr(spec, key) <= 0:
             raise UserError(f"{key} is {getattr(spec, key)}, but must be positive")
-    if spec.seed < 0:
-        raise UserError(f"seed is {spec.seed}, but must not be negative")
+    for key in NOT_NEGATIVE:
+        if (getattr(spec, key) or 0) < 0:
+            raise UserError(f"{key} is {getattr(spec, key)}, but must not be negative")
+    for key, most in AT_MOST.items():
+        if getattr(spec, key) > most:
+            raise UserError(f"{key} is {getattr(spec, key)}, but must be at most {most:,}: lower it")
+    if not 0 <= spec.momentum < 1:
+        raise UserError(f"momentum is {spec.momentum:g}, but must be at least 0 and below 1")
     for key in ("order_seed", "augmentation_seed"):
         if getattr(spec, key) == spec.seed:
             raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
@@ -68,8 +81,6 @@ def _check_ranges(spec: RunSpec) -> None:
         raise UserError(
             f"rotation is {spec.rotation:g}, but augmentation is {spec.augmentation}: leave one of them out"
         )
-    if spec.input_size < 0:
-        raise UserError(f"input_size is {spec.input_size}, but must not be negative: 0 is the dataset's own")
 
 
 def _check_interval(spec: RunSpec) -> None:

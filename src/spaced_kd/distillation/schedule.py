@@ -68,7 +68,10 @@ def constant_lead(total: int, lead: int) -> Iterator[Turn]:
 def window(total: int, interval: int, first: int, last: int) -> Iterator[Turn]:
     """Fig. 3: spaced from batch `first` to before batch `last`, online KD before and after."""
     if not 0 <= first < last <= total:
-        raise UserError(f"the spaced window from batch {first} to {last} is not inside the training of {total} batches")
+        raise UserError(
+            f"spaced_from and spaced_until give the spaced window from batch {first} to {last}, which is not inside the"
+            f" training of {total} batches"
+        )
     yield from turns(first, 1)
     yield from turns(last, interval, first)
     yield from turns(total, 1, last)

@@ -8,7 +8,8 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import damaged, read_json, sha256, write_safely
 
 # what was measured before evaluations were keyed by syntax trees is found by the files' checksums of then
+WITHOUT_NUMBER = ("more than 1 value per channel", "Overflow when unpacking")  # of batch norm; of a size
 BEFORE = Path(__file__).parent / "evaluators" / "sources_before.json"
 
 
@@ -60,7 +62,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
                 given["history"] = retraining.history(spec, places, device)
             if "kd" in takes:
                 given["kd"] = partial(fixed_teacher, spec, places, data)
-            rows = [_checked(name, row) for row in measure(network, data, seed=spec.seed, **given)]
+            rows = _measured(name, evaluations[name], lambda: measure(network, data, seed=spec.seed, **given))  # noqa: B023
             about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
             _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
     return [{"evaluation": name, **row} for name, cache in caches.items() for row in _rows(cache)]
@@ -126,6 +128,21 @@ def read_spec(run: str, results: Path) -> RunSpec:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise damaged(path, "it does not say what was trained")
     return from_overrides(words)
+
+
+def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:
+    """An evaluation's rows; UserError where its settings ask for what has no number."""
+    told = f"{name} cannot be measured with {settings or 'its defaults'}"
+    try:
+        rows = [_checked(name, row) for row in measure()]
+    except (ValueError, OverflowError) as error:
+        if not any(words in str(error) for words in WITHOUT_NUMBER):
+            raise
+        raise UserError(f"{told} ({' '.join(str(error).split())[:100]}): give other settings") from error
+    for row in rows:
+        if not math.isfinite(row["value"]):
+            raise UserError(f"{told} ({row['metric']} is {row['value']}): give other settings, or leave it out")
+    return rows
 
 
 def _checked(name: str, row: Any) -> dict[str, Any]:

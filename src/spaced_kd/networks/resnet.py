@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from spaced_kd.networks.outputs import NetworkOutput
 
+RANGES = {"width": "(0, 64]"}
+
 
 def resnet_mini(
     classes: int,

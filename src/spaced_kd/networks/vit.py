@@ -17,7 +17,7 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
-RANGES = {"drop_path": "[0, 1)", "depth": "[1, inf)", "dim": "[2, inf)"}
+RANGES = {"drop_path": "[0, 1)", "depth": "[1, 1000]", "dim": "[2, 65536]"}
 
 
 def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, exits: bool = False) -> nn.Module:

@@ -17,7 +17,7 @@ from spaced_kd.training import distributed, timeline
 from spaced_kd.training.cuda_graphs import GraphedStep
 from spaced_kd.training.learner import Learner, Onlooker, backward
 from spaced_kd.training.modules import Modules, build, reported
-from spaced_kd.training.plugin_checks import check_terms, dry_run_plugin
+from spaced_kd.training.plugin_checks import check_smallest_batch, check_terms, dry_run_plugin
 from spaced_kd.training.teacher_states import StoredTeacher, TeacherStates
 from spaced_kd.training.timeline import (
     block_ends,
@@ -163,6 +163,7 @@ def assemble(
         modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
     if spec.processes == 1:
         dry_run_plugin(spec, method, modules, turns, batches)
+    check_smallest_batch(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
     if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
         trajectory = TeacherStates(

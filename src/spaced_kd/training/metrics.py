@@ -189,4 +189,7 @@ class TrainingMetrics:
         """UserError if a loss is not a number; `where`: the batch that it came with."""
         for name, mean in self.means().items():
             if not np.isfinite(mean):
-                raise UserError(f"the loss ({name}) is {mean} at {where}: lower lr, or see that the data are right")
+                raise UserError(
+                    f"the loss ({name}) is {mean} at {where}: lower lr, or the weights of the method's losses, or see"
+                    " that the data are right"
+                )

@@ -1,19 +1,27 @@
 """The networks and further modules of a run, built from its method."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.distillation.logit_memory import Sizes
 from spaced_kd.training.batch_norm import halve
+from spaced_kd.utils.devices import free_memory
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
 
 Modules = dict[str, nn.Module]
+IMPOSSIBLE = {  # what torch says of a shape that no tensor has
+    "negative dimension": "a layer of negative width",
+    "overflow": "a layer too wide for any memory",
+}
 
 
 def reported(method: Any, network: nn.Module) -> nn.Module:
@@ -40,13 +48,15 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
             size = f"images of {image_size} pixels"
             told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
             try:
-                modules[name] = make(classes, image_size, exits=exits, **settings)
+                with _within_memory(told, device):
+                    modules[name] = make(classes, image_size, exits=exits, **settings)
             except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
                 raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
-            except RuntimeError as error:
-                if "negative dimension" not in str(error):  # memory may be the matter
+            except (RuntimeError, TypeError) as error:
+                reason = next((reason for words, reason in IMPOSSIBLE.items() if words in str(error).lower()), None)
+                if not reason:  # memory may be the matter
                     raise
-                raise UserError(f"{told} (a layer of negative width)") from error
+                raise UserError(f"{told} ({reason})") from error
             if any(0 in weights.shape for weights in modules[name].parameters()):
                 raise UserError(f"{told} (a layer of no width)")
         if spec.batch_norm == "halves":
@@ -58,3 +68,24 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
         with device:
             modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
     return {name: module.to(device, memory_format=torch.channels_last) for name, module in modules.items()}
+
+
+@contextmanager
+def _within_memory(told: str, device: torch.device) -> Iterator[None]:
+    """UserError as soon as the weights that are made in the block need more than the host has free.
+
+    Their memory is asked for before it is written to, so that a slip in a width neither fills it nor is killed for it.
+    """
+    free, needed = None if device.type == "meta" else free_memory(torch.device("cpu")), 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal needed
+        needed += 0 if parameter is None else parameter.numel() * parameter.element_size()
+        if free is not None and needed > free:
+            raise UserError(f"{told} (its weights take more than the {free / 1e9:,.1f} GB that are free)")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -17,6 +17,7 @@ from spaced_kd.distillation.schedule import Turn
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
 
+FEW = 3  # images of which a half has one
 SHIPPED = {
     "methods": (
         *("adaptive_interval", "ban", "baseline", "dlb", "dml", "online_kd", "ps_kd", "self_kd", "shake", "takd"),
@@ -80,6 +81,37 @@ def dry_run_plugin(
             sum(terms.values()).backward()
         if all(weights.grad is None for weights in trained[method.roles[who]].parameters()):
             raise UserError(f"{spec.method}: no term of {who} depends on its network, {method.roles[who]}")
+
+
+def check_smallest_batch(
+    spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
+) -> None:
+    """UserError where batch norm would see one value of a channel in an epoch's last batch: an epoch later otherwise.
+
+    Tried on copies, and only where that batch is as small as this may happen: one image of which a stage leaves one
+    pixel, or the halves and shares of a few.
+    """
+    last, whole = batches.per_epoch - 1, spec.processes > 1 and spec.batch_norm == "whole"
+    if batches.size(last) > FEW * spec.processes or whole:
+        return
+    for who, index in {who: index for who, index in reversed(turns) if index % batches.per_epoch == last}.items():
+        own, trained = copy.deepcopy((method, modules))
+        try:
+            with global_seed(spec.seed, f"rehearsal of {who}"), torch.no_grad():
+                if spec.processes > 1:  # of which each has its share of the images
+                    trained[method.roles[who]](batches[index].images)
+                else:
+                    own.terms(who, trained, batches[index])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            total, pixels = len(batches.data.labels["train"]), batches.data.image_size
+            dropped = ", or last_batch=dropped" if batches.size(0) > batches.size(last) else ""
+            raise UserError(
+                f"batch_size is {spec.batch_size}, so that an epoch's last batch has {batches.size(last)} of {total}"
+                f" images: too few for batch norm with images of {pixels} pixels, which leave it one value per channel:"
+                f" give another batch_size{dropped}"
+            ) from None
 
 
 def _described(spec: RunSpec, method: Any) -> dict[str, RunSpec]:

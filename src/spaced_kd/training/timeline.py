@@ -8,6 +8,9 @@ from typing import Any
 from spaced_kd.config import registry
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.distillation.schedule import Turn, interval_in_batches
+from spaced_kd.utils.errors import UserError
+
+MOST_BATCHES = 10_000_000  # all turns are listed before the first: some 100 bytes each
 
 
 def make_method(spec: RunSpec) -> Any:
@@ -18,6 +21,11 @@ def make_method(spec: RunSpec) -> Any:
 def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
     """The method's schedule for the run."""
     total = spec.epochs * per_epoch
+    if total > MOST_BATCHES:
+        raise UserError(
+            f"epochs is {spec.epochs}, which is {total:,} batches of batch_size {spec.batch_size}, but a training has"
+            f" at most {MOST_BATCHES:,}: lower epochs, or raise batch_size"
+        )
     interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
     return list(method.schedule(total, interval, per_epoch))
 

@@ -14,7 +14,7 @@ from spaced_kd.data.dataset import Shape
 from spaced_kd.utils.seeding import generator
 
 MEAN = STD = (0.5, 0.5, 0.5)
-RANGES = {"size": "[8, inf)"}
+RANGES = {"train_per_class": "[1, 182]", "split": "[0, inf)", "size": "[8, 256]"}
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 
 

@@ -22,6 +22,14 @@ from spaced_kd.distillation import losses
 from spaced_kd.distillation.losses import alignment, distillation, hard
 from spaced_kd.distillation.schedule import Turn, turns
 
+RANGES = {
+    "alpha": "[0, 1]",
+    "temperature": "[0.001, 1000000]",
+    "beta": "[0, inf)",
+    "errors": "[0, inf)",
+    "least": "[1, inf)",
+}
+
 
 class Block(nn.Module):
     """The block at hand, in buffers, so that a resume state has it and turns wait for no transfer but one number."""

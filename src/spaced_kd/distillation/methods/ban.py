@@ -24,6 +24,8 @@ from spaced_kd.data.batches import Batch
 from spaced_kd.distillation.losses import hard, kl, teacher_outputs
 from spaced_kd.distillation.schedule import Turn
 
+RANGES = {"alpha": "[0, 1]", "temperature": "[0.001, 1000000]"}
+
 
 @dataclass(frozen=True)
 class BAN:

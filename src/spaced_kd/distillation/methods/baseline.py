@@ -13,6 +13,8 @@ from spaced_kd.data.batches import Batch
 from spaced_kd.distillation.losses import hard
 from spaced_kd.distillation.schedule import Turn, solo
 
+RANGES = {"hard_weight": "(0, inf)"}
+
 
 @dataclass(frozen=True)
 class Baseline:

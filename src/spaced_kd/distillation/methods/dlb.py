@@ -26,6 +26,14 @@ from spaced_kd.distillation.logit_memory import LogitMemory, Sizes
 from spaced_kd.distillation.losses import alignment, distillation, hard, kl, teacher_outputs
 from spaced_kd.distillation.schedule import Turn, solo, turns
 
+RANGES = {
+    "alpha": "[0, inf)",
+    "temperature": "[0.001, 1000000]",
+    "student_alpha": "[0, 1]",
+    "student_temperature": "[0.001, 1000000]",
+    "student_beta": "[0, inf)",
+}
+
 
 @dataclass(frozen=True)
 class DLB:

@@ -19,6 +19,8 @@ from spaced_kd.data.batches import Batch
 from spaced_kd.distillation.losses import hard, kl, teacher_outputs
 from spaced_kd.distillation.schedule import Turn, turns
 
+RANGES = {"weight": "[0, inf)", "temperature": "[0.001, 1000000]"}
+
 
 @dataclass(frozen=True)
 class DML:

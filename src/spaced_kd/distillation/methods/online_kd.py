@@ -18,6 +18,13 @@ from spaced_kd.distillation.released_orders import extra_steps, on_new_batches, 
 from spaced_kd.distillation.schedule import Turn, constant_lead, solo, teacher_last, window
 from spaced_kd.networks.outputs import NetworkOutput
 
+RANGES = {
+    "alpha": "[0, 1]",
+    "hard_weight": "[0, inf)",
+    "temperature": "[0.001, 1000000]",
+    "beta": "[0, inf)",
+}
+
 
 @dataclass(frozen=True)
 class OnlineKD:

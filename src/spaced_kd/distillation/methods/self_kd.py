@@ -18,6 +18,8 @@ from spaced_kd.distillation.released_orders import first_block_of, student_stops
 from spaced_kd.distillation.schedule import Turn, looking_at_triggers, solo
 from spaced_kd.networks.outputs import Ensemble, NetworkOutput
 
+RANGES = {"alpha": "[0, 1]", "temperature": "[0.001, 1000000]", "beta": "[0, inf)"}
+
 
 @dataclass(frozen=True)
 class SelfKD:

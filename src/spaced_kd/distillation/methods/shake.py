@@ -27,6 +27,14 @@ from spaced_kd.distillation.losses import eval_or_train_mode, hard, kl, mse, tea
 from spaced_kd.distillation.schedule import Turn, follow, solo
 from spaced_kd.utils.errors import UserError
 
+RANGES = {
+    "gamma": "[0, inf)",
+    "alpha": "[0, inf)",
+    "beta": "[0, inf)",
+    "temperature": "[0.001, 1000000]",
+    "scale": "(0, inf)",
+}
+
 
 @dataclass(frozen=True)
 class SHAKE:

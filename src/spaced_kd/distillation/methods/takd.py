@@ -21,6 +21,7 @@ from spaced_kd.distillation.losses import SOFT_LOSSES, hard, teacher_outputs
 from spaced_kd.distillation.schedule import Turn, follow, solo
 
 GUIDES = {"assistant": "teacher", "student": "assistant"}
+RANGES = {"alpha": "[0, 1]", "temperature": "[0.001, 1000000]"}
 
 
 @dataclass(frozen=True)
