@@ -13,6 +13,7 @@ TINY = "tiny_imagenet[classes=20,size=32,train_per_class=250]"
         ("resnet18[width=0.25]", "ResNet-18 x 1/4"),
         ("resnet101", "ResNet-101"),
         ("deit_tiny", "DeiT-Tiny"),
+        ("image_folder[folder=pets,size=32]", "Images, pets, 32 px"),
         ("digits[classes=3,8 train_per_class=16]", "Digits, classes 3 and 8, 16 images per class"),
         ("tanh[hidden=8]", "tanh network, 8 hidden units"),
         ("my_net[depth=3,drop_path=0.1]", "my_net, depth 3, drop path 0.1"),

@@ -1003,8 +1003,8 @@ BAD = [
     ({"warmup_epochs": -1}, "warmup_epochs is -1, but must be within the 4 epochs"),
     ({"network": {"pit_tiny": {"drop_path": 1.5}}}, r"pit_tiny.drop_path is 1.5, but must be in \[0, 1\)"),
     ({"network": {"deit_tiny": {"drop_path": -0.1}}}, r"deit_tiny.drop_path is -0.1, but must be in \[0, 1\)"),
-    ({"network": {"vit_mini": {"depth": 0}}}, r"vit_mini.depth is 0, but must be in \[1, inf\)"),
-    ({"network": {"vit_mini": {"dim": 0}}}, r"vit_mini.dim is 0, but must be in \[2, inf\)"),
+    ({"network": {"vit_mini": {"depth": 0}}}, r"vit_mini.depth is 0, but must be in \[1, 1000\]"),
+    ({"network": {"vit_mini": {"dim": 0}}}, r"vit_mini.dim is 0, but must be in \[2, 65536\]"),
     (
         {"method.joint_backward": True},
         r"joint_backward is True, but interval is 1.5 \(spaced\): it needs interval online",

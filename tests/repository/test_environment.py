@@ -123,3 +123,10 @@ def test_the_documented_installation_of_a_plugin_leaves_the_lock_alone():
     for path in ("README.md", "docs/how-to/plugin-package.md"):
         found = re.findall(r"uv pip install[^`]*", (ROOT / path).read_text())
         assert all("--no-deps" in command for command in found)
+
+
+def test_what_is_built_and_computed_is_no_file_of_the_repository():
+    made = ["build/lib/a.py", ".venv/bin/python", "results/demo/rows.csv", "results/runs/a/run.json", "site/index.html"]
+    command = ["git", "check-ignore", "--no-index", *made]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout.split() == made

@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -259,7 +260,10 @@ def test_small_images_and_batches_that_do_not_divide(name, size, places):
 
 def of_each_setting(kind: str, name: str, case) -> list[tuple]:
     """(setting, value, what is wrong) of a plug-in."""
-    told = [(key, value, fault(lambda: case(key, value), key, "--corrupt")) for key, value in settings(kind, name)]  # noqa: B023 (called at once)
+    told = []
+    for key, value in settings(kind, name):
+        given = [value] if value and isinstance(value, str) else []
+        told.append((key, value, fault(partial(case, key, value), key, *given, "--corrupt")))
     return [each for each in told if each[2]]
 
 

@@ -13,6 +13,7 @@ from spaced_kd.config import extras, presets, registry, run_spec, study, targets
 from spaced_kd.config.paths import corrupted_path
 from spaced_kd.config.sources import changes as source_changes
 from spaced_kd.config.sources import check as check_sources
+from spaced_kd.planning import intervals
 from spaced_kd.training import provenance
 from spaced_kd.utils import owner, yaml_files
 from spaced_kd.utils.errors import UserError
@@ -28,6 +29,7 @@ try:
     CONFIGS = [Path(path) for path in workflow.configfiles]
     if workflow.is_main_process:
         targets.check(sys.argv[1:])
+        intervals.check(STUDY.runs, Path(STUDY.data), Path("results"))
     if workflow.is_main_process:
         extras.check({name for names in STUDY.evaluated.values() for name in names})
         owner.check(STUDY.name, CONFIGS, Path("results"))

@@ -16,6 +16,7 @@ PLUGINS = {
     "tiny_imagenet": "Tiny-ImageNet",
     "imagenet100": "ImageNet-100",
     "imagenet1k": "ImageNet-1K",
+    "image_folder": "Images",
     "resnet_mini": "mini ResNet",
     "vit_mini": "mini ViT",
     "deit_tiny": "DeiT-Tiny",
@@ -23,6 +24,7 @@ PLUGINS = {
     "tanh": "tanh network",
 }
 WORDS = {  # settings of plug-ins and words of recipes; {} is the value
+    "folder": "{}",
     "classes": "{} classes",
     "size": "{} px",
     "train_per_class": "{} images per class",
@@ -38,7 +40,7 @@ WORDS = {  # settings of plug-ins and words of recipes; {} is the value
     "protocol": "reading {}",
 }
 VALUES = {"adamw": "AdamW", "sgd": "SGD"}
-IN_SHORT = ("classes", "size")  # settings of a dataset that its short name has
+IN_SHORT = ("folder", "classes", "size")  # settings of a dataset that its short name has
 
 
 def plugin_name(label: str, *, short: bool = False) -> str:

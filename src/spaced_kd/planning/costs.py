@@ -125,6 +125,10 @@ class RunCosts:
             state=networks.state(spec, stored=stored),
         )
 
+    def turns(self, spec: RunSpec) -> Turns:
+        """A run's schedule in numbers; UserError where its interval or its dataset's settings are impossible."""
+        return self._turns(spec, self._shape(spec))
+
     def _shape(self, spec: RunSpec) -> Shape:
         settings = spec.settings.get("dataset", {})
         tell = registry.find("datasets", spec.dataset).shape

@@ -215,7 +215,8 @@ def _time(seconds: float) -> str:
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
     place = next((place for place, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
     two = units[place : place + 2]
-    rest, found = round(seconds / two[-1][1]) * two[-1][1], []
+    rest = round(seconds / two[-1][1]) * two[-1][1]
+    found: list[str] = []
     for name, size in two:
         count, rest = divmod(rest, size)
         found += [f"{count:,.0f} {name}"] if count or not found else []

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
 from spaced_kd.config.run_spec import RunSpec
-from spaced_kd.data.batches import Batches
+from spaced_kd.data.batches import Batch, Batches
 from spaced_kd.distillation.schedule import Turn
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
@@ -88,20 +88,21 @@ def check_smallest_batch(
 ) -> None:
     """UserError where batch norm would see one value of a channel in an epoch's last batch: an epoch later otherwise.
 
-    Tried on copies, and only where that batch is as small as this may happen: one image of which a stage leaves one
-    pixel, or the halves and shares of a few.
+    Tried on copies and black images, and only where that batch is as small as this may happen: one image of which a
+    stage leaves one pixel, or the halves and shares of a few.
     """
     last, whole = batches.per_epoch - 1, spec.processes > 1 and spec.batch_norm == "whole"
     if batches.size(last) > FEW * spec.processes or whole:
         return
-    for who, index in {who: index for who, index in reversed(turns) if index % batches.per_epoch == last}.items():
+    black = _black(batches.size(last) // spec.processes, batches)
+    for who in {who: None for who, index in turns if index % batches.per_epoch == last}:
         own, trained = copy.deepcopy((method, modules))
         try:
             with global_seed(spec.seed, f"rehearsal of {who}"), torch.no_grad():
                 if spec.processes > 1:  # of which each has its share of the images
-                    trained[method.roles[who]](batches[index].images)
+                    trained[method.roles[who]](black.images)
                 else:
-                    own.terms(who, trained, batches[index])
+                    own.terms(who, trained, black)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -112,6 +113,14 @@ def check_smallest_batch(
                 f" images: too few for batch norm with images of {pixels} pixels, which leave it one value per channel:"
                 f" give another batch_size{dropped}"
             ) from None
+
+
+def _black(count: int, batches: Batches) -> Batch:
+    """A batch of so many black images, of which nothing is read."""
+    size = batches.data.image_size
+    images = torch.zeros(count, 3, size, size, device=batches.device)
+    labels = torch.zeros(count, dtype=torch.int64, device=batches.device)
+    return Batch(images, labels, labels, lambda _: images, 0, lambda _: (images, labels))
 
 
 def _described(spec: RunSpec, method: Any) -> dict[str, RunSpec]:

@@ -3,6 +3,7 @@
 The setting `folder` names it below the folder of data, so that data of one's own need no Python.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from spaced_kd.utils.errors import UserError
 MEAN = STD = (0.5, 0.5, 0.5)  # of images that nobody has measured; the run's key `standardisation` has others
 RANGES = {"size": "[4, 1024]"}
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
 LAYOUT = "train/CLASS/*.png and val/CLASS/*.png or test/CLASS/*.png"
 SPLITS = ("train", "test")
 
@@ -100,11 +102,11 @@ def example(folder: Path) -> dict[str, object]:
 
 
 def _root(source: Path, folder: str) -> Path:
-    """The folder itself; UserError for a path that another machine would not have."""
-    if not folder or Path(folder).is_absolute() or ".." in Path(folder).parts:
+    """The folder itself; UserError for a path that another machine would not have, or a name that labels cannot."""
+    if not NAME.fullmatch(folder) or ".." in Path(folder).parts:
         raise UserError(
             f"image_folder.folder is {folder!r}, but must be the name of a folder in that of all data, {source}"
-            " (--source, or a study's key data)"
+            " (--source, or a study's key data), of letters, digits, -, _ and ."
         )
     return source / folder
 
