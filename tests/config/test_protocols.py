@@ -106,7 +106,7 @@ def test_a_window_is_spaced_and_the_rest_online():
     assert blocks(found) == [[0], [1], [2, 3, 4, 5], [6, 7], [8], [9]]
     assert batches_of(found, T) == list(range(10))
     assert blocks(order(OnlineKD(spaced_from=1.0), 10, 4)) == [[0], [1], [2], [3], [4, 5, 6, 7], [8, 9]]
-    with pytest.raises(UserError, match="the spaced window from batch 44 to 10 is not inside"):
+    with pytest.raises(UserError, match="the spaced window from batch 44 to 10, which is not inside"):
         order(OnlineKD(spaced_from=11.0), 10, 4)
 
 

@@ -56,7 +56,7 @@ def test_every_field_is_part_of_the_identity():
     other |= {"clock": "teacher", "initial_weights": "different", "batch_norm": "halves", "augmentation": "strong"}
     other |= {"order_seed": 7, "augmentation_seed": 7, "held_out": 0.2, "tail_evaluations": 3}
     other |= {"lr_clock": "epochs", "weight_decay_on": "weights", "last_batch": "dropped"}
-    other |= {"interval_rounding": "up"}
+    other |= {"interval_rounding": "up", "momentum": 0.8}
     other |= {"standardisation": "imagenet", "warmup_lr": 0.005, "min_lr": 0.005}
     other |= {"assistant": "resnet18", "nesterov": True, "lr_drops": [4.0]}
     needed = {"assistant": {"method": "takd"}, "lr_drops": {"lr_schedule": "steps"}}

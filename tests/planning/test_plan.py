@@ -287,7 +287,7 @@ def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
     for run in (teacher, student):
         folder = ResultPaths(tmp_path).run(run)
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text("{}")
+        (folder / "run.json").write_text('{"provenance": {}}')
     fresh, made = plan.make(study, "h200", 2, tmp_path / "none"), plan.make(study, "h200", 2, tmp_path)
     assert made.finished == {teacher.id, student.id}
     left = sum(fresh.seconds.values()) - fresh.seconds[teacher.id] - fresh.seconds[student.id]
@@ -299,7 +299,7 @@ def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
     assert "nothing has run yet" in plan.describe(fresh)
     for run in study.runs:
         ResultPaths(tmp_path).run(run).mkdir(exist_ok=True)
-        (ResultPaths(tmp_path).run(run) / "run.json").write_text("{}")
+        (ResultPaths(tmp_path).run(run) / "run.json").write_text('{"provenance": {}}')
     assert "every training is finished" in plan.describe(plan.make(study, "h200", 2, tmp_path))
 
 
