@@ -230,7 +230,7 @@ COLUMNS = {
     "student_steps": "training steps of the network that is evaluated",
     "planned": "seeds that were listed before the first run, if any",
     "machine": "kind of machine that trained the run: the GPU's name, or the processor's widest instructions",
-    "evaluation": "evaluation: `accuracy`, `cost`, `schedule`, or the name of a plug-in",
+    "evaluation": "evaluation: `accuracy`, `training` (loss), `cost`, `schedule`, or the name of a plug-in",
     "metric": "metric of the evaluation; `missing` where a result is not there yet",
     "value": "the number",
     "recipe": "run keys that differ from their defaults, as `key=value` words",

@@ -5,9 +5,12 @@ from matplotlib.figure import Figure
 from test_tables import BASELINE, ONLINE, SPACED, complexities, study
 
 from spaced_kd.analysis import reference, tidy_rows
-from spaced_kd.analysis.figures import fig07
+from spaced_kd.analysis.claims.model import Claim, Setting
+from spaced_kd.analysis.claims.verdicts import Verdict
+from spaced_kd.analysis.figures import fig07, fig_overview
 from spaced_kd.analysis.render import render
 from spaced_kd.analysis.statistics import paired_interval
+from spaced_kd.analysis.tables import headline
 from spaced_kd.config import registry
 from spaced_kd.config.labels import TEXTBOOK
 from spaced_kd.utils.errors import UserError
@@ -61,7 +64,7 @@ def test_fig02_has_a_panel_for_each_network_and_the_papers_points(pytestconfig):
     paper = reference.read_reference(pytestconfig.rootpath / "src/spaced_kd/config/preset_files/reference.csv")
     known = study(*INTERVALS).assign(dataset="cifar100", network="resnet18", teacher="resnet18")
     first, second = draw("fig02", study(*INTERVALS), known, paper).axes
-    assert second.get_title() == "cifar100\nresnet18"
+    assert second.get_title() == "CIFAR-100\nResNet-18"
     theirs = {tuple(line.get_xydata()[0]) for line in second.get_lines() if line.get_label() == "paper"}
     assert (1.5, 72.43) in theirs
     assert len(theirs) == 6
@@ -71,7 +74,7 @@ def test_fig02_has_a_panel_for_each_network_and_the_papers_points(pytestconfig):
 def test_fig02_says_which_seeds_are_missing():
     gap = ("online_kd", "0.5", {0: 95.0, 1: None, 2: 97.0})
     (axes,) = draw("fig02", study(ONLINE, gap, SPACED)).axes
-    assert axes.get_title() == "digits\nresnet_mini\n(Spaced KD, s = 0.5: 2 of 3 seeds)"
+    assert axes.get_title() == "Digits\nmini ResNet\n(Spaced KD, s = 0.5: 2 of 3 seeds)"
     assert bars(axes)[0.5][0] == 96.0
 
 
@@ -119,7 +122,7 @@ def windows():
 
 def test_fig03_has_a_panel_for_each_length_and_the_levels_of_both_ends():
     for_ten, to_the_end = draw("fig03", windows()).axes
-    assert for_ten.get_title() == "digits\nresnet_mini\nfor 10 epochs"
+    assert for_ten.get_title() == "Digits\nmini ResNet\nfor 10 epochs"
     root = pytest.approx(np.sqrt(2))
     assert bars(for_ten) == {0: (81.0, root), 10: (101.0, root), 20: (111.0, root)}
     assert bars(to_the_end)[40] == (70.0, None)
@@ -142,6 +145,39 @@ def test_fig05_is_the_mean_over_seeds_at_each_epoch():
     np.testing.assert_allclose(line(axes, "Spaced KD, s = 1.5").get_xydata(), [[5, 6], [10, 11], [20, 21]])
     assert {each.get_label() for each in axes.get_lines()} == {"w/o KD", "online KD", "Spaced KD, s = 1.5"}
     assert max(y for x, y in axes.collections[0].get_paths()[0].vertices if x == 20) == pytest.approx(21 + np.sqrt(2))
+
+
+def losses(*arms):
+    """Rows of training losses: 3 / epoch for seed 0, and twice that for seed 1."""
+    keep = {"evaluation": "training", "metric": "loss", "selection": "curve"}
+    return tidy_rows.join(
+        *(study(*((*arm[:2], {0: 3 / e, 1: 6 / e}) for arm in arms), **keep, epoch=e) for e in (5, 10, 20))
+    )
+
+
+def test_fig_curves_has_accuracy_above_loss_for_every_arm():
+    accuracy, loss = draw("fig_curves", curve(), losses(BASELINE, SPACED)).axes
+    arms = {"w/o KD", "online KD", "Spaced KD, s = 1.5", "self KD"}
+    assert {each.get_label() for each in accuracy.get_lines()} == arms
+    np.testing.assert_allclose(line(accuracy, "online KD").get_xydata(), [[5, 6], [10, 11], [20, 21]])
+    np.testing.assert_allclose(line(loss, "w/o KD").get_xydata(), [[5, 0.9], [10, 0.45], [20, 0.225]])
+    assert {each.get_label() for each in loss.get_lines()} == {"w/o KD", "Spaced KD, s = 1.5"}
+    low, high = (f(y for x, y in loss.collections[1].get_paths()[0].vertices if x == 10) for f in (min, max))
+    assert (low, high) == pytest.approx((0.45 - 0.15 * np.sqrt(2), 0.45 + 0.15 * np.sqrt(2)))
+    assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("test accuracy (%)", "training loss (nats)")
+
+
+def test_fig_curves_has_four_settings_side_by_side_and_no_empty_panels():
+    others = [curve().assign(dataset=f"set{number}") for number in range(5)]
+    drawing = draw("fig_curves", *others, losses(SPACED).assign(dataset="set4"))
+    places = [axes.get_subplotspec() for axes in drawing.axes]
+    assert [(place.rowspan.start, place.colspan.start) for place in places if place.rowspan.start > 1] == [
+        (2, 0),
+        (3, 0),
+    ]
+    assert len(places) == 10
+    # rows from before losses were collected have accuracies alone
+    assert len(draw("fig_curves", *others).axes) == 5
 
 
 def test_fig06_has_a_panel_for_each_axis_with_several_values():
@@ -168,7 +204,7 @@ def test_fig_hessian_trace_shows_seeds_and_means():
 def test_fig_supervision_complexity_has_a_panel_for_each_student():
     drawing = draw("fig_supervision_complexity", complexities(lacking={("0", 2)}))
     online, spaced = drawing.axes
-    assert online.get_title() == "online KD\ndigits\nresnet_mini\n(online KD: 2 of 3 seeds)"
+    assert online.get_title() == "online KD\nDigits\nmini ResNet\n(online KD: 2 of 3 seeds)"
     assert online.get_yscale() == "log"
     np.testing.assert_allclose(line(spaced, "labels").get_xydata(), [[0, 3], [2, 5]])
     np.testing.assert_allclose(line(online, "spaced teacher, as it comes").get_xydata(), [[0, 3.5], [2, 5.5]])
@@ -205,8 +241,8 @@ def test_fig_overview_sets_our_intervals_beside_the_papers_range():
     first, _, second = draw("fig_overview", study(BASELINE, ONLINE, SPACED), wide, paper).axes
     assert first.get_title(loc="left") == "Online KD beats training without KD"
     assert [label.get_text() for label in first.get_yticklabels()] == [
-        f"digits\nresnet_mini, epochs=80, reading {TEXTBOOK}, n = 3",
-        f"digits\nvit_mini, epochs=80, reading {TEXTBOOK}, n = 3",
+        f"Digits; mini ResNet\n80 epochs; reading {TEXTBOOK}; n = 3",
+        f"Digits; mini ViT\n80 epochs; reading {TEXTBOOK}; n = 3",
     ]
     low, high = paired_interval(np.array([1.0, 1.5, 0.5]), 0.05 / 3)  # three main claims at this scale
     lines = [line for line in second.get_lines() if list(line.get_ydata()) == [0, 0]]
@@ -224,11 +260,31 @@ def test_fig_overview_sets_our_intervals_beside_the_papers_range():
     ]
 
 
+def test_fig_overview_fits_on_a_screen_and_says_what_it_leaves_out(monkeypatch):
+    claims = [f"claim {number}" for number in range(4)]
+    names = [*claims, *headline.CLAIMS]
+    settings = [Setting("digits", f"net{number}", f"net{number}") for number in range(5)]
+    measured = {"mean": 1.0, "seeds": 3, "expected": 3, "verdict": "supported"}
+    judged = [
+        Verdict(Claim(name, f"s of {name}", "", "greater", 1.0, "pp", main=True), setting, **measured, steps=(steps,))
+        for name in names
+        for steps, setting in enumerate(settings)
+    ]
+    monkeypatch.setattr(fig_overview, "judge", lambda sheet, rows: judged)
+    monkeypatch.setattr(fig_overview, "load", lambda path, rows: None)
+    drawing = fig_overview.figure(study(ONLINE))
+    titles = [axes.get_title(loc="left") for axes in drawing.axes]
+    assert titles == [f"S of {name} (3 of 5 settings)" for name in headline.CLAIMS]
+    longest = [label.get_text().partition("\n")[0] for label in drawing.axes[0].get_yticklabels()]
+    assert longest == ["digits; net4", "digits; net3", "digits; net2"]
+    assert drawing.get_figheight() < 10
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("fig02", "fig03", "fig04", "fig05", "fig06"),
-        *("fig_hessian_trace", "fig_supervision_complexity"),
+        *("fig_hessian_trace", "fig_supervision_complexity", "fig_curves"),
     ],
 )
 def test_study_without_the_runs_is_told_which(name):

@@ -252,7 +252,7 @@ def test_tab09_compares_to_offline_kd(paper):
 
 def test_below_a_table_stands_by_which_recipe_ours_were_trained(paper):
     table = draw("tab01", study(ONLINE, SPACED, recipe="epochs=5"), paper)
-    assert ("", "Ours with epochs=5: digits, resnet_mini.") in table.attrs["notes"]
+    assert ("", "Ours with 5 epochs: Digits, mini ResNet.") in table.attrs["notes"]
     both = draw("tab01", study(ONLINE, SPACED, recipe="epochs=5"), study(ONLINE, SPACED, recipe="epochs=6"), paper)
     assert "recipe" in both
     assert not any("Ours with" in text for _, text in both.attrs["notes"])
@@ -431,7 +431,9 @@ def test_rendered_files(tmp_path, paper):
     assert f"<p>{note}</p>" in page
     assert r"{\footnotesize $^{a}$ Tab. 6 has this" in tex.partition(r"\end{tabular}")[2].partition(r"\end{table}")[0]
     assert "95 % interval" in markdown
-    assert r"tiny\_imagenet[classes=40] & resnet\_mini & ours & 92.83 $\pm$ 1.04 (3)" in tex
+    assert r"Tiny-ImageNet, 40 classes & mini ResNet & ours & 92.83 $\pm$ 1.04 (3)" in tex
+    assert "| Tiny-ImageNet, 40 classes | mini ResNet " in markdown
+    assert "tiny_imagenet[classes=40],resnet_mini,ours" in csv  # labels stay in CSV
     assert r"\toprule" in tex
     assert r"\label{tab:tab01}" in tex
     assert "<caption>Tab. 1: online KD" in page
@@ -457,6 +459,20 @@ def test_a_page_dims_what_repeats_breaks_long_texts_and_colours_verdicts():
     assert cells[:3] == ["<td>a</td>", "<td>x</td>", '<td class="supported">supported</td>']
     assert cells[3:5] == ['<td class="again">a</td>', '<td class="again">x</td>']
     assert cells[6:] == ["<td>b</td>", "<td>x</td>", f'<td class="long">{"y" * 50}</td>']
+
+
+def test_a_page_folds_what_is_not_run(tmp_path, paper):
+    rows = tidy_rows.join(study(BASELINE, ONLINE, SPACED), paper)
+    page = table_files("tab01", "", draw("tab01", rows))["html"].decode()
+    shown, folded = page.split("<details>\n<summary>28 lines of what is not run</summary>")
+    assert "<td>Digits</td>" in shown
+    assert "not run" not in shown.replace("Not run:", "")
+    assert folded.count("<tr>") == 29
+    verdicts = pd.DataFrame({"claim": ["a", "b"], "verdict": ["supported", "not run"]})
+    shown, folded = table_files("t", "", verdicts)["html"].decode().split("<details>")
+    assert ("<td>a</td>" in shown, "<td>b</td>" in folded) == (True, True)
+    nothing = table_files("t", "", verdicts.tail(1))["html"].decode()
+    assert "<details>" not in nothing  # there would be nothing else on the page
 
 
 def test_wrong_name_is_answered_with_the_right_ones(tmp_path):

@@ -8,8 +8,8 @@ from spaced_kd.analysis import reference, statistics, tidy_rows
 from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.claims import load as claims_file
 from spaced_kd.analysis.claims import model as claims
+from spaced_kd.analysis.claims import summary, verdicts
 from spaced_kd.analysis.claims import text as verdict_text
-from spaced_kd.analysis.claims import verdicts
 from spaced_kd.analysis.layout import where
 from spaced_kd.analysis.tables import scorecard
 from spaced_kd.config import labels, registry
@@ -638,6 +638,16 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
     assert own == ["supported"] * 3  # of Tab. 1, and of Fig. 6 at the paper's learning rate and batch size
     assert "in the paper's own settings 3 supported; in other settings " in told
     assert told.endswith(f"; {absent} not run.")
+
+
+def test_the_first_page_of_a_report_has_study_commit_and_verdicts(sheet, paper):
+    ours = pair([1.0, 1.2, 0.9, 1.1]).assign(commit="0123456789abcdef0123456789abcdef01234567-dirty")
+    rows = tidy_rows.join(ours, paper)
+    told = summary.summary(verdicts.judge(sheet, rows), rows, "my_study").split("\n\n")
+    assert told[0] == "Study **my\\_study**: 8 runs, trained by commit 0123456789-dirty."
+    assert told[1].startswith("* Spaced KD beats online KD: **supported**. +1.05 ± 0.13 (4); adjusted 95 % [")
+    assert "Digits; mini ResNet; 12 epochs; learning rate 0.02; reading textbook" in told[1]
+    assert told[-1].startswith("Of ")
 
 
 def test_cost_table(paper):

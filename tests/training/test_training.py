@@ -20,7 +20,7 @@ from spaced_kd.config.paths import ResultPaths
 from spaced_kd.distillation.losses import distillation, hard, teacher_outputs
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.evaluation.evaluate import finished_network
-from spaced_kd.training import provenance, run_recorder
+from spaced_kd.training import curve, provenance, run_recorder
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import accuracy, predict
@@ -32,6 +32,18 @@ from spaced_kd.utils.errors import UserError
 def weights(folder: Path) -> str:
     """Checksum of a run's weights."""
     return array_file.read(folder / "weights.safetensors", remedy="")[1]["checksum"]
+
+
+def learning_curve(folder: Path) -> list[dict[str, float]]:
+    """Lines of curve.csv without their times; each epoch has one."""
+    lines = curve.read(folder / "curve.csv")
+    assert [line["epoch"] for line in lines] == run_epochs(folder)
+    assert all(line.pop("seconds") > 0 for line in lines)
+    return lines
+
+
+def run_epochs(folder: Path) -> list[int]:
+    return [row["epoch"] for row in json.loads((folder / "rows.json").read_text()) if row["selection"] == "curve"]
 
 
 def run_json(folder: Path) -> dict:
@@ -181,6 +193,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, 
     assert weights(again) == weights(whole)
     for name in ("predictions.safetensors", "rows.json"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
+    assert learning_curve(again) == learning_curve(whole)
     timed = ("wall_seconds", "cpu_seconds", "provenance", "outputs")
     assert {k: v for k, v in run_json(again).items() if k not in timed} == {
         k: v for k, v in run_json(whole).items() if k not in timed
@@ -229,6 +242,19 @@ def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn
     newest.write_bytes(newest.read_bytes()[:-100])
     assert run_recorder.RunRecorder(assemble(spec, places), places, (), 0, StopSignal()).done == 3
     assert "damaged" in str(recwarn.pop().message)
+
+
+def test_an_epoch_that_is_trained_again_has_one_line_in_the_curve(results, recwarn):
+    spec, places = tiny(method="baseline"), ResultPaths(results)
+    job = assemble(spec, places)
+    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
+    for who, index in list(kept.turns_to_go())[:5]:
+        kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
+    (before,) = curve.read(places.curve(spec))
+    assert (before["epoch"], before["turn"], before["turns"]) == (1, 5, 15)
+    newest = sorted(places.state(spec).glob("turn-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])  # so that the epoch's last turn is taken again
+    assert [line["turn"] for line in learning_curve(train(spec, results))] == [5, 10, 15]
 
 
 def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):

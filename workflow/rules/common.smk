@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -19,7 +20,10 @@ from spaced_kd.utils import owner, yaml_files
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
 
-JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
+# "Select jobs to execute..." stands before each job: a terminal keeps the lines of finished jobs, the log file has all
+for handler in logger.handlers:
+    if handler.name == "DefaultStreamHandler":
+        handler.addFilter(lambda record: not re.match(r"Select jobs to execute|Execute \d+ jobs", str(record.msg)))
 
 try:
     # once more, since Snakemake's reading leaves out in silence what stands there twice
@@ -50,7 +54,7 @@ try:
             others = f" ({len(changed) - 1} more runs are like it)" if len(changed) > 1 else ""
             raise UserError(f"{error}{others}")
     # a wrong claim is refused now, and not after training
-    if workflow.is_main_process and {*JUDGE} & {*STUDY.tables, *STUDY.figures}:
+    if workflow.is_main_process and STUDY.judged:
         from spaced_kd.analysis.claims import load as claims_file
         from spaced_kd.analysis import reference
 
@@ -191,7 +195,7 @@ def workers(wildcards, resources):
 
 def judging(wildcards):
     """The files of the paper's claims, for what is made from them."""
-    found = (presets.CLAIMS, presets.RECIPES / "paper.yaml") if wildcards.name in JUDGE else ()
+    found = (presets.CLAIMS, presets.RECIPES / "paper.yaml") if wildcards.name in study.JUDGE else ()
     return [os.path.relpath(path) for path in found]
 
 
@@ -213,8 +217,14 @@ def described(wildcards):
 
 
 def titled(wildcards):
-    """Name and short title of a table or figure in the report, whose menu grows with it."""
+    """Number, title and name of a table or figure in the report, which sorts by the first: verdicts, then the paper's."""
     kind = "tables" if wildcards.name in registry.names("tables") else "figures"
-    summary = registry.plugin(kind, wildcards.name).summary.rstrip(".")
-    title = summary.partition(": ")[2] or summary
-    return {"name": wildcards.name, "title": textwrap.shorten(title, 45, placeholder=" …")}
+    order = sorted(registry.names(kind), key=lambda name: (name not in study.JUDGE, not re.search(r"\d", name), name))
+    title = registry.plugin(kind, wildcards.name).summary.rstrip(".")
+    title = textwrap.shorten(title, 60, placeholder=" …")  # the report's menu grows with it
+    return {"no": f"{order.index(wildcards.name) + 1:02}", "title": title, "name": wildcards.name}
+
+
+def page():
+    """The page of results, of a study that asks for verdicts, where the package that draws it is installed."""
+    return f"results/{STUDY.name}/results.html" if STUDY.judged and extras.PAGE else []

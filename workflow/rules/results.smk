@@ -92,6 +92,33 @@ rule figure:
         " || (tail -n 1 {log} >&2; exit 1)"
 
 
+rule page:
+    input:
+        rows=collected(STUDY.name),
+        claims=[os.path.relpath(path) for path in (presets.CLAIMS, presets.RECIPES / "paper.yaml")],
+        reference=os.path.relpath(presets.REFERENCE),
+    output:
+        page=report(
+            f"results/{STUDY.name}/results.html",
+            caption="../report/page.rst",
+            category="Verdicts",
+            labels={"title": "All verdicts, with the runs behind them"},
+        ),
+        summary=f"results/{STUDY.name}/verdicts.rst",
+    log:
+        f"results/logs/{STUDY.name}.page.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        title=STUDY.name,
+    message:
+        "page of results"
+    shell:
+        "spaced-kd site {input.rows} --output {output.page} --summary {output.summary} --title {params.title:q}"
+        " > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+
+
 # `snakemake tab06 --configfile config/studies/paper.yaml` draws that table alone, and runs what its experiment needs
 for drawn_kind, drawn_name in [(kind, name) for kind in FORMATS for name in registry.names(kind)]:
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from spaced_kd.analysis import human_names
 from spaced_kd.config.labels import labels
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.utils.errors import UserError
@@ -17,13 +18,8 @@ class Arm(NamedTuple):
     @property
     def name(self) -> str:
         """Display name, e.g. "Spaced KD, s = 1.5"."""
-        if self.recipe:
-            return f"{self._replace(recipe='').name}, {self.recipe}"
-        if self in NAMES:
-            return NAMES[self]
-        spaced = {"online_kd": "Spaced KD", "self_kd": "Spaced self KD", "constant_lead": "constant lead"}
-        method = spaced.get(self.method, self.method)
-        return f"{method}, s = {self.interval}" if self.interval else method
+        name = human_names.method_name(self.method, self.interval)
+        return f"{name}, {human_names.recipe_text(self.recipe)}" if self.recipe else name
 
     @property
     def epochs(self) -> float:
@@ -37,7 +33,6 @@ SPACED = Arm("online_kd", "1.5")
 OFFLINE = Arm("online_kd", "max")
 SELF = Arm("self_kd", "0")
 SPACED_SELF = Arm("self_kd", "4")
-NAMES = {BASELINE: "w/o KD", ONLINE: "online KD", OFFLINE: "offline KD", SELF: "self KD"}
 
 ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
 NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings

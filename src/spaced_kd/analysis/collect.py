@@ -11,6 +11,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spaced_kd.analysis.tidy_rows import _trained, join, log
+from spaced_kd.config import registry
 from spaced_kd.config.labels import labels
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare, from_overrides
@@ -19,6 +20,7 @@ from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import altered, damaged, read_json, rows_digest
 
+TRAINING = "training"  # evaluation of the rows that a training gives of itself
 MOST_SHOWN = 5  # of what is missing
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
 TRAINED = ("commit", "machine", "student_steps")  # what rows have of a training as such
@@ -65,7 +67,7 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
         return []
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
     told = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
-    found = stored["rows"] + told + evaluated
+    found = stored["rows"] + told + evaluated + _losses(run, stored["description"])
     trained = {"commit": stored["commit"]} | _trained(stored["description"])
     return [row | _identity(study, run) | trained for row in found]
 
@@ -183,6 +185,18 @@ def _schedule(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]
     if not (ends := description.get("block_ends")):
         return []
     return [{"evaluation": "schedule", "metric": "mean_interval", "value": run.epochs / len(ends)}]
+
+
+def _losses(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the learning curve: mean total loss, in each evaluated epoch, of the network that the run is about."""
+    role = [*registry.roles_of(run.method)][-1]
+    rows = []
+    for means in description.get("losses", ()):
+        terms = [value for name, value in means.items() if name.startswith(f"{role}: ")]
+        if terms:
+            row = {"evaluation": TRAINING, "metric": "loss", "selection": "curve", "epoch": means["epoch"]}
+            rows.append(row | {"value": float(sum(terms))})
+    return rows
 
 
 def _identity(study: str, run: RunSpec) -> dict[str, Any]:

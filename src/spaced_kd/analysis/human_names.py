@@ -6,9 +6,15 @@
 import re
 from collections.abc import Collection
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from spaced_kd.analysis.claims.model import Setting, recipe_words
+from spaced_kd.config.labels import CHAIN, recipe_words
 from spaced_kd.config.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from spaced_kd.analysis.claims.model import Setting
 
 PLUGINS = {
     "digits": "Digits",
@@ -22,6 +28,21 @@ PLUGINS = {
     "deit_tiny": "DeiT-Tiny",
     "pit_tiny": "PiT-Tiny",
     "tanh": "tanh network",
+}
+METHODS = {
+    "baseline": "w/o KD",
+    "online_kd": "online KD",
+    "self_kd": "self KD",
+    "constant_lead": "constant lead",
+    "adaptive_interval": "adaptive interval",
+    **{name: name.upper().replace("_", "-") for name in ("ban", "dlb", "dml", "ps_kd", "shake", "takd")},
+}
+INTERVALS = {  # method and interval -> name; {} is the interval
+    ("online_kd", "max"): "offline KD",
+    ("online_kd", "0"): "online KD",
+    ("online_kd", "*"): "Spaced KD, s = {}",
+    ("self_kd", "0"): "self KD",
+    ("self_kd", "*"): "Spaced self KD, s = {}",
 }
 WORDS = {  # settings of plug-ins and words of recipes; {} is the value
     "folder": "{}",
@@ -37,9 +58,8 @@ WORDS = {  # settings of plug-ins and words of recipes; {} is the value
     "warmup_epochs": "{} warm-up epochs",
     "weight_decay": "weight decay {}",
     "precision": "{}",
-    "protocol": "reading {}",
 }
-VALUES = {"adamw": "AdamW", "sgd": "SGD"}
+VALUES = {"adamw": "AdamW", "sgd": "SGD", "autoaugment_cutout": "AutoAugment and Cutout", "kl": "KL", "mse": "MSE"}
 IN_SHORT = ("folder", "classes", "size")  # settings of a dataset that its short name has
 
 
@@ -58,24 +78,80 @@ def plugin_name(label: str, *, short: bool = False) -> str:
     return ", ".join([told, *settings])
 
 
+def method_name(label: str, interval: str = "") -> str:
+    """A method's name, with its interval where one is given, e.g. "Spaced KD, s = 1.5, soft loss l1".
+
+    Args:
+        label: as rows have it, e.g. `online_kd[soft_loss=l1]`.
+        interval: in epochs, "max", or "" where it does not matter.
+    """
+    name, settings = _parts(label)
+    named = METHODS.get(name, name)
+    if interval:
+        known = INTERVALS.get((name, interval)) or INTERVALS.get((name, "*"), f"{named}, s = {{}}")
+        named = known.format(interval)
+    return ", ".join([named, *(_word(key, value) for key, value in settings.items())])
+
+
+def teacher_name(label: str) -> str:
+    """A teacher's name, or those of a chain: "ResNet-101 > ResNet-50"."""
+    return CHAIN.join(plugin_name(each) for each in label.split(CHAIN))
+
+
+def kd_name(label: str) -> str:
+    """A method with the teachers that it has: "TAKD from ResNet-101 > ResNet-50"."""
+    method, from_teachers, teachers = label.partition(" from ")
+    return method_name(method) + (from_teachers and from_teachers + teacher_name(teachers))
+
+
+def recipe_text(recipe: str) -> str:
+    """A recipe's words, e.g. "10 epochs, learning rate 0.1, reading released"; text that is no recipe is left alone."""
+    words = recipe_words(recipe)
+    return ", ".join(_word(key, value) for key, value in words.items()) if all(words.values()) and words else recipe
+
+
+COLUMNS = {  # of tables, whose cells are labels
+    "dataset": plugin_name,
+    "network": plugin_name,
+    "teacher": teacher_name,
+    "method": method_name,
+    "kd": kd_name,
+    "recipe": recipe_text,
+}
+
+
+def of_table(table: "DataFrame") -> "DataFrame":
+    """A table of text with names in the place of labels.
+
+    Its `attrs["names"]`, column -> {cell: name}, has those of columns that are no single labels.
+    """
+    named = table.copy()
+    for column, name in COLUMNS.items():
+        if column in named:
+            named[column] = named[column].map(name)
+    for column, names in table.attrs.get("names", {}).items():
+        named[column] = named[column].map(lambda cell, names=names: names.get(cell, cell))
+    return named
+
+
 def family_name(label: str) -> str:
     """A plug-in's name without settings: "Tiny-ImageNet"."""
     return plugin_name(_parts(label)[0])
 
 
-def scale_name(setting: Setting, *, short: bool = True) -> str:
+def scale_name(setting: "Setting", *, short: bool = True) -> str:
     """Dataset, network and epochs: "Tiny-ImageNet, 20 classes, 32 px; ResNet-18 x 1/4; 80 epochs".
 
     The short name leaves out what does not tell the size of a dataset, such as its images per class.
     """
     network = plugin_name(setting.network)
     if setting.teacher != setting.network:
-        network += " taught by " + " and ".join(plugin_name(each) for each in setting.teacher.split(" > "))
+        network += " taught by " + " and ".join(plugin_name(each) for each in setting.teacher.split(CHAIN))
     epochs = recipe_words(setting.recipe).get("epochs", str(RunSpec.epochs))
     return "; ".join([plugin_name(setting.dataset, short=short), network, _word("epochs", epochs)])
 
 
-def scale_names(settings: Collection[Setting]) -> dict[Setting, str]:
+def scale_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
     """Short names, but full ones where two of the settings would have one short name."""
     full: dict[str, set[str]] = {}
     for setting in settings:
@@ -83,7 +159,25 @@ def scale_names(settings: Collection[Setting]) -> dict[Setting, str]:
     return {each: scale_name(each, short=len(full[scale_name(each)]) == 1) for each in settings}
 
 
-def recipe_name(setting: Setting) -> str:
+def setting_name(setting: "Setting") -> str:
+    """Everything of a setting: "Digits; mini ResNet; 12 epochs; batch size 16; reading textbook"."""
+    reading = f"reading {reading_name(setting.reading)}"
+    return "; ".join(filter(None, [scale_name(setting, short=False), recipe_name(setting), reading]))
+
+
+def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
+    """Names of settings side by side: of a recipe only what tells it from others of its dataset and network."""
+    scales, told = scale_names(settings), {}
+    for setting in settings:
+        there = [set(recipe_words(other.recipe).items()) for other in settings if other[:2] == setting[:2]]
+        common = set.intersection(*there)
+        own = [f"{key}={text}" for key, text in recipe_words(setting.recipe).items() if (key, text) not in common]
+        words = recipe_name(setting._replace(recipe=" ".join(own)))
+        told[setting] = "; ".join(filter(None, [scales[setting], words, f"reading {reading_name(setting.reading)}"]))
+    return told
+
+
+def recipe_name(setting: "Setting") -> str:
     """What else of the recipe and method differs from the defaults: "batch size 16, learning rate 0.02"."""
     words = {key: text for key, text in recipe_words(setting.recipe).items() if key not in ("epochs", "protocol")}
     shared = dict(word.partition("=")[::2] for word in setting.shared.split(",") if word)
@@ -103,9 +197,13 @@ def _parts(label: str) -> tuple[str, dict[str, str]]:
 
 
 def _word(key: str, value: str) -> str:
-    value = VALUES.get(value, value).removesuffix(".0")
+    value = VALUES.get(value, value.replace("_", " ")).removesuffix(".0")
     if key == "optimizer":
         return value
+    if key == "epochs" and value.startswith("x"):
+        return f"{value[1:]} times the epochs"
+    if key == "protocol":
+        return f"reading {reading_name(value)}"
     if key == "classes" and "," in value:  # those classes themselves, not their number
         return f"classes {value.replace(',', ' and ')}"
     return WORDS.get(key, f"{key.replace('_', ' ')} {{}}").format(value)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame, Series
 
+from spaced_kd.analysis import human_names
 from spaced_kd.analysis.arms import BASELINE, Arm
 from spaced_kd.analysis.statistics import paired_interval, shared_seeds
 from spaced_kd.utils.errors import UserError
@@ -117,10 +118,14 @@ def _recipes(rows: DataFrame) -> list[str]:
     """What one reads below a table that has no column for it: by which recipe ours were trained."""
     found = rows[["recipe", "dataset", "network"]].drop_duplicates()
     return [
-        f"Ours with {recipe}: {'; '.join(f'{row.dataset}, {row.network}' for row in group.itertuples())}."
+        f"Ours with {human_names.recipe_text(recipe)}: {'; '.join(map(_place_name, group.itertuples()))}."
         for recipe, group in found.groupby("recipe", sort=False)
         if recipe
     ]
+
+
+def _place_name(row: Any) -> str:
+    return f"{human_names.plugin_name(row.dataset)}, {human_names.plugin_name(row.network)}"
 
 
 def several_recipes(rows: DataFrame) -> bool:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
+from spaced_kd.analysis import human_names
 from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.layout import present, seeds
 
@@ -103,6 +104,12 @@ def lacking(asked: DataFrame, found: DataFrame) -> dict[str, str]:
     """Which arms lack seeds: {"online KD": "2 of 3"}."""
     counts = {arm: (len(seeds(found, arm)), len(seeds(asked, arm))) for arm in sorted(present(asked))}
     return {arm.name: f"{n} of {expected}" for arm, (n, expected) in counts.items() if n < expected}
+
+
+def setting(dataset: str, network: str, recipe: str = "") -> list[str]:
+    """Names of a panel's dataset, network and recipe, for its title."""
+    names = [human_names.plugin_name(dataset), human_names.plugin_name(network), human_names.recipe_text(recipe)]
+    return [name for name in names if name]
 
 
 def title(places: Sequence[str], lacking: dict[str, str]) -> str:

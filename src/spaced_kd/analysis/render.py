@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
-from spaced_kd.analysis.layout import MARKS, MissingRunsError
+from spaced_kd.analysis import human_names
+from spaced_kd.analysis.layout import MARKS, NOT_RUN, NOTHING, MissingRunsError
 from spaced_kd.config import registry, shipped
 from spaced_kd.config.study import experiment_of
 from spaced_kd.utils.errors import UserError
@@ -40,11 +41,12 @@ table {{ border-collapse: collapse; border-top: 2px solid; border-bottom: 2px so
 th, td {{ padding: 0.25em 0.8em; text-align: left; white-space: nowrap; }}
 thead th {{ border-bottom: 1px solid; }}
 tbody tr:nth-child(even) {{ background: #f4f4f4; }}
-td.again {{ color: #999; }}
+td.again {{ color: #6b6b6b; }}
 td.long {{ white-space: normal; min-width: 16em; }}
 td.supported {{ color: #00664a; font-weight: bold; }}
 td.opposite {{ color: #a03a00; font-weight: bold; }}
 caption {{ text-align: left; max-width: 60em; padding-bottom: 0.8em; }}
+summary {{ cursor: pointer; padding: 0.6em 0; }}
 p {{ max-width: 60em; margin: 0.3em 0; font-size: 90%; }}
 </style>
 </head>
@@ -106,11 +108,15 @@ def caption(name: str) -> str:
 
 
 def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
-    """A table of text in each format, by file ending; notes stand below it, in CSV in a column of their own."""
+    """A table of text in each format, by file ending; notes stand below it, in CSV in a column of their own.
+
+    Labels of datasets, networks, methods and recipes stay in CSV; the other formats have their names.
+    """
     notes = table.attrs.get("notes", [])
     below = [f"{mark} {text}".strip() for mark, text in notes]
-    markdown = _escaped(table, _markdown).to_markdown(index=False, disable_numparse=True)
-    tex = _escaped(table, latex).to_latex(
+    named = human_names.of_table(table)
+    markdown = _escaped(named, _markdown).to_markdown(index=False, disable_numparse=True)
+    tex = _escaped(named, latex).to_latex(
         index=False, escape=False, caption=latex(caption), label=f"tab:{name}", position="htbp"
     )
     footnotes = "".join(f"\n\n{{\\footnotesize {latex(note)}}}" for note in below)
@@ -119,7 +125,7 @@ def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
         "csv": _noted(table, notes).to_csv(index=False, lineterminator="\n"),
         "md": "\n\n".join([caption, markdown, *below]) + "\n",
         "tex": tex.replace("\n\\end{table}", f"{footnotes}\n\\end{{table}}"),
-        "html": PAGE.format(name=html.escape(name), table=_html(caption, table), notes=paragraphs),
+        "html": PAGE.format(name=html.escape(name), table=_html(caption, named), notes=paragraphs),
     }
     return {ending: text.encode() for ending, text in texts.items()}
 
@@ -165,16 +171,37 @@ def _escaped(table: DataFrame, escape: Callable[[str], str]) -> DataFrame:
 
 
 def _html(caption: str, table: DataFrame) -> str:
-    """A table in HTML, in which what begins a line as it began the one above is grey."""
+    """A table in HTML; lines of the paper that are not run are folded below it."""
+    absent = _not_run(table)
+    if not absent.any() or absent.all():
+        return _html_table(table, caption)
+    folded = f"<details>\n<summary>{absent.sum()} lines of what is not run</summary>\n"
+    return f"{_html_table(table[~absent], caption)}\n{folded}{_html_table(table[absent])}\n</details>"
+
+
+def _not_run(table: DataFrame) -> Series:
+    """Whether a line is of what the study has no run of: by its verdict, or by our line of its dataset and network."""
+    if "verdict" in table:
+        return table["verdict"] == NOT_RUN
+    if "source" not in table:
+        return Series(False, table.index)
+    keys = list(table)[: list(table).index("source")]
+    cells = table[list(table)[len(keys) + 1 :]]
+    has_runs = (table["source"] == "ours") & ~cells.isin([NOT_RUN, NOTHING]).all(axis=1)
+    return ~has_runs.groupby([table[key] for key in keys]).transform("any")
+
+
+def _html_table(table: DataFrame, caption: str = "") -> str:
+    """One table, in which what begins a line as it began the one above is grey."""
     above: tuple[str, ...] = ("",) * table.shape[1]
-    lines = ["".join(f"<th>{html.escape(column)}</th>" for column in table)]
+    lines = ["".join(f'<th scope="col">{html.escape(column)}</th>' for column in table)]
     for line in table.itertuples(index=False, name=None):
         same = [*(one == other for one, other in zip(line, above, strict=True)), False].index(False)
         lines.append("".join(_html_cell(text, again=place < same) for place, text in enumerate(line)))
         above = line
     head, *body = (f"<tr>{line}</tr>\n" for line in lines)
-    caption = html.escape(caption)
-    return f"<table>\n<caption>{caption}</caption>\n<thead>{head}</thead>\n<tbody>{''.join(body)}</tbody>\n</table>"
+    told = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
+    return f"<table>\n{told}<thead>{head}</thead>\n<tbody>{''.join(body)}</tbody>\n</table>"
 
 
 def _html_cell(text: str, *, again: bool) -> str:

@@ -195,7 +195,7 @@ def render_command(arguments: argparse.Namespace) -> None:
 
 def claims_command(arguments: argparse.Namespace) -> None:
     """Judges the paper's claims."""
-    from spaced_kd.analysis import collect, tidy_rows
+    from spaced_kd.analysis import collect, human_names, tidy_rows
     from spaced_kd.analysis.claims import load as claims_file
     from spaced_kd.analysis.claims import text as verdict_text
     from spaced_kd.analysis.claims import verdicts
@@ -206,7 +206,7 @@ def claims_command(arguments: argparse.Namespace) -> None:
     correct = collect.correct_images(arguments.results) if arguments.images else None
     judged = verdicts.judge(sheet, rows, correct=correct)
     if arguments.table:
-        print(verdict_text.lines(judged, rows).to_markdown(index=False, disable_numparse=True))
+        print(human_names.of_table(verdict_text.lines(judged, rows)).to_markdown(index=False, disable_numparse=True))
     else:
         print(verdict_text.listing(judged, rows))
 
@@ -215,7 +215,7 @@ def site_command(arguments: argparse.Namespace) -> None:
     """Writes the results page."""
     from spaced_kd.analysis import results_page, tidy_rows
     from spaced_kd.analysis.claims import load as claims_file
-    from spaced_kd.analysis.claims import verdicts
+    from spaced_kd.analysis.claims import summary, verdicts
     from spaced_kd.analysis.reference import read_reference
     from spaced_kd.utils.files import write_safely
 
@@ -224,9 +224,11 @@ def site_command(arguments: argparse.Namespace) -> None:
     alone = folders[0] if len(folders) == 1 and not kept else arguments.results
     rows = tidy_rows.beside(tidy_rows.read(*arguments.rows), read_reference(arguments.reference))
     judged = verdicts.judge(claims_file.load(arguments.claims, rows), rows)
-    title = folders[0].name if len(folders) == 1 else f"{len(folders)} studies"
+    title = arguments.title or (folders[0].name if len(folders) == 1 else f"{len(folders)} studies")
     path = arguments.output or alone / "results.html"
     write_safely(path, results_page.page(judged, rows, results_page.descriptions(arguments.rows), title))
+    if arguments.summary:
+        write_safely(arguments.summary, summary.summary(judged, rows, title).encode())
     print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

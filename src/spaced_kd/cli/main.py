@@ -27,6 +27,7 @@ from spaced_kd.cli.commands import (
 )
 from spaced_kd.cli.options import at_least, command, device, workers
 from spaced_kd.cli.shared import add_get, add_share
+from spaced_kd.cli.status import add_status
 from spaced_kd.cli.study_folder import init_command
 from spaced_kd.cli.tune import add_tune
 from spaced_kd.config import extras, presets, registry
@@ -102,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"spaced-kd {spaced_kd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        *(_add_init, _add_plan, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect, _add_record),
-        *(_add_render, _add_claims, add_tune, _add_site, _add_theory, _add_verify, add_share, add_get, _add_list),
+        *(_add_init, _add_plan, add_status, _add_prepare, _add_train, _add_evaluate, _add_accept, _add_collect),
+        *(_add_record, _add_render, _add_claims, add_tune, _add_site, _add_theory, _add_verify),
+        *(add_share, add_get, _add_list),
     ):
         add(commands)
     return parser
@@ -245,6 +247,8 @@ def _add_site(commands: Any) -> None:
     site.add_argument(
         "--output", type=Path, help="the file (results.html beside the rows; of several, in the folder of results)"
     )
+    site.add_argument("--title", metavar="TEXT", help="what the results are of (the study's name)")
+    site.add_argument("--summary", type=Path, metavar="FILE", help="also the main verdicts, as reStructuredText")
 
 
 def _add_theory(commands: Any) -> None:

@@ -119,8 +119,9 @@ class Checker:
         rows = tidy_rows.read(path)
         ours = rows[(rows["source"] == "ours") & (rows["metric"] != "missing")]
         self.counts["rows"] += len(ours)
+        older = collect.TRAINING not in set(ours["evaluation"])  # from before rows had losses
         for run, group in ours.groupby("run", sort=False):
-            yield from _lines(path, self._rows(path, run, group))
+            yield from _lines(path, self._rows(path, run, group, older=older))
         if path.with_name("runs.json").exists():
             described = {str(told.get("id")) for told in read_json(path.with_name("runs.json"), list)}
             for run in sorted(described ^ set(ours["run"])):
@@ -138,10 +139,11 @@ class Checker:
             shown = tidy_rows.read(theory) if table.stem == "theory" and theory.exists() else rows
             yield from _lines(table, self._table(table, tidy_rows.beside(shown, self.reference)))
 
-    def _rows(self, path: Path, run: str, group: DataFrame) -> Iterator[str]:
+    def _rows(self, path: Path, run: str, group: DataFrame, *, older: bool) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
         spec = evaluate.read_spec(run, self.folder)
         fresh = collect.of_run(spec, path.parent.relative_to(self.folder).as_posix(), self.folder)
+        fresh = [row for row in fresh if not older or row["evaluation"] != collect.TRAINING]
         for row, made in zip(_plain(group), _plain(tidy_rows.join(DataFrame(fresh))), strict=False):
             if row != made:
                 key = next(key for key in row | made if row.get(key) != made.get(key))

@@ -11,6 +11,7 @@ from spaced_kd.utils.errors import UserError
 
 # what of a run is not in the column recipe
 OUTSIDE_RECIPE = ("dataset", "network", "teacher", "assistant", "method", "seed", "interval")
+SILENT = ("eval_every", "tail_evaluations", "threads")  # words of a recipe that leave it the paper's
 MIXED = "mixed"  # protocol of a run that has some switches of one, and some of another
 
 
@@ -44,6 +45,12 @@ def interval_name(interval: float | str) -> str:
     ('0', '1.5', 'max')
     """
     return interval if isinstance(interval, str) else f"{interval:g}"
+
+
+def recipe_words(recipe: str) -> dict[str, str]:
+    """Words of a recipe without those that leave it the paper's: {"epochs": "10"}."""
+    words = dict(word.partition("=")[::2] for word in recipe.split())
+    return {key: value for key, value in words.items() if key not in SILENT}
 
 
 CHAIN = " > "  # stands between them where both are named

@@ -41,6 +41,10 @@ class ResultPaths:
         """Final weights of a run."""
         return self.run(spec) / "weights.safetensors"
 
+    def curve(self, spec: RunSpec) -> Path:
+        """Learning curve of a run, written while it trains."""
+        return self.run(spec) / "curve.csv"
+
     def state(self, spec: RunSpec) -> Path:
         """Folder of a run's resume states, apart from its outputs, which Snakemake deletes before it starts a job."""
         return self.results / "state" / spec.id

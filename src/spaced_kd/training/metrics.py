@@ -1,6 +1,7 @@
 """What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time, energy."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -89,6 +90,7 @@ class TrainingMetrics:
     def __init__(self, meters: dict[str, Meter]) -> None:
         self.meters = meters
         self.epochs: list[int] = []
+        self.evaluated_at: list[tuple[float, float]] = []  # turns done and seconds at each evaluated epoch
         self.predictions: list[np.ndarray] = []
         self.held_out: list[float] = []  # accuracy on held-out training images, where there are any
         self.tail_steps: list[int] = []  # own steps of the network at each state of the tail
@@ -120,13 +122,22 @@ class TrainingMetrics:
         """Mean of each loss term since the last evaluated epoch."""
         return {key: float(value) / self._counts[key] for key, value in self._sums.items()}
 
-    def evaluated(self, epoch: int, predictions: np.ndarray, held_out: float | None = None) -> None:
-        """Close an epoch: keep predictions, mean losses, and the accuracy on held-out images."""
+    def evaluated(self, epoch: int, predictions: np.ndarray, held_out: float | None = None, *, turn: int) -> None:
+        """Close an epoch after `turn` turns: keep predictions, mean losses, and the accuracy on held-out images."""
         self.epochs.append(epoch)
+        self.evaluated_at.append((turn, self.time()["wall"]))
         self.held_out += [] if held_out is None else [held_out]
         self.predictions.append(predictions)
         self.losses.append(self.means())
         self._sums, self._counts = {}, {}
+
+    def loss_by_role(self, place: int) -> dict[str, float]:
+        """Mean total loss of each role that had turns in an evaluated epoch; `place`: the epoch's, from 0."""
+        sums: dict[str, float] = {}
+        for name, value in self.losses[place].items():
+            who = name.partition(":")[0]
+            sums[who] = sums.get(who, 0) + value
+        return sums
 
     def tail_evaluated(self, step: int, predictions: np.ndarray, held_out: float | None = None) -> None:
         """Keep predictions, and the accuracy on held-out images, of a state of the tail; its own steps tell which."""
@@ -165,6 +176,7 @@ class TrainingMetrics:
         if self.tail_steps:
             arrays["tail_predictions"] = np.stack(self.tail_predictions)
         plain = {"epochs": self.epochs, "losses": self.losses, "flops": self.flops, "held_out": self.held_out}
+        plain |= {"evaluated_at": self.evaluated_at}
         plain |= {"block_ends": self.block_ends, "tail_steps": self.tail_steps, "tail_held_out": self.tail_held_out}
         return arrays, plain | {"counts": self._counts, "seconds": self.time(), "energy": self.energy()}
 
@@ -173,6 +185,9 @@ class TrainingMetrics:
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
         self.block_ends = plain.get("block_ends", [])
+        self.evaluated_at = plain.get(
+            "evaluated_at", [(math.nan, math.nan)] * len(self.epochs)
+        )  # an older state has none
         self.tail_steps, self.tail_held_out = plain.get("tail_steps", []), plain.get("tail_held_out", [])
         for name, meter in self.meters.items():
             meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none

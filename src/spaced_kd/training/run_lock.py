@@ -82,3 +82,15 @@ def _is_there(path: Path, file: TextIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock now; where a file system has no locks, whether its file is there."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # BlockingIOError among them
+        return True
+    return False

@@ -16,6 +16,7 @@ from spaced_kd.config import sources
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.training import checkpoint, distributed, energy, provenance
+from spaced_kd.training.curve import Curve
 from spaced_kd.training.job import Job
 from spaced_kd.training.metrics import TrainingMetrics, accuracy, accuracy_rows, predict, tail_rows
 from spaced_kd.training.preemption import StopSignal
@@ -63,6 +64,9 @@ class RunRecorder:
         self.kept = self.done
         self.saved = time.monotonic()
         self.labels = job.data.labels["test"].cpu().numpy()
+        self.curve = Curve(places.curve(job.spec), job)
+        if self.first:
+            self.curve.restart(self.record, self.labels)
         terminal = sys.stderr.isatty() and self.first
         self.bar = tqdm(total=len(job.turns), initial=self.done, desc=job.spec.id, unit="turn", disable=not terminal)
 
@@ -145,12 +149,10 @@ class RunRecorder:
 
     def _epoch_ends(self, epoch: int, predictions: np.ndarray, held_out: float | None) -> None:
         """Keep the epoch's predictions and its mean losses since the one before, and say how it goes."""
-        self.record.evaluated(epoch, predictions, held_out)
-        sums: dict[str, float] = {}
-        for name, value in self.record.losses[-1].items():
-            who = name.partition(":")[0]
-            sums[who] = sums.get(who, 0) + value
-        losses = "  ".join(f"{who}'s loss {value:.3f}" for who, value in sums.items())
+        self.record.evaluated(epoch, predictions, held_out, turn=self.done)
+        if self.first:
+            self.curve.append(self.record, self.labels)
+        losses = "  ".join(f"{who}'s loss {value:.3f}" for who, value in self.record.loss_by_role(-1).items())
         correct, seconds = accuracy(self.record.predictions[-1], self.labels), self.record.time()["wall"]
         share = self.done / len(self.job.turns)
         self._say(f"epoch {epoch:3d}  {share:4.0%}  accuracy {correct:5.2f} %  {losses}  {seconds:.0f} s")

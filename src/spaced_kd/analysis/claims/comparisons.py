@@ -14,10 +14,10 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm, changed
-from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, recipe_words, under
+from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, under
 from spaced_kd.analysis.layout import label, where
 from spaced_kd.config import presets
-from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.labels import TEXTBOOK, recipe_words
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.yaml_values import read_value
 from spaced_kd.utils.errors import UserError

@@ -16,7 +16,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.layout import where
-from spaced_kd.config.labels import CHAIN, TEXTBOOK
+from spaced_kd.config.labels import CHAIN, TEXTBOOK, recipe_words
 
 KINDS = ("greater", "equivalent", "not_greater")
 MAIN = "main claims"  # the family of those that the overview shows
@@ -24,7 +24,6 @@ COUNTED = ("training_flops", "training_flops_with_teacher")  # metrics that are 
 PRIMARY = "primary"  # selection: the mean over the tail of the training where both arms have it, else the last epoch
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
 POSITIVE = "positive"  # every value above 0, where a measure keeps rows
-SILENT = ("eval_every", "tail_evaluations", "threads")  # words of a recipe that leave it the paper's
 
 
 class Row(NamedTuple):
@@ -175,12 +174,6 @@ def kept(rows: DataFrame, keep: dict[str, Any]) -> DataFrame:
         several = tuple(values) if isinstance(values, list) else values
         rows = rows[rows[column] > 0] if values == POSITIVE else where(rows, **{column: several})
     return rows
-
-
-def recipe_words(recipe: str) -> dict[str, str]:
-    """Words of a recipe without those that leave it the paper's."""
-    words = dict(word.partition("=")[::2] for word in recipe.split())
-    return {key: value for key, value in words.items() if key not in SILENT}
 
 
 def under(reading: str, recipe: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.claims.model import Claim, Setting, paper_range, paper_statistic, recipe_words
+from spaced_kd.analysis import human_names
+from spaced_kd.analysis.claims.model import Claim, Setting, paper_range, paper_statistic
 from spaced_kd.analysis.claims.verdicts import (
     COUNTED,
     EXCLUDED,
@@ -21,6 +22,7 @@ from spaced_kd.analysis.claims.verdicts import (
 )
 from spaced_kd.analysis.layout import NOTHING
 from spaced_kd.analysis.statistics import Interval
+from spaced_kd.config.labels import recipe_words
 from spaced_kd.config.run_spec import RunSpec
 
 COLUMNS = (
@@ -28,6 +30,7 @@ COLUMNS = (
     *("resolution", "remark"),
 )
 DECIDED = (SUPPORTED, OPPOSITE, EXCLUDED, INCONCLUSIVE, INTERIM, NONE)
+OTHER = "other setting: "
 ENDPOINTS = {"last": "last epoch", "tail": "mean over the last tenth"}
 
 
@@ -35,7 +38,7 @@ def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
     """Verdicts as a terminal shows them: a paragraph for each claim that runs tell of, then how many of each."""
     wide = min(shutil.get_terminal_size().columns, 160)
     paragraphs = []
-    found = lines([verdict for verdict in verdicts if verdict.verdict != NOT_RUN], rows)
+    found = human_names.of_table(lines([verdict for verdict in verdicts if verdict.verdict != NOT_RUN], rows))
     for (place, claim, paper), group in found.groupby(["place", "claim", "paper"], sort=False):
         told = [textwrap.fill(f"{place}: {claim}; the paper: {paper}", wide)]
         for line in group.to_dict("records"):
@@ -70,9 +73,16 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
-    """Verdicts as a table of text; `rows` have the paper's numbers."""
+    """Verdicts as a table of text, settings by their labels; `rows` have the paper's numbers.
+
+    Its `attrs["names"]` are names of the settings for readers, as `human_names.of_table` takes them.
+    """
     of_claim: dict[str, list[Verdict]] = {}
+    names: dict[str, str] = {}
     for verdict in verdicts:
+        if verdict.setting:
+            name = human_names.setting_name(verdict.setting)
+            names |= {f"{where}{verdict.setting.name}": f"{where}{name}" for where in ("", OTHER)}
         of_claim.setdefault(verdict.claim.id, []).append(verdict)
     found = []
     for group in of_claim.values():
@@ -80,7 +90,9 @@ def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
         found += [_line(verdict, rows) for verdict in group if verdict not in absent]
         if absent:
             found.append(_absent(absent, rows))
-    return DataFrame(found, columns=list(COLUMNS)).fillna(NOTHING)
+    table = DataFrame(found, columns=list(COLUMNS)).fillna(NOTHING)
+    table.attrs["names"] = {"setting": names}
+    return table
 
 
 def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
@@ -132,7 +144,7 @@ def interval(limits: Interval | None, unit: str) -> str:
 def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:
     claim = verdict.claim
     paper = _paper(claim, rows) if verdict.paper is None or claim.of else _number(verdict.paper, claim.unit)
-    where = "" if verdict.own or claim.of else "other setting: "
+    where = "" if verdict.own or claim.of else OTHER
     adjusted = f"{interval(verdict.interval, claim.unit)} ({family(verdict)})" if verdict.interval else NOTHING
     return {
         "place": claim.place,

@@ -40,9 +40,8 @@ def figure(rows: DataFrame) -> Figure:
         found = where(shown, **keep)
         _draw(axes, found, starts | ({SPACED: 0.0} if length == TO_THE_END else {}))
         dataset, network, recipe = place
-        axes.set_title(
-            plotting.title([dataset, network, recipe if recipes else "", length], plotting.lacking(shown, found))
-        )
+        names = [*plotting.setting(dataset, network, recipe if recipes else ""), length]
+        axes.set_title(plotting.title(names, plotting.lacking(shown, found)))
     drawing.supxlabel("start of spacing (epoch)", fontsize="medium")
     drawing.supylabel("test accuracy (%)", fontsize="medium")
     plotting.legend(drawing)

@@ -33,7 +33,7 @@ def figure(rows: DataFrame) -> Figure:
                 plotting.band(axes, runs, "sigma", arm.name, markersize=3, **looks[arm])
         dataset, network, recipe = group[PLACE].iloc[0]
         lacking = plotting.lacking(group, where(group, metric=tuple(METRICS)))
-        column[0].set_title(plotting.title([dataset, network, recipe if recipes else ""], lacking))
+        column[0].set_title(plotting.title(plotting.setting(dataset, network, recipe if recipes else ""), lacking))
     for axes, label in zip(grid[:, 0], METRICS.values(), strict=True):
         axes.set_ylabel(label)
     drawing.supxlabel("standard deviation σ of the noise on the weights", fontsize="medium")

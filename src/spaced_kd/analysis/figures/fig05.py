@@ -34,7 +34,7 @@ def figure(rows: DataFrame) -> Figure:
             plotting.band(axes, found, "epoch", arm.name, markevery=every, **looks[arm])
         dataset, network, recipe = group[PLACE].iloc[0]
         lacking = plotting.lacking(group, where(group, **keep))
-        axes.set_title(plotting.title([dataset, network, recipe if recipes else ""], lacking))
+        axes.set_title(plotting.title(plotting.setting(dataset, network, recipe if recipes else ""), lacking))
     drawing.supxlabel("epoch", fontsize="medium")
     drawing.supylabel("test accuracy (%)", fontsize="medium")
     plotting.legend(drawing)

@@ -37,7 +37,7 @@ def figure(rows: DataFrame) -> Figure:
         axes.set(xscale="log", xlabel=AXES[axis])
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_title(plotting.title(place, plotting.lacking(group, where(group, **keep))))
+        axes.set_title(plotting.title(plotting.setting(*place), plotting.lacking(group, where(group, **keep))))
     drawing.supylabel("test accuracy (%)", fontsize="medium")
     plotting.legend(drawing)
     return drawing

@@ -40,7 +40,8 @@ def figure(rows: DataFrame) -> Figure:
         axes.set_xticks([])
         axes.margins(x=0.15)
         dataset, network, recipe = group[PLACE].iloc[0]
-        axes.set_title(plotting.title([dataset, network, recipe if recipes else ""], plotting.lacking(group, found)))
+        names = plotting.setting(dataset, network, recipe if recipes else "")
+        axes.set_title(plotting.title(names, plotting.lacking(group, found)))
     drawing.supylabel("Hessian trace (nats / weight²)", fontsize="medium")
     plotting.legend(drawing)
     return drawing

@@ -3,8 +3,9 @@
 In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
 deviations; where there is none, the paper does not compare the two. Points are our means over seeds, differences taken
 seed by seed, with the adjusted intervals of that table: 95 % for a family of comparisons together; an arrow stands
-where an interval goes on beyond the axis; n is the number of seeds, two or more. A setting that is none of the paper's
-own decides none of its rows; it stands beside them.
+where an interval goes on beyond the axis; n is the number of seeds, two or more. At most six claims, and of each the
+three settings with the most training steps; the table has all. A setting that is none of the paper's own decides none
+of its rows; it stands beside them.
 """
 
 import textwrap
@@ -17,13 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from spaced_kd.analysis import plotting
+from spaced_kd.analysis import human_names, plotting
 from spaced_kd.analysis.claims.load import PATH, load
 from spaced_kd.analysis.claims.model import paper_range
-from spaced_kd.analysis.claims.text import short_names
 from spaced_kd.analysis.claims.verdicts import Verdict, judge
+from spaced_kd.analysis.tables import headline
 from spaced_kd.utils.errors import UserError
 
+PARTS = 6  # claims that fit on a screen
+SETTINGS = 3  # of a claim
 WIDEST = 62  # characters of a setting's line
 END = 15  # of the axis, or beyond the largest mean: the intervals of three seeds may reach far beyond
 
@@ -36,13 +39,20 @@ def figure(rows: DataFrame) -> Figure:
     if not found:
         raise UserError("fig_overview needs runs of online_kd with interval 0 and 1.5, of two seeds: add them")
     parts = [list(verdicts) for _, verdicts in groupby(found, key=lambda each: each.claim.id)]
+    parts = sorted(parts, key=lambda part: part[0].claim.id not in headline.CLAIMS)[:PARTS]  # the others come last
+    counts = {part[0].claim.id: len(part) for part in parts}
+    parts = [sorted(part, key=headline.evidence, reverse=True)[:SETTINGS] for part in parts]
+    found = [each for part in parts for each in part]
     drawing = Figure(figsize=(7.5, 0.4 + 0.35 * len(parts) + 0.32 * len(found)))
     heights = [1 + len(part) for part in parts]
     grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=heights)
     end = max(END, *(1.1 * abs(each.mean) for each in found))
-    names = short_names([each.setting for each in found])
+    names = human_names.setting_names([each.setting for each in found])
     for axes, part in zip(grid.flat, parts, strict=True):
         _claim(axes, part, paper_range(part[0].claim, rows), (-end, end))
+        sentence, number = part[0].claim.sentence, counts[part[0].claim.id]
+        more = f" ({len(part)} of {number} settings)" if number > len(part) else ""
+        axes.set_title(f"{sentence[0].upper()}{sentence[1:]}{more}", loc="left", fontweight="bold")
         labels = [_label(names[each.setting], each) for each in part]
         axes.set_yticks(range(len(part)), labels, fontsize="small")
     if patches := [bar for axes in grid.flat for bar in axes.patches]:
@@ -54,8 +64,6 @@ def figure(rows: DataFrame) -> Figure:
 
 def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[float, float]) -> None:
     """The paper's range behind our settings, one below the other."""
-    sentence = part[0].claim.sentence
-    axes.set_title(sentence[0].upper() + sentence[1:], loc="left", fontweight="bold")
     if paper:
         axes.axvspan(min(paper), max(paper), color="0.8", linewidth=0)
     axes.axvline(0, color=plotting.INK, linewidth=0.8)
@@ -73,6 +81,8 @@ def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[
 
 
 def _label(name: str, each: Verdict) -> str:
-    dataset, _, rest = name.partition(", ")
+    """Dataset and network above epochs, reading and seeds."""
+    dataset, network, *rest = name.split("; ")
     n = f"{each.seeds}" if each.seeds == each.expected else f"{each.seeds} of {each.expected}"
-    return "\n".join([dataset, *textwrap.wrap(f"{rest}, n = {n}", WIDEST)])
+    lines = ("; ".join([dataset, network]), "; ".join([*rest, f"n = {n}"]))
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, WIDEST))

@@ -46,7 +46,7 @@ def figure(rows: DataFrame) -> Figure:
             mean = _hottest(where(found, target="received")).groupby("epoch")["value"].mean()
             axes.plot(mean.index, mean, label="spaced teacher, as it comes", **RECEIVED)
             axes.set_yscale("log")
-            places = [arm.name, dataset, network, recipe if recipes else ""]
+            places = [arm.name, *plotting.setting(dataset, network, recipe if recipes else "")]
             axes.set_title(plotting.title(places, plotting.lacking(own, found)))
     drawing.supxlabel("student's epoch", fontsize="medium")
     drawing.supylabel("supervision complexity C", fontsize="medium")

@@ -41,7 +41,7 @@ def best(rows: DataFrame) -> list[Verdict]:
     """The verdict on each of these claims in the setting that tells most of it."""
     judged = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.seeds > 1]
     of_claims = ([verdict for verdict in judged if verdict.claim.id == name] for name in CLAIMS)
-    return [max(of_claim, key=_evidence) for of_claim in of_claims if of_claim]
+    return [max(of_claim, key=evidence) for of_claim in of_claims if of_claim]
 
 
 def findings(rows: DataFrame) -> str:
@@ -61,7 +61,8 @@ def _setting(verdict: Verdict) -> str:
     return f"{human_names.scale_name(verdict.setting)}; {human_names.reading_name(verdict.setting.reading)}"
 
 
-def _evidence(verdict: Verdict) -> tuple[int, int, int]:
+def evidence(verdict: Verdict) -> tuple[int, int, int]:
+    """What a setting is chosen by: training steps of the student, seeds, and the place of its reading."""
     reading = verdict.setting.reading
     order = READINGS.index(reading) if reading in READINGS else len(READINGS)
     return max(verdict.steps[:1], default=0), verdict.seeds, -order

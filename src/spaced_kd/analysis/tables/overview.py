@@ -10,6 +10,7 @@ the paper's decides none of its rows; it stands beside them.
 
 from pandas import DataFrame
 
+from spaced_kd.analysis import human_names
 from spaced_kd.analysis.claims.load import PATH, load
 from spaced_kd.analysis.claims.text import lines, short_names
 from spaced_kd.analysis.claims.verdicts import judge
@@ -21,6 +22,9 @@ def table(rows: DataFrame) -> DataFrame:
     found = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.claim.main and verdict.seeds > 1]
     if not found:
         raise UserError("overview needs two seeds of online_kd with interval 0 and 1.5: add them")
-    names = short_names([verdict.setting for verdict in found])
+    settings = [verdict.setting for verdict in found]
+    labels, names = short_names(settings), human_names.setting_names(settings)
     table = lines(found, rows)[["claim", "paper", "ours", "adjusted 95 %", "raw 95 %", "verdict", "endpoint"]]
-    return table.assign(**{"our setting": [names[verdict.setting] for verdict in found]})
+    table = table.assign(**{"our setting": [labels[setting] for setting in settings]})
+    table.attrs["names"] = {"our setting": {labels[setting]: names[setting] for setting in settings}}
+    return table
