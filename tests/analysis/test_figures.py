@@ -127,7 +127,7 @@ def test_fig03_has_a_panel_for_each_length_and_the_levels_of_both_ends():
     assert bars(for_ten) == {0: (81.0, root), 10: (101.0, root), 20: (111.0, root)}
     assert bars(to_the_end)[40] == (70.0, None)
     assert bars(to_the_end)[0][0] == pytest.approx(93.8333, abs=1e-3)  # a window of everything is Spaced KD
-    assert to_the_end.get_title().endswith("s = 1.5: 1 of 2 seeds)")
+    assert to_the_end.get_title().endswith("s = 1.5, spaced from 40: 1 of 2 seeds)")
     for axes in (for_ten, to_the_end):
         assert line(axes, "online KD").get_ydata()[0] == pytest.approx(92.8333, abs=1e-3)
 
@@ -264,10 +264,10 @@ def test_fig_overview_fits_on_a_screen_and_says_what_it_leaves_out(monkeypatch):
     claims = [f"claim {number}" for number in range(4)]
     names = [*claims, *headline.CLAIMS]
     settings = [Setting("digits", f"net{number}", f"net{number}") for number in range(5)]
-    measured = {"mean": 1.0, "seeds": 3, "expected": 3, "verdict": "supported"}
+    measured = {"mean": 1.0, "seeds": 3, "expected": 3}
     judged = [
-        Verdict(Claim(name, f"s of {name}", "", "greater", 1.0, "pp", main=True), setting, **measured, steps=(steps,))
-        for name in names
+        Verdict(claim, "supported", setting=setting, steps=(steps,), **measured)
+        for claim in (Claim(name, f"s of {name}", "", "greater", 1.0, "pp", main=True) for name in names)
         for steps, setting in enumerate(settings)
     ]
     monkeypatch.setattr(fig_overview, "judge", lambda sheet, rows: judged)
@@ -276,7 +276,7 @@ def test_fig_overview_fits_on_a_screen_and_says_what_it_leaves_out(monkeypatch):
     titles = [axes.get_title(loc="left") for axes in drawing.axes]
     assert titles == [f"S of {name} (3 of 5 settings)" for name in headline.CLAIMS]
     longest = [label.get_text().partition("\n")[0] for label in drawing.axes[0].get_yticklabels()]
-    assert longest == ["digits; net4", "digits; net3", "digits; net2"]
+    assert longest == ["Digits; net4", "Digits; net3", "Digits; net2"]
     assert drawing.get_figheight() < 10
 
 

@@ -54,6 +54,9 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout, t
     assert not [log for log in checkout.glob("results/logs/**/*.log") if "without a warm process" in log.read_text()]
     table = (checkout / "results/trial/tables/tab01.csv").read_text()
     assert "online KD" in table
+    told = done.stdout + done.stderr
+    assert "Finished jobid" in told
+    assert "Select jobs to execute" not in told  # nor how many are executed: a line for each job that has finished
 
     assert scheduled(checkout, STUDY) == {}
     files = [path for path in checkout.glob("results/runs/*/*") if path.is_file()]
@@ -228,6 +231,14 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout, monkeypatch):
     told = refused.stdout + refused.stderr
     assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in told
     assert "Traceback" not in told
+
+
+def test_a_study_that_asks_for_verdicts_has_a_page_of_them(checkout):
+    graph = scheduled(checkout, STUDY | {"tables": ["overview"]})
+    assert graph["page"] == 1
+    assert "page" not in scheduled(checkout, STUDY)
+    told = plan.describe(plan.make(expand(STUDY | {"tables": ["overview"]}), "h200", 2, checkout))
+    assert "1 page." in told
 
 
 def test_the_graph_is_built_without_torch(checkout):

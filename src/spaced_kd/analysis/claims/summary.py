@@ -8,6 +8,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import human_names
 from spaced_kd.analysis.claims import text
 from spaced_kd.analysis.claims.verdicts import NOT_RUN, Verdict
+from spaced_kd.analysis.layout import NOTHING
 
 
 def summary(verdicts: Sequence[Verdict], rows: DataFrame, title: str) -> str:
@@ -29,8 +30,9 @@ def summary(verdicts: Sequence[Verdict], rows: DataFrame, title: str) -> str:
 def _verdict(line: dict[str, str]) -> str:
     """One item of the list of verdicts."""
     sentence = line["claim"].partition(" (")[0]
-    parts = [line["ours"], f"adjusted 95 % {line['adjusted 95 %']}", f"the paper {line['paper']}", line["setting"]]
-    told = "; ".join(part for part in parts if part)
+    adjusted = line["adjusted 95 %"]
+    interval = [] if adjusted == NOTHING else [f"adjusted 95 % {adjusted}"]
+    told = "; ".join([line["ours"], *interval, f"the paper {line['paper']}", line["setting"]])
     return f"* {_escaped(sentence[0].upper() + sentence[1:])}: **{_escaped(line['verdict'])}**. {_escaped(told)}."
 
 

@@ -30,7 +30,7 @@ def figure(rows: DataFrame) -> Figure:
                 best = [expected_best([*search.scores.values()], k) for k in budgets]
                 axes.plot(budgets, best, label=search.arm.name, **looks[search.arm])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(plotting.title(place, {}))
+        axes.set_title(plotting.title(plotting.setting(*place), {}))
     drawing.supxlabel("trials k", fontsize="medium")
     drawing.supylabel("held-out accuracy (%)", fontsize="medium")
     plotting.legend(drawing)
