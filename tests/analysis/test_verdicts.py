@@ -539,7 +539,7 @@ def test_an_arm_of_more_epochs_is_compared_in_the_setting_of_the_other(sheet, pa
     longer = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2}, place=SMALL | {"recipe": "epochs=24 lr=0.02"})
     found = small(sheet, paper, spaced, longer, claim="spaced_self_at_equal_steps")
     assert (found.setting.recipe, found.seeds, found.mean) == ("epochs=12 lr=0.02", 3, pytest.approx(3.1 / 3))
-    assert found.claim.before.name == "self KD, epochs=x2"
+    assert found.claim.before.name == "self KD, 2 times the epochs"
     assert not any(v.seeds for v in judged(sheet, paper, spaced, longer, claim="spaced_self_beats_self"))
     shorter = runs("self_kd", "0", {0: 70.0, 1: 71.0, 2: 70.2})
     (none,) = judged(sheet, paper, spaced, shorter, claim="spaced_self_at_equal_steps")

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from spaced_kd.analysis.tuning import METRIC
 from spaced_kd.cli.options import command
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import Study, load_study
@@ -69,6 +68,8 @@ def tune_command(arguments: argparse.Namespace) -> None:
 
 def choices(study: Study, rows: Any) -> list[Choice]:
     """The best trial of each arm, by mean accuracy on held-out images; UserError where a run is not finished."""
+    from spaced_kd.analysis.tuning import METRIC  # with pandas, which other commands need not import
+
     scores = rows[(rows["metric"] == METRIC) & (rows["selection"] == "tail")].groupby("run")["value"].mean()
     trials: dict[str, list[tuple[RunSpec, float]]] = {}
     for run in study.runs:
