@@ -804,6 +804,8 @@ def test_readings_name_the_same_switches_which_all_exist():
         "last_batch",
         "interval_rounding",
         "network.drop_path_rises",
+        "network.stem",
+        "rotation",
     }
     for method in INTERVALS:
         named = {name: set(presets.switches(name, method)) for name in READINGS}
@@ -853,7 +855,7 @@ def test_switches_of_networks_hold_for_every_network_that_has_them():
     assert run.settings["network"]["distillation_token"] is True
     assert results_labels.labels(run)["teacher"] == "resnet50"
     chain = one(method="takd", teacher="resnet50", assistant="vit_mini", protocol="paper")
-    assert (chain.settings["network"], chain.settings["teacher"]) == ({"initialisation": "torch"},) * 2
+    assert (chain.settings["network"], chain.settings["teacher"]) == ({"initialisation": "torch", "stem": "by_size"},) * 2
     assert not chain.settings.get("assistant", {}).get("initialisation")
     assert chain.alone("teacher") == one(network="resnet50", method="baseline", protocol="paper")
 
