@@ -190,9 +190,10 @@ def _values(
     values = found.groupby("seed")["value"].mean()
     if measure.less:
         values = (values - kept(rows, measure.less).groupby("seed")["value"].mean()).dropna()
-    seeds = found.groupby("seed")
-    details = {seed: set(group[list(same)].itertuples(index=False, name=None)) for seed, group in seeds}
-    return values, details, seeds["run"].first().to_dict()
+    details: dict[float, set[Any]] = {}
+    for seed, *told in found[["seed", *same]].itertuples(index=False, name=None):
+        details.setdefault(seed, set()).add(tuple(told))
+    return values, details, found.groupby("seed")["run"].first().to_dict()
 
 
 def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:

@@ -20,7 +20,7 @@ from spaced_kd.analysis.claims.verdicts import (
     SUPPORTED,
     Verdict,
 )
-from spaced_kd.analysis.layout import NOTHING
+from spaced_kd.analysis.layout import NOTHING, where
 from spaced_kd.analysis.statistics import Interval
 from spaced_kd.config.labels import recipe_words
 from spaced_kd.config.run_spec import RunSpec
@@ -82,12 +82,14 @@ def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
     for verdict in verdicts:
         if verdict.setting:
             name = human_names.setting_name(verdict.setting)
-            names |= {f"{where}{verdict.setting.name}": f"{where}{name}" for where in ("", OTHER)}
+            names |= {f"{place}{verdict.setting.name}": f"{place}{name}" for place in ("", OTHER)}
         of_claim.setdefault(verdict.claim.id, []).append(verdict)
-    found = []
+    found, rows = [], where(rows, source="paper")
     for group in of_claim.values():
         absent = [verdict for verdict in group if verdict.verdict == NOT_RUN and not verdict.expected]
-        found += [_line(verdict, rows) for verdict in group if verdict not in absent]
+        if len(absent) < len(group):
+            paper = _paper(group[0].claim, rows)
+            found += [_line(verdict, paper) for verdict in group if verdict not in absent]
         if absent:
             found.append(_absent(absent, rows))
     table = DataFrame(found, columns=list(COLUMNS)).fillna(NOTHING)
@@ -141,16 +143,18 @@ def interval(limits: Interval | None, unit: str) -> str:
     return f"[{', '.join(_number(limit, unit) for limit in limits)}]" if limits else NOTHING
 
 
-def _line(verdict: Verdict, rows: DataFrame) -> dict[str, str]:
+def _line(verdict: Verdict, paper: str) -> dict[str, str]:
+    """`paper`: the paper's own numbers of all rows of the claim."""
     claim = verdict.claim
-    paper = _paper(claim, rows) if verdict.paper is None or claim.of else _number(verdict.paper, claim.unit)
-    where = "" if verdict.own or claim.of else OTHER
+    if verdict.paper is not None and not claim.of:
+        paper = _number(verdict.paper, claim.unit)
+    place = "" if verdict.own or claim.of else OTHER
     adjusted = f"{interval(verdict.interval, claim.unit)} ({family(verdict)})" if verdict.interval else NOTHING
     return {
         "place": claim.place,
         "claim": _sentence(claim),
         "paper": paper,
-        "setting": where + verdict.setting.name if verdict.setting else "all rows",
+        "setting": place + verdict.setting.name if verdict.setting else "all rows",
         "endpoint": endpoint(verdict),
         "verdict": word(verdict),
         "ours": _ours(verdict),

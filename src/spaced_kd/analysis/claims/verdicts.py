@@ -124,21 +124,22 @@ def judge(
         if claim.measure
     }
     families = _families([each for found in compared.values() for each in found], sheet, alpha)
+    paper = where(rows, source="paper")
     verdicts = []
     for claim in sheet.claims:
         found = compared.get(claim.id, [])
         if claim.of:
-            verdicts.append(_summed(claim, compared, rows, sheet, alpha))
+            verdicts.append(_summed(claim, compared, sheet, alpha))
             continue
-        decided = [_verdict(each, families, rows, sheet, correct) for each in found]
+        decided = [_verdict(each, families, paper, sheet, correct) for each in found]
         there = {Row(*verdict.setting[:3]) for verdict in decided if verdict.own and verdict.setting}
         verdicts += [verdict for verdict in decided if verdict.own]
-        verdicts += [_not_run(claim, row, rows) for row in claim.rows if row not in there]
+        verdicts += [_not_run(claim, row, paper) for row in claim.rows if row not in there]
         verdicts += sorted(
             (verdict for verdict in decided if not verdict.own), key=lambda verdict: verdict.setting or ()
         )
         if not claim.rows and not decided:
-            verdicts.append(_not_run(claim, None, rows))
+            verdicts.append(_not_run(claim, None, paper))
     return verdicts
 
 
@@ -193,14 +194,14 @@ def _p(comparison: Comparison) -> float:
 
 
 def _verdict(
-    comparison: Comparison, families: Families, rows: DataFrame, sheet: Sheet, correct: Correct | None
+    comparison: Comparison, families: Families, paper: DataFrame, sheet: Sheet, correct: Correct | None
 ) -> Verdict:
     claim, setting, d = comparison.claim, comparison.setting, comparison.d
     own = in_own_setting(comparison, sheet)
     result = Verdict(claim, NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
     result = replace(result, endpoint=comparison.endpoint, states=comparison.states, steps=comparison.steps)
     result = replace(result, runs=comparison.runs)
-    result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), rows) if own else None)
+    result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), paper) if own else None)
     why = _untestable(comparison)
     if len(d) == 0:
         needed = f"no finished pair of runs: {_needed(claim, setting)}"
@@ -317,9 +318,7 @@ def _remarks(runs: tuple[list[str], ...], correct: Correct) -> dict[str, Any]:
     return remarks
 
 
-def _summed(
-    claim: Claim, compared: dict[str, list[Comparison]], rows: DataFrame, sheet: Sheet, alpha: float
-) -> Verdict:
+def _summed(claim: Claim, compared: dict[str, list[Comparison]], sheet: Sheet, alpha: float) -> Verdict:
     """A statistic over the rows of other claims; it needs every row in the paper's own setting."""
     result = Verdict(claim, NOT_RUN, paper=claim.stated)
     found, asked = [], [(part, row) for part in claim.of for row in part.rows]
@@ -347,11 +346,11 @@ def _summed(
     return replace(result, verdict=_decide(claim, off), interval=interval, turns_at=_turns_at(claim, off))
 
 
-def _not_run(claim: Claim, row: Row | None, rows: DataFrame) -> Verdict:
+def _not_run(claim: Claim, row: Row | None, paper: DataFrame) -> Verdict:
     reason = claim.needs or _needed(claim, row)
     setting = Setting(*row) if row else None
-    paper = paper_difference(claim, row, rows) if row else None
-    return Verdict(claim, NOT_RUN, reason, setting, own=bool(row), paper=paper)
+    stated = paper_difference(claim, row, paper) if row else None
+    return Verdict(claim, NOT_RUN, reason, setting, own=bool(row), paper=stated)
 
 
 def _needed(claim: Claim, place: Row | Setting | None) -> str:
