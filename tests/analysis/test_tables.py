@@ -478,3 +478,20 @@ def test_a_page_folds_what_is_not_run(tmp_path, paper):
 def test_wrong_name_is_answered_with_the_right_ones(tmp_path):
     with pytest.raises(UserError, match=r"hessian_trace.*fig02"):
         render("tab1", study(ONLINE), tmp_path)
+
+
+def test_ranking_pairs_every_method_with_spaced_kd(paper):
+    table = draw("ranking", study(BASELINE, ONLINE, SPACED), paper)
+    assert table["rank"].tolist() == ["1", "2", "3"]
+    assert table["method"].tolist() == ["Spaced KD, s = 1.5", "online KD", "w/o KD"]
+    spaced, online, without = table["Δ to Spaced KD, s = 1.5"]
+    assert spaced == "–"
+    assert online.startswith("-1.00 ± 0.50 (3), [")
+    assert without.startswith("-2.83 ± 0.29 (3), [")
+    interval = paired_interval([-1.0, -1.5, -0.5], 0.05 / 2)  # Holm: one that is not decided has level α / m
+    assert f"[{interval.low:+.2f}, {interval.high:+.2f}]" in online
+
+
+def test_ranking_needs_spaced_kd(paper):
+    with pytest.raises(UserError, match=r"interval 1\.5"):
+        draw("ranking", study(BASELINE, ONLINE), paper)

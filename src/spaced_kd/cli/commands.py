@@ -8,7 +8,7 @@ import sys
 from statistics import mean, stdev
 from typing import Any, TextIO
 
-from spaced_kd.config import registry, run_spec, sources
+from spaced_kd.config import registry, run_spec
 from spaced_kd.config.study import load_study
 from spaced_kd.training.preemption import GO_ON, Interrupted, StopSignal, requeue
 from spaced_kd.utils.errors import UserError
@@ -37,7 +37,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
     flat = {key: value for key, value in flat.items() if key.startswith("dataset")}
     described = run_spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
     from spaced_kd.config.paths import ResultPaths
-    from spaced_kd.data import dataset
+    from spaced_kd.data import dataset, loading
 
     path = ResultPaths(arguments.results).data(described)
     if arguments.corrupt:
@@ -54,13 +54,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
         if not hasattr(module, "download"):
             raise UserError(f"{described.dataset} needs no download: leave --download out")
         module.download(arguments.source)
-    content = module.prepare(arguments.source, **described.settings.get("dataset", {}))
-    dataset.check(content)
-    about = {"dataset": described.dataset, "settings": described.resolved()["settings"]["dataset"]}
-    about["prepared_by"] = sources.of_prepare(described.dataset)
-    if dataset.is_index(content):
-        about["source"] = str(arguments.source.resolve())
-    dataset.save(path, content, **about)
+    content = loading.prepare(described, path, arguments.source)
     counts = {split: len(content[f"{split}_labels"]) for split in dataset.SPLITS}
     print(f"wrote {path}: {counts['train']} training and {counts['test']} test images")
 

@@ -1,10 +1,11 @@
-"""`spaced-kd share` and `spaced-kd get`: finished runs on their way out and in."""
+"""Finished runs on their way out and in: the commands `share`, `get`, `submit` and `check-submission`."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from spaced_kd.cli.options import at_least, command
+from spaced_kd.cli.options import at_least, command, device
+from spaced_kd.utils.errors import UserError
 
 
 def add_share(commands: Any) -> None:
@@ -34,6 +35,31 @@ def add_get(commands: Any) -> None:
     )
 
 
+def add_submit(commands: Any) -> None:
+    """Adds the command `submit`."""
+    submit = command(commands, "submit", _submit, "write a finished study as one folder for a pull request")
+    submit.add_argument("config", type=Path, metavar="STUDY", help="the study's YAML file")
+    submit.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the new folder")
+    submit.add_argument("--licence", default="apache-2.0", metavar="ID", help="of weights and rows (apache-2.0)")
+
+
+def add_check_submission(commands: Any) -> None:
+    """Adds the command `check-submission`."""
+    check = command(commands, "check-submission", _check, "check a submitted folder, and rank its methods")
+    check.add_argument("folder", type=Path, metavar="FOLDER", help="what `submit` wrote")
+    check.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="ROWS",
+        help="rows.csv of published studies to pair with: results/recorded/tiny_small/rows.csv",
+    )
+    check.add_argument("--source", type=Path, default=Path("data"), help="folder of the published data (data)")
+    check.add_argument("--reevaluate", action="store_true", help="predict every test image again with every network")
+    device(check)
+
+
 def _share(arguments: argparse.Namespace) -> None:
     from spaced_kd.sharing.share import share
 
@@ -49,3 +75,28 @@ def _get(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.results / 'runs' / run}")
     for run in got.known:
         print(f"{arguments.results / 'runs' / run} is there already")
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    from spaced_kd.cli.submission import submit
+
+    submit(arguments.config, arguments.to, arguments.results, licence=arguments.licence)
+    print(f"wrote {arguments.to}: check it by `spaced-kd check-submission {arguments.to}`")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from spaced_kd.cli.submission import Submission
+    from spaced_kd.config.paths import ResultPaths
+    from spaced_kd.data import loading
+
+    submission = Submission(arguments.folder, arguments.against)
+    for run in {run.data_id: run for run in submission.study.runs}.values():
+        if not (path := ResultPaths(arguments.results).data(run)).exists():
+            loading.prepare(run, path, arguments.source)
+    how = {"reevaluate": arguments.reevaluate, "device": arguments.device}
+    found = list(submission.findings(arguments.results / "data", **how))
+    print("\n".join(found))
+    if found:
+        raise UserError(f"{arguments.folder}: {len(found)} findings: mend them, and submit the study again")
+    print(submission.ranked().to_markdown(index=False, disable_numparse=True))
+    print(f"{arguments.folder}: 0 findings in {len(submission.study.runs)} runs")

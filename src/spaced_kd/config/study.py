@@ -79,7 +79,7 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
 WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
 EXPERIMENTS = shipped.EXPERIMENTS
 ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
-RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "theory")  # folders of results that are no study's
+RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "submitted", "theory")  # folders of no study
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = presets.PROTOCOLS) -> Study:
@@ -113,7 +113,6 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         raise UserError(f"study is {name!r}, but results/{name} is taken: choose another name")
     if "experiments" in config:
         return _union(config, protocols, experiments)
-    recipes = _mapping("recipes", config.get("recipes"))
     evaluations = {
         key: registry.check_settings("evaluations", key, _mapping(f"evaluations.{key}", given))
         for key, given in _mapping("evaluations", config.get("evaluations")).items()
@@ -128,7 +127,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
             wanted = _evaluations(point.pop("evaluate", []), evaluations)
             point = _flat(point)
             tuned = point.pop("tune", ())
-            spec = from_flat(_recipe(point, recipes) | point, protocols)
+            spec = from_flat(_recipe(point, _mapping("recipes", config.get("recipes"))) | point, protocols)
             if tuned:
                 tuning.check(spec)
                 trials[spec.id] = tuned

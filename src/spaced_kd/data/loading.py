@@ -1,20 +1,33 @@
 """The dataset, the augmentation and the number of workers of a run."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from spaced_kd.config import registry
+from spaced_kd.config import registry, sources
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
-from spaced_kd.data import augmentation
+from spaced_kd.data import augmentation, dataset
 from spaced_kd.data.augmentation import Pictures
 from spaced_kd.data.batches import Augment
 from spaced_kd.data.dataset import Data, load
 from spaced_kd.data.streaming import processors
 from spaced_kd.utils import processes
 from spaced_kd.utils.errors import UserError
+
+
+def prepare(spec: RunSpec, path: Path, source: Path) -> dict[str, np.ndarray]:
+    """Decode the run's dataset from the published files in `source` into the file `path`; gives its arrays."""
+    content = registry.find("datasets", spec.dataset).prepare(source, **spec.settings.get("dataset", {}))
+    dataset.check(content)
+    about = {"dataset": spec.dataset, "settings": spec.resolved()["settings"]["dataset"]}
+    about["prepared_by"] = sources.of_prepare(spec.dataset)
+    if dataset.is_index(content):
+        about["source"] = str(source.resolve())
+    dataset.save(path, content, **about)
+    return content
 
 
 def load_data(spec: RunSpec, places: ResultPaths, workers: int | None = None) -> Data:
