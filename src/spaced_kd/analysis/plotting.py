@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
@@ -17,11 +18,7 @@ from spaced_kd.analysis import human_names
 from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.layout import present, seeds
 
-# seaborn's palette "colorblind"; importing it for ten colours took longer than to draw a figure
-PALETTE = (
-    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
-    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
-)
+PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 INK = "0.35"  # of what is not a method: fits, the paper's numbers
 VERDICTS = {"supported": GREEN, "opposite shown": ORANGE}  # the rest is INK
