@@ -855,7 +855,9 @@ def test_switches_of_networks_hold_for_every_network_that_has_them():
     assert run.settings["network"]["distillation_token"] is True
     assert results_labels.labels(run)["teacher"] == "resnet50"
     chain = one(method="takd", teacher="resnet50", assistant="vit_mini", protocol="paper")
-    assert (chain.settings["network"], chain.settings["teacher"]) == ({"initialisation": "torch", "stem": "by_size"},) * 2
+    assert (chain.settings["network"], chain.settings["teacher"]) == (
+        {"initialisation": "torch", "stem": "by_size"},
+    ) * 2
     assert not chain.settings.get("assistant", {}).get("initialisation")
     assert chain.alone("teacher") == one(network="resnet50", method="baseline", protocol="paper")
 
