@@ -54,7 +54,7 @@ try:
             others = f" ({len(changed) - 1} more runs are like it)" if len(changed) > 1 else ""
             raise UserError(f"{error}{others}")
     # a wrong claim is refused now, and not after training
-    if workflow.is_main_process and STUDY.judged:
+    if workflow.is_main_process and targets.judged([*STUDY.tables, *STUDY.figures]):
         from spaced_kd.analysis.claims import load as claims_file
         from spaced_kd.analysis import reference
 
@@ -195,7 +195,7 @@ def workers(wildcards, resources):
 
 def judging(wildcards):
     """The files of the paper's claims, for what is made from them."""
-    found = (presets.CLAIMS, presets.RECIPES / "paper.yaml") if wildcards.name in study.JUDGE else ()
+    found = (presets.CLAIMS, presets.RECIPES / "paper.yaml") if wildcards.name in targets.JUDGE else ()
     return [os.path.relpath(path) for path in found]
 
 
@@ -219,7 +219,7 @@ def described(wildcards):
 def titled(wildcards):
     """Number, title and name of a table or figure in the report, which sorts by the first: verdicts, then the paper's."""
     kind = "tables" if wildcards.name in registry.names("tables") else "figures"
-    order = sorted(registry.names(kind), key=lambda name: (name not in study.JUDGE, not re.search(r"\d", name), name))
+    order = sorted(registry.names(kind), key=lambda name: (name not in targets.JUDGE, not re.search(r"\d", name), name))
     title = registry.plugin(kind, wildcards.name).summary.rstrip(".")
     title = textwrap.shorten(title, 60, placeholder=" …")  # the report's menu grows with it
     return {"no": f"{order.index(wildcards.name) + 1:02}", "title": title, "name": wildcards.name}
@@ -227,4 +227,6 @@ def titled(wildcards):
 
 def page():
     """The page of results, of a study that asks for verdicts, where the package that draws it is installed."""
-    return f"results/{STUDY.name}/results.html" if STUDY.judged and extras.PAGE else []
+    return (
+        f"results/{STUDY.name}/results.html" if targets.judged([*STUDY.tables, *STUDY.figures]) and extras.PAGE else []
+    )

@@ -38,11 +38,6 @@ class Study:
         """Its experiments, or the study itself: what rows are collected of."""
         return self.experiments or (self,)
 
-    @property
-    def judged(self) -> bool:
-        """Whether it asks for verdicts: it has a page of results then."""
-        return bool({*JUDGE} & {*self.tables, *self.figures})
-
     def drawn_by(self, kind: str, name: str) -> "Study":
         """From whose rows a table or figure is drawn: the experiment that lists it, else all of the study."""
         return next((part for part in self.experiments if name in getattr(part, kind)), self)
@@ -60,7 +55,6 @@ class Study:
         return found
 
 
-JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
 STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is made from this
     "study": "name: results are written to `results/<study>`",
     "data": "folder of the published datasets; `data` unless given",

@@ -10,6 +10,12 @@ FILE = re.compile(r"(?:\./)?results/(?:[^/]+/)+(tables|figures)/([^/.]+)\.\w+") 
 NAME = re.compile(r"(?:tab|fig)_?\w+")  # a target by itself; other words may be anything
 PATHS = ("--profile", "--workflow-profile", "--directory", "-d", "--snakefile", "-s")  # options before one
 DRAWN = ("tables", "figures")
+JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
+
+
+def judged(drawn: Iterable[str]) -> bool:
+    """Whether a study that draws these asks for verdicts: it has a page of results then."""
+    return bool({*JUDGE} & {*drawn})
 
 
 def check(words: Iterable[str]) -> None:
