@@ -388,6 +388,40 @@ def contracts() -> str:
     return table(["kind", "folder", "entry-point group", "contents", "returns"], rows)
 
 
+@part
+def method_defaults() -> str:
+    """What a method may override: its default and meaning in the contract, and a method that has another."""
+    path = registry.CONTRACT
+    (contract,) = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef))
+    known, users = comments(path, contract.name), _users_of_methods()
+    rows = []
+    for item in contract.body:
+        if isinstance(item, ast.AnnAssign) and item.value:
+            name, shown = ast.unparse(item.target), code(ast.literal_eval(item.value)) or "empty"
+            text = described("Method", name, known)
+        elif isinstance(item, ast.FunctionDef) and item.name not in ("schedule", "terms"):
+            arguments = ", ".join(argument.arg for argument in item.args.args[1:])
+            name, shown, text = item.name, "", ast.get_docstring(item) or ""
+            rows.append([code(f"{name}({arguments})"), shown, text, code(users.get(name, ""))])
+            continue
+        else:
+            continue
+        rows.append([code(name), shown, text, code(users.get(name, ""))])
+    return table(["name", "default", "meaning", "example"], rows)
+
+
+def _users_of_methods() -> dict[str, str]:
+    """Name -> the file of a shipped method that has it."""
+    found: dict[str, str] = {}
+    for each in registry.plugins("methods").values():
+        tree = ast.parse(each.path.read_text())
+        (node,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == each.attribute)
+        for item in node.body:
+            name = ast.unparse(item.target) if isinstance(item, ast.AnnAssign) else getattr(item, "name", "")
+            found.setdefault(name, each.path.name)
+    return found
+
+
 def _folder(kind_of: str) -> Path:
     first = next(each for each in registry.plugins(kind_of).values() if not each.package)
     return first.path.parent.relative_to(ROOT / "src")

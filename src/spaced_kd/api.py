@@ -18,6 +18,7 @@ from spaced_kd.distillation.losses import (
     soft_cross_entropy,
     teacher_outputs,
 )
+from spaced_kd.distillation.method import Method
 from spaced_kd.distillation.schedule import Turn, follow, solo, turns
 from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.sharing.load import load_network
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "Data",
     "LogitMemory",
+    "Method",
     "NetworkOutput",
     "RunSpec",
     "Shape",

@@ -17,10 +17,12 @@ from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.data.dataset import Shape, check, classes_digest, save
 from spaced_kd.data.datasets import cifar100, imagenet1k, imagenet100, tiny_imagenet
+from spaced_kd.distillation.method import Method, completed
 from spaced_kd.evaluation.evaluate import evaluate
 from spaced_kd.networks.outputs import NetworkOutput
 from spaced_kd.planning.costs import RunCosts
 from spaced_kd.training import job as assemble
+from spaced_kd.training import timeline
 from spaced_kd.training.cuda_graphs import as_recorded
 from spaced_kd.training.learner import backward
 from spaced_kd.training.loop import train
@@ -74,7 +76,7 @@ def test_networks(name):
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_what_is_replayable_takes_nothing_of_a_batch_but_images_labels_and_ids(name, results):
     job = assemble.assemble(tiny(method=name), ResultPaths(results))
-    if not getattr(job.method, "replayable", False):
+    if not job.method.replayable:
         pytest.skip("it says that it is not")
     firsts = dict(reversed(job.turns))
     for who, index in firsts.items():
@@ -223,7 +225,7 @@ def test_reading_a_plugin_imports_nothing(tmp_path, monkeypatch):
     found = registry.plugin("methods", "mine")
     registry.plugins.cache_clear()
     assert found.settings == {"a": ("float", 0.5)}
-    assert found.constants == {"roles": {"x": "y"}}
+    assert found.constants == registry.contract_defaults() | {"roles": {"x": "y"}}
 
 
 def test_a_file_without_its_face_is_named(tmp_path, monkeypatch):
@@ -253,3 +255,19 @@ def test_the_digits_are_split_by_class():
     assert np.bincount(content["train_labels"]).tolist() == [3] * 10
     assert len(content["train_labels"]) + len(content["test_labels"]) == 1797
     assert content["train_images"].shape == (30, 32, 32, 3)
+
+
+def test_a_method_gets_the_contracts_defaults_and_keeps_its_own(results):
+    of_run = timeline.make_method(tiny(method="dml", interval=1, epochs=2, method__leader="alone"))
+    assert isinstance(of_run, Method)
+    assert isinstance(of_run, registry.find("methods", "dml"))
+    assert (of_run.initial_weights, of_run.teacher_is_shared, of_run.replayable) == ("different", True, True)
+    assert (of_run.parts, of_run.optimizers, of_run.modules({}), of_run.order(3, {})) == ((), "two", {}, None)
+    assert completed(type(of_run)) is type(of_run)
+
+
+def test_the_contract_names_all_that_methods_override():
+    known = set(vars(Method)) | set(Method.__annotations__)
+    for plugin in registry.plugins("methods").values():
+        public = {name for name in vars(registry.find("methods", plugin.name)) if not name.startswith("_")}
+        assert public <= known | set(plugin.settings), plugin.name

@@ -164,6 +164,11 @@ TERM = 'self.weight * mse(logits, teacher_outputs(networks["teacher"], batch.ima
         ),
         ("networks[who](batch", "networks['teacher'](batch", "no term of student depends on its network, student"),
         (
+            "turns(total, interval)",
+            'iter([("teacher", 0), ("teacher", 1)])',
+            "no turn in which the network that is evaluated, student, learns: yield turns of student",
+        ),
+        (
             '{"teacher": "teacher", "student"',
             '{"teacher": "teacher", "pupil"',
             "has turns of student, but its roles are",

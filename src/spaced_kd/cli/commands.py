@@ -38,6 +38,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
     described = run_spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
     from spaced_kd.config.paths import ResultPaths
     from spaced_kd.data import dataset, loading
+    from spaced_kd.data.contract import Dataset, download_of
 
     path = ResultPaths(arguments.results).data(described)
     if arguments.corrupt:
@@ -49,11 +50,11 @@ def prepare_command(arguments: argparse.Namespace) -> None:
         return
     if arguments.names or arguments.severities:
         raise UserError("--names and --severities are of corrupted images: add --corrupt N, or leave them out")
-    module = registry.find("datasets", described.dataset)
+    module: Dataset = registry.find("datasets", described.dataset)
     if arguments.download:
-        if not hasattr(module, "download"):
+        if not (download := download_of(module)):
             raise UserError(f"{described.dataset} needs no download: leave --download out")
-        module.download(arguments.source)
+        download(arguments.source)
     content = loading.prepare(described, path, arguments.source)
     counts = {split: len(content[f"{split}_labels"]) for split in dataset.SPLITS}
     print(f"wrote {path}: {counts['train']} training and {counts['test']} test images")

@@ -22,6 +22,7 @@ from spaced_kd.config.types import check_type
 from spaced_kd.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
+CONTRACT = ROOT / "distillation" / "method.py"
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
 FOLDERS = {  # of this package; the groups of entry points are called after the kinds
     "datasets": "data/datasets",
@@ -49,10 +50,10 @@ REQUIRED = object()  # default of a setting that has none
 class Plugin:
     """One plug-in as its source describes it.
 
-    `settings` maps a name to (annotation, default); `constants` are the class variables of a method, and what a file
-    says in capitals: BATCH_NORM of networks, SOURCES of an evaluation, and RANGES, which maps a setting to an interval
-    such as "(0, 255]" or "[1, inf)", or to a tuple of choices. `package` is the other package that it comes from, and
-    its version.
+    `settings` maps a name to (annotation, default). `constants` are the class variables of a method, its contract's
+    defaults among them, and a file's names in capitals: BATCH_NORM of networks, SOURCES of an evaluation, and RANGES,
+    which maps a setting to an interval such as "(0, 255]" or "[1, inf)", or to a tuple of choices. `package` is the
+    other package that it comes from, and its version.
     """
 
     kind: str
@@ -223,9 +224,17 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
         constants = {name: value for name, (_, value) in _fields(classes[0], constant=True).items()}
         constants |= _constants(tree, "RANGES")
         _check_method(path, classes[0], constants)
+        constants = contract_defaults() | constants
     else:
         settings, constants = _keywords(faces[0]), _constants(tree, "SOURCES", "RANGES")
     return [Plugin(kind, path.stem, path, nodes[0].name, described, settings, constants)]
+
+
+@cache
+def contract_defaults() -> dict[str, Any]:
+    """The class variables of the contract of methods, but `roles`, which has no default."""
+    (contract,) = (node for node in ast.parse(CONTRACT.read_text("utf-8")).body if isinstance(node, ast.ClassDef))
+    return {name: value for name, (_, value) in _fields(contract, constant=True).items() if value is not REQUIRED}
 
 
 def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> None:
@@ -238,10 +247,9 @@ def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> 
             raise UserError(f"{path}: {node.name} has no function {face}: add it")
     for item in node.body:
         if isinstance(item, ast.Assign):
-            raise UserError(
-                f"{path}: {ast.unparse(item.targets[0])} of {node.name} has no type, and is no setting: write"
-                f" {ast.unparse(item.targets[0])}: float = ..., or ClassVar for a constant"
-            )
+            name = ast.unparse(item.targets[0])
+            told = f"{path}: {name} of {node.name} has no type, and is no setting"
+            raise UserError(f"{told}: write {name}: float = ..., or ClassVar for a constant")
 
 
 def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _check_interval(spec: RunSpec) -> None:
             )
     if interval != 0 and len(roles_of(method)) == 1:
         raise UserError(f"interval is {interval}, but {method} has no student that could lag: leave it out")
-    if interval != 0 and registry.plugin("methods", method).constants.get("finds_interval"):
+    if interval != 0 and registry.plugin("methods", method).constants["finds_interval"]:
         raise UserError(f"interval is {interval}, but {method} finds its own: leave it out")
     if interval == "max" and network_count(method) == 1:
         raise UserError(f"interval is max, but in {method} teacher and student are one network: give epochs")
@@ -129,14 +129,14 @@ def _check_clock(spec: RunSpec) -> None:
         raise UserError(
             f"clock is teacher, but interval is {spec.interval}, where it makes no difference: leave it out"
         )
-    if spec.clock == "teacher" and registry.plugin("methods", spec.method).constants.get("finished_teacher"):
+    if spec.clock == "teacher" and registry.plugin("methods", spec.method).constants["finished_teacher"]:
         raise UserError(f"clock is teacher, but that of {spec.method} has finished before all others: leave it out")
 
 
 def _check_learning_rate(spec: RunSpec) -> None:
     if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
         raise UserError("nesterov is true, but only sgd with momentum has it: leave it out")
-    if spec.lr_clock == "epochs" and registry.plugin("methods", spec.method).constants.get("finds_interval"):
+    if spec.lr_clock == "epochs" and registry.plugin("methods", spec.method).constants["finds_interval"]:
         raise UserError(
             f"lr_clock is epochs, but {spec.method} finds the order of its turns on the way: use lr_clock=steps"
         )
@@ -156,7 +156,8 @@ def _check_learning_rate(spec: RunSpec) -> None:
 
 
 def _check_processes(spec: RunSpec) -> None:
-    inside = [key for key in ("parts", "looks_back") if key in registry.plugin("methods", spec.method).constants]
+    of_method = registry.plugin("methods", spec.method).constants
+    inside = of_method["parts"] or of_method["looks_back"]
     if inside and spec.processes > 1:  # which need more of a network than what it says of a share of this batch
         raise UserError(f"processes is {spec.processes}, but {spec.method} trains in one: leave it out")
 
@@ -176,7 +177,7 @@ def _check_needs(spec: RunSpec) -> None:
     method, interval = spec.method, spec.interval
     plain = registry.defaults("methods", method)
     found = plain | spec.settings.get("method", {}) | {"interval": presets.interval_kind(interval)}
-    for key, needs in registry.plugin("methods", method).constants.get("needs", {}).items():
+    for key, needs in registry.plugin("methods", method).constants["needs"].items():
         for other, options in needs.items():
             if found[key] != plain[key] and found[other] not in options:
                 told = f"{interval} ({found[other]})" if other == "interval" else found[other]

@@ -12,6 +12,7 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data import augmentation, dataset
 from spaced_kd.data.augmentation import Pictures
 from spaced_kd.data.batches import Augment
+from spaced_kd.data.contract import Dataset
 from spaced_kd.data.dataset import Data, load
 from spaced_kd.data.streaming import processors
 from spaced_kd.utils import processes
@@ -49,7 +50,8 @@ def make_augment(spec: RunSpec, data: Data) -> Augment:
     if spec.augmentation == "strong":
         return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
     if spec.augmentation == "standard":
-        augment = registry.find("datasets", spec.dataset).augment
+        dataset: Dataset = registry.find("datasets", spec.dataset)
+        augment = dataset.augment
         return partial(_rotated, augment, spec.rotation) if spec.rotation else augment
     if data.streamed:
         raise UserError(f"augmentation is {spec.augmentation}, which is made for small images: use standard or strong")

@@ -25,8 +25,8 @@ from spaced_kd.data.dataset import Data
 from spaced_kd.data.loading import load_data
 from spaced_kd.distillation.fixed_teacher import FixedTeacher
 from spaced_kd.evaluation import retraining
+from spaced_kd.evaluation.contract import Evaluation
 from spaced_kd.training import checkpoint, provenance
-from spaced_kd.training.modules import reported
 from spaced_kd.training.timeline import make_method
 from spaced_kd.utils import array_file
 from spaced_kd.utils.devices import choose_device, set_rounding
@@ -56,7 +56,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         network, data = finished_network(run, results, device=device)
         for name in missing:
             print(f"{name} ...", flush=True)
-            measure = registry.find("evaluations", name)
+            measure: Evaluation = registry.find("evaluations", name)
             given, takes = dict(evaluations[name]), inspect.signature(measure).parameters
             if "history" in takes:
                 given["history"] = retraining.history(spec, places, device)
@@ -93,10 +93,10 @@ def trained_network(spec: RunSpec, weights: Path, classes: int, image_size: int)
     """A run's network with the weights of a file, as its method has it evaluated, in eval mode, on the CPU."""
     method = make_method(spec)
     network = registry.find("networks", spec.network)(
-        classes, image_size, exits=getattr(method, "exits", False), **spec.settings.get("network", {})
+        classes, image_size, exits=method.exits, **spec.settings.get("network", {})
     )
     checkpoint.load_weights(weights, network)
-    return reported(method, network).to(memory_format=torch.channels_last).eval()
+    return method.reported(network).to(memory_format=torch.channels_last).eval()
 
 
 def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeacher | None:
@@ -107,11 +107,11 @@ def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeache
     method = make_method(spec)
     if "student" not in method.roles:
         return None
-    if not getattr(method, "loss_of_logits", False) or not getattr(method, "teacher_is_shared", True):
+    if not (method.loss_of_logits and method.teacher_is_shared):
         raise UserError(
             f"kd_loss is true, but {spec.id} has no loss of logits with a teacher that is kept: leave it out for it"
         )
-    if getattr(method, "soft_loss", "") == "mse_sum":
+    if method.soft_loss == "mse_sum":
         raise UserError(f"kd_loss is true, but mse_sum of {spec.id} is no mean over images: leave it out for this run")
     teacher = spec.teacher_spec()
     if teacher and not places.weights(teacher).exists():

@@ -19,7 +19,7 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.evaluation.replay import Moment, Replay
 from spaced_kd.training.checkpoint import REMEDY, to_arrays
 from spaced_kd.training.job import Job, assemble, make_learners
-from spaced_kd.training.modules import reported
+from spaced_kd.training.timeline import result_network
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
@@ -35,7 +35,7 @@ def history(spec: RunSpec, places: ResultPaths, device: str = "auto") -> Replay:
         device: auto, cpu, cuda or cuda:N.
     """
     job = assemble(spec, places, device)
-    roles, result = job.method.roles, [*job.method.roles.values()][-1]
+    roles, result = job.method.roles, result_network(job.method)
     taken: Counter[str] = Counter()
     taught = []
     for who in (who for who, _ in job.turns if who in roles):  # not who only looks on
@@ -91,7 +91,7 @@ def _look(
 def _see(job: Job, name: str, see: Callable[[str, nn.Module], Any]) -> Any:
     """What is made of a network as it is evaluated; its training goes on as if nothing had happened."""
     network = job.modules[name]
-    shown = reported(job.method, network) if network is job.result else network
+    shown = job.method.reported(network) if network is job.result else network
     training = network.training
     shown.eval()
     found = see(name, shown)

@@ -22,8 +22,9 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch, batches_per_epoch
 from spaced_kd.data.dataset import Shape
 from spaced_kd.training.job import when_to_evaluate_tail
+from spaced_kd.training.learner import backward
 from spaced_kd.training.modules import build
-from spaced_kd.training.timeline import make_method, make_turns, states_to_save, when_to_evaluate
+from spaced_kd.training.timeline import make_method, make_turns, result_network, states_to_save, when_to_evaluate
 
 META = torch.device("meta")
 
@@ -58,7 +59,7 @@ class Networks:
             last = (lambda number: self._batch(before)) if before else None
             with FlopCounterMode(display=False) as counter:
                 batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
-                sum(self.method.terms(who, self.modules, batch).values()).backward()
+                backward(self.method.terms(who, self.modules, batch))
             self._flops[who, images, before] = counter.get_total_flops()
         return self._flops[who, images, before]
 
@@ -69,7 +70,7 @@ class Networks:
 
     def weights(self) -> int:
         """Bytes of the weights that the run leaves."""
-        return _bytes(self.modules[[*self.method.roles.values()][-1]].state_dict().values())
+        return _bytes(self.modules[result_network(self.method)].state_dict().values())
 
     def state(self, spec: RunSpec, *, stored: bool) -> int:
         """Bytes of a resume state: all modules, and what the optimisers keep of those that learn here."""
@@ -169,9 +170,8 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     sizes = [spec.batch_size] * (per_epoch - 1) + [smaller]
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
-    looks_back = getattr(method, "looks_back", False)
     number = Counter(
-        (who, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if looks_back and index else 0)
+        (who, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if method.looks_back and index else 0)
         for who, index in turns
     )
     total = spec.epochs * per_epoch

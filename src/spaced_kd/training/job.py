@@ -12,20 +12,21 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch, Batches
 from spaced_kd.data.dataset import Data
 from spaced_kd.data.loading import choose_workers, load_data, make_augment
+from spaced_kd.distillation.method import Method
 from spaced_kd.distillation.schedule import Turn, epochs_of_updates
 from spaced_kd.training import distributed, timeline
 from spaced_kd.training.cuda_graphs import GraphedStep
 from spaced_kd.training.learner import Learner, Onlooker, backward
-from spaced_kd.training.modules import Modules, build, reported
+from spaced_kd.training.modules import Modules, build
 from spaced_kd.training.plugin_checks import check_smallest_batch, check_terms, dry_run_plugin
 from spaced_kd.training.teacher_states import StoredTeacher, TeacherStates
 from spaced_kd.training.timeline import (
     block_ends,
     make_method,
     make_turns,
+    result_network,
     result_roles,
     states_to_save,
-    teacher_is_shared,
     when_to_evaluate,
 )
 from spaced_kd.utils import processes
@@ -49,7 +50,7 @@ class Job:
     device: torch.device
     data: Data
     batches: Batches
-    method: Any
+    method: Method
     modules: Modules
     turns: list[Turn]
     learners: dict[str, Any]
@@ -62,12 +63,12 @@ class Job:
     @property
     def result(self) -> nn.Module:
         """The network that the run is about: the last role's."""
-        return self.modules[[*self.method.roles.values()][-1]]
+        return self.modules[result_network(self.method)]
 
     @property
     def reported(self) -> nn.Module:
         """The result as it is evaluated."""
-        return reported(self.method, self.result)
+        return self.method.reported(self.result)
 
     @property
     def own_learners(self) -> dict[str, Learner]:
@@ -78,7 +79,7 @@ class Job:
     @property
     def decides(self) -> bool:
         """Whether the method decides the order of its turns on the way, by what its modules remember."""
-        return hasattr(self.method, "order")
+        return self.method.order(self.total, self.modules) is not None
 
     @property
     def total(self) -> int:
@@ -88,7 +89,7 @@ class Job:
     def images(self, index: int) -> int | str:
         """Of the batch, and of the one before it where the method looks back: what a turn's FLOPs depend on."""
         size = self.batches.size(index)
-        if index and getattr(self.method, "looks_back", False):
+        if index and self.method.looks_back:
             return f"{size} after {self.batches.size(index - 1)}"
         return size
 
@@ -97,8 +98,8 @@ class Job:
 
         `waiting` is called about each second that one of those batches takes.
         """
-        if self.decides:
-            yield from self.method.order(self.total, self.modules)
+        if (decided := self.method.order(self.total, self.modules)) is not None:
+            yield from decided
             return
         to_go = self.turns[done:]
         if self.workers is not None:
@@ -165,7 +166,7 @@ def assemble(
         dry_run_plugin(spec, method, modules, turns, batches)
     check_smallest_batch(spec, method, modules, turns, batches)
     learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
-    if (teacher := spec.teacher_spec()) and teacher_is_shared(method):
+    if (teacher := spec.teacher_spec()) and method.teacher_is_shared:
         trajectory = TeacherStates(
             teacher.id, places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch
         )
@@ -179,13 +180,13 @@ def assemble(
     ahead = None if at_once else choose_workers(workers)
     tail = when_to_evaluate_tail(spec, method, turns)
     job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, tail, step, ahead)
-    if graphs and where.type == "cuda" and spec.processes == 1 and getattr(method, "replayable", False):
+    if graphs and where.type == "cuda" and spec.processes == 1 and method.replayable:
         parameters = (each for module in modules.values() for each in module.parameters())
         job.replayed = GraphedStep(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
     return job
 
 
-def when_to_evaluate_tail(spec: RunSpec, method: Any, turns: list[Turn]) -> dict[Turn, int]:
+def when_to_evaluate_tail(spec: RunSpec, method: Method, turns: list[Turn]) -> dict[Turn, int]:
     """Turn -> steps of the result after it, for `tail_evaluations` states in the last tenth of its own steps."""
     found = timeline.tail(turns, result_roles(method), spec.tail_evaluations)
     return {turns[done - 1]: step for done, step in found.items()}
@@ -197,20 +198,20 @@ def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
 
 
 def make_learners(
-    spec: RunSpec, method: Any, modules: Modules, turns: list[Turn], per_epoch: int
+    spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], per_epoch: int
 ) -> dict[str, Learner]:
     """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
 
     They have an optimiser each, or one together. Who only looks on, as the method's `onlookers` say, has turns besides.
     """
-    onlookers = {who: name for who, name in getattr(method, "onlookers", {}).items() if who in dict(turns)}
+    onlookers = {who: name for who, name in method.onlookers.items() if who in dict(turns)}
     turns = [turn for turn in turns if turn[0] not in onlookers]
     names = list(dict.fromkeys(method.roles.values()))
     extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
     totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
-    drifting = getattr(method, "idle_heads", "untouched") == "drifting"
-    together = getattr(method, "optimizers", "two") == "one"
-    own = spec.interval == "max" or getattr(method, "finished_teacher", False)
+    drifting = method.idle_heads == "drifting"
+    together = method.optimizers == "one"
+    own = spec.interval == "max" or method.finished_teacher
     epochs = epochs_of_updates(turns, method.roles, per_epoch, own=own) if spec.lr_clock == "epochs" else {}
     made: dict[str, Learner] = {}
     for name in names:

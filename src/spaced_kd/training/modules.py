@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +11,8 @@ from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.distillation.logit_memory import Sizes
+from spaced_kd.distillation.method import Method
+from spaced_kd.networks.contract import MakeNetwork
 from spaced_kd.training.batch_norm import halve
 from spaced_kd.utils.devices import free_memory
 from spaced_kd.utils.errors import UserError
@@ -24,12 +25,7 @@ IMPOSSIBLE = {  # what torch says of a shape that no tensor has
 }
 
 
-def reported(method: Any, network: nn.Module) -> nn.Module:
-    """A trained network as the method has it evaluated."""
-    return method.reported(network) if hasattr(method, "reported") else network
-
-
-def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
+def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
     """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
 
     Roles that the method names as `parts` are played by modules that it makes, such as a head. `images`: of the
@@ -37,19 +33,18 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
     """
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
-        if name in getattr(method, "parts", ()):
+        if name in method.parts:
             continue
         described = spec.alone(name) if name in TEACHING else spec
-        make = registry.find("networks", described.network)
-        differs = name != "teacher" and "different" in (spec.initial_weights, getattr(method, "initial_weights", ""))
+        make: MakeNetwork = registry.find("networks", described.network)
+        differs = name != "teacher" and "different" in (spec.initial_weights, method.initial_weights)
         with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
-            exits = getattr(method, "exits", False)
             settings = described.settings.get("network", {})
             size = f"images of {image_size} pixels"
             told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
             try:
                 with _within_memory(told, device):
-                    modules[name] = make(classes, image_size, exits=exits, **settings)
+                    modules[name] = make(classes, image_size, exits=method.exits, **settings)
             except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
                 raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
             except (RuntimeError, TypeError) as error:
@@ -61,12 +56,10 @@ def build(spec: RunSpec, method: Any, classes: int, image_size: int, device: tor
                 raise UserError(f"{told} (a layer of no width)")
         if spec.batch_norm == "halves":
             halve(modules[name])
-    if hasattr(method, "modules"):
-        with global_seed(spec.seed, "initial weights of the method"):
-            modules |= method.modules(modules)
-    if hasattr(method, "memory"):
-        with device:
-            modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
+    with global_seed(spec.seed, "initial weights of the method"):
+        modules |= method.modules(modules)
+    with device:
+        modules |= method.memory(Sizes(images, classes, spec.batch_size, spec.epochs))
     return {name: module.to(device, memory_format=torch.channels_last) for name, module in modules.items()}
 
 

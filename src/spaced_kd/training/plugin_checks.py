@@ -13,6 +13,7 @@ from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch, Batches
+from spaced_kd.distillation.method import Method
 from spaced_kd.distillation.schedule import Turn
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
@@ -48,7 +49,7 @@ def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
 
 
 def dry_run_plugin(
-    spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
+    spec: RunSpec, method: Method, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
 ) -> None:
     """Try a method or network that is not shipped on one batch of each role, on copies: the training is left as it is.
 
@@ -63,11 +64,7 @@ def dry_run_plugin(
             _check_network(network, modules[name], batches)
     if shipped("methods", spec.method):
         return
-    firsts = dict(reversed(turns))  # who -> the first batch
-    if strangers := sorted(set(firsts) - set(method.roles)):
-        raise UserError(
-            f"{spec.method}: its schedule has turns of {strangers[0]}, but its roles are {', '.join(method.roles)}"
-        )
+    firsts = {who: index for who, index in reversed(turns) if who in method.roles}  # role -> its first batch
     for who in sorted(firsts, key=list(method.roles).index):
         own, trained = copy.deepcopy((method, modules))
         with global_seed(spec.seed, f"rehearsal of {who}"):
@@ -84,7 +81,7 @@ def dry_run_plugin(
 
 
 def check_smallest_batch(
-    spec: RunSpec, method: Any, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
+    spec: RunSpec, method: Method, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
 ) -> None:
     """UserError where batch norm would see one value of a channel in an epoch's last batch: an epoch later otherwise.
 
@@ -123,9 +120,9 @@ def _black(count: int, batches: Batches) -> Batch:
     return Batch(images, labels, labels, lambda _: images, 0, lambda _: (images, labels))
 
 
-def _described(spec: RunSpec, method: Any) -> dict[str, RunSpec]:
+def _described(spec: RunSpec, method: Method) -> dict[str, RunSpec]:
     """Which run describes each network."""
-    names = set(method.roles.values()) - set(getattr(method, "parts", ()))
+    names = set(method.roles.values()) - set(method.parts)
     return {name: spec.alone(name) if name in TEACHING else spec for name in sorted(names)}
 
 

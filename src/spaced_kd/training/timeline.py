@@ -3,23 +3,27 @@
 import math
 from collections.abc import Collection, Iterable
 from itertools import groupby, pairwise
-from typing import Any
 
 from spaced_kd.config import registry
 from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.distillation.method import Method, completed
 from spaced_kd.distillation.schedule import Turn, interval_in_batches
 from spaced_kd.utils.errors import UserError
 
 MOST_BATCHES = 10_000_000  # all turns are listed before the first: some 100 bytes each
 
 
-def make_method(spec: RunSpec) -> Any:
-    """The method with its settings."""
-    return registry.find("methods", spec.method)(**spec.settings.get("method", {}))
+def make_method(spec: RunSpec) -> Method:
+    """The method with its settings, and the contract's defaults for what it leaves out."""
+    return completed(registry.find("methods", spec.method))(**spec.settings.get("method", {}))
 
 
-def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
-    """The method's schedule for the run."""
+def make_turns(spec: RunSpec, method: Method, per_epoch: int) -> list[Turn]:
+    """The method's schedule for the run.
+
+    Raises:
+        UserError: the schedule has turns of an unknown role, or none of the network that is evaluated.
+    """
     total = spec.epochs * per_epoch
     if total > MOST_BATCHES:
         raise UserError(
@@ -27,7 +31,19 @@ def make_turns(spec: RunSpec, method: Any, per_epoch: int) -> list[Turn]:
             f" at most {MOST_BATCHES:,}: lower epochs, or raise batch_size"
         )
     interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
-    return list(method.schedule(total, interval, per_epoch))
+    turns = list(method.schedule(total, interval, per_epoch))
+    roles = {who for who, _ in turns}
+    if strangers := sorted(roles - {*method.roles, *method.onlookers}):
+        raise UserError(
+            f"{spec.method}: its schedule has turns of {strangers[0]}, but its roles are {', '.join(method.roles)}"
+        )
+    if not roles & result_roles(method):
+        raise UserError(
+            f"{spec.method}: its schedule for interval={spec.interval} has no turn in which the network that is"
+            f" evaluated, {result_network(method)}, learns: yield turns of {' or '.join(sorted(result_roles(method)))},"
+            " or choose another interval"
+        )
+    return turns
 
 
 def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
@@ -37,14 +53,14 @@ def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
     that student's alone.
     """
     method = make_method(follower)
-    if not teacher_is_shared(method):
+    if not method.teacher_is_shared:
         return set()
     found = block_ends(make_turns(follower, method, per_epoch))
     moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
     return set() if moving else set(found)
 
 
-def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
+def when_to_evaluate(spec: RunSpec, method: Method, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
     """Turn -> epoch that ends with it, every `eval_every` epochs of the run's clock and at its end."""
     if spec.clock == "teacher":
         ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
@@ -54,15 +70,14 @@ def when_to_evaluate(spec: RunSpec, method: Any, turns: list[Turn], per_epoch: i
     return {turns[done - 1]: epoch for done, epoch in due.items()}
 
 
-def result_roles(method: Any) -> set[str]:
-    """The roles of the network that the run is about, which is the last role's: its steps are the result's own."""
-    last = [*method.roles.values()][-1]
-    return {who for who, name in method.roles.items() if name == last}
+def result_network(method: Method) -> str:
+    """Name of the network that the run is about: the last role's."""
+    return [*method.roles.values()][-1]
 
 
-def teacher_is_shared(method: Any) -> bool:
-    """Whether the teacher is the baseline that all students share, and not moved by its student's turns."""
-    return getattr(method, "teacher_is_shared", True)
+def result_roles(method: Method) -> set[str]:
+    """The roles of the network that the run is about: their steps are the result's own."""
+    return {who for who, name in method.roles.items() if name == result_network(method)}
 
 
 def block_ends(order: Iterable[Turn]) -> list[int]:
