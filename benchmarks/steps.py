@@ -27,7 +27,11 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Shape
 from spaced_kd.planning.costs import META, Networks
+from spaced_kd.training import energy, provenance
+from spaced_kd.training.checkpointer import Checkpointer
+from spaced_kd.training.curve import Curve
 from spaced_kd.training.job import Job, assemble
+from spaced_kd.training.metrics import TrainingMetrics
 from spaced_kd.training.preemption import StopSignal
 from spaced_kd.training.run_recorder import RunRecorder
 from spaced_kd.utils.devices import set_rounding
@@ -125,12 +129,19 @@ def _times(
 
 def ours(job: Job, places: ResultPaths) -> Iterator[str]:
     """The loop of train.py; yields who has learnt, each time."""
-    keeper = RunRecorder(job, places, (), 1e9, StopSignal())
-    for who, index in keeper.turns_to_go():
-        with keeper.watching(who, index):
-            losses = job.learners[who].learn(index, partial(job.passes, who, index))
-        keeper.after(who, index, losses)
-        yield who
+    metrics = TrainingMetrics(energy.meters(job.device))
+    recorder, origin = (
+        RunRecorder(job, metrics, Curve(places.curve(job.spec), job)),
+        provenance.origin(job.spec, job.device),
+    )
+    checkpointer = Checkpointer(job, metrics, places, origin, 1e9, StopSignal())
+    checkpointer.resume()
+    for role, index in checkpointer.turns_to_go():
+        with recorder.watching(role, index):
+            losses = job.learners[role].learn(index, partial(job.passes, role, index))
+        recorder.after_turn(role, index, losses)
+        checkpointer.after_turn(index)
+        yield role
 
 
 def plain_loop(job: Job) -> Iterator[str]:

@@ -41,7 +41,7 @@ train)
     deadline=$(($(date +%s) + seconds))
     # shellcheck disable=SC2086 (words)
     [ -d results/data ] || $python -m spaced_kd prepare $dataset
-    run method=baseline seed="$2" --leave "method=online_kd interval=1.5"
+    run method=baseline seed="$2" --save-states-for "method=online_kd interval=1.5"
     run method=online_kd seed="$2" &
     online=$!
     status=0

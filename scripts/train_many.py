@@ -42,8 +42,8 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
             ready.sort(key=lambda run: order[run.id])  # teachers first, then as the files have them
             while ready and len(running) < jobs and time.monotonic() < deadline:
                 run = ready.pop(0)
-                leave = tuple(each for each in followers.get(run.id, ()) if each.interval != 0)
-                running[pool.submit(_train, run, results, leave, device)] = run
+                students = tuple(each for each in followers.get(run.id, ()) if each.interval != 0)
+                running[pool.submit(_train, run, results, students, device)] = run
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -59,11 +59,11 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
     return failed, len(runs) - finished - len(failed)
 
 
-def _train(run: RunSpec, results: Path, leave: tuple[RunSpec, ...], device: str) -> None:
+def _train(run: RunSpec, results: Path, students: tuple[RunSpec, ...], device: str) -> None:
     from spaced_kd.training.loop import train  # here, so that the process which hands out runs needs no torch
 
     try:
-        train(run, results, leave=leave, device=device)
+        train(run, results, save_states_for=students, device=device)
     finally:
         gc.collect()  # the memory of the run's graphs, before the next one asks for its own
 

@@ -8,6 +8,8 @@ import venv
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
 
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,40 @@ def still(network, *, per_epoch: int = 4, epochs: int = 3, interval: int = 1):
         *("student", per_epoch, {"student": total, "teacher": total}, taught),
         look=lambda moments, see: {moment: see(moment[0], network) for moment in moments},
     )
+
+
+class Training:
+    """The loop of a training, some turns at a time.
+
+    Args:
+        job: what is trained.
+        results: folder of all results.
+        every: seconds between resume states.
+    """
+
+    def __init__(self, job, results: Path, every: float = 0.0) -> None:
+        from spaced_kd.config.paths import ResultPaths
+        from spaced_kd.training import provenance
+        from spaced_kd.training.checkpointer import Checkpointer
+        from spaced_kd.training.curve import Curve
+        from spaced_kd.training.metrics import TrainingMetrics
+        from spaced_kd.training.preemption import StopSignal
+        from spaced_kd.training.run_recorder import RunRecorder
+
+        self.job, metrics, places = job, TrainingMetrics({}), ResultPaths(results)
+        origin = provenance.origin(job.spec, job.device)
+        self.recorder = RunRecorder(job, metrics, Curve(places.curve(job.spec), job))
+        self.checkpointer = Checkpointer(job, metrics, places, origin, every, StopSignal())
+        self.done = self.checkpointer.resume()
+        self.recorder.begin(origin.earlier)
+
+    def take(self, turns: int) -> None:
+        """The next turns."""
+        for role, index in islice(self.checkpointer.turns_to_go(), turns):
+            with self.recorder.watching(role, index):
+                losses = self.job.learners[role].learn(index, partial(self.job.passes, role, index))
+            self.recorder.after_turn(role, index, losses)
+            self.checkpointer.after_turn(index)
 
 
 @pytest.fixture

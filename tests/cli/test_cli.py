@@ -178,3 +178,16 @@ def test_recorded_rows_are_drawn_beside_what_is_recorded(tmp_path, monkeypatch, 
     assert cli.main([*words, "--reference", str(ROOT / "src/spaced_kd/config/preset_files/reference.csv")]) == 0
     assert str(tmp_path / "results" / "demo-recorded" / "tables" / "theory.md") in capsys.readouterr().out
     assert [path.name for path in recorded.iterdir()] == ["rows.csv"]
+
+
+def test_the_old_name_of_an_option_works_and_warns(monkeypatch, capsys, results):
+    monkeypatch.setattr(
+        "spaced_kd.training.loop.train",
+        lambda spec, *_, save_states_for, **__: pytest.fail(str(save_states_for[0].interval)),
+    )
+    words = ["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "--results", str(results)]
+    for option in ("--leave", "--save-states-for"):
+        with pytest.raises(pytest.fail.Exception, match=r"^1\.5$"):
+            cli.main(["train", *words, option, "method=online_kd interval=1.5"])
+        told = capsys.readouterr().err
+        assert ("--leave is now --save-states-for: write that instead" in told) == (option == "--leave")

@@ -40,7 +40,7 @@ def made(digits, tmp_path_factory):
     """A finished study of a teacher and its student, with an evaluation and a table."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "data").symlink_to(digits / "data")
-    train(STUDENT.teacher_spec(), folder, leave=(STUDENT,))
+    train(STUDENT.teacher_spec(), folder, save_states_for=(STUDENT,))
     train(STUDENT, folder)
     shown = folder / "small" / "evaluations" / f"{STUDENT.id}.json"
     where = ["--results", str(folder)]

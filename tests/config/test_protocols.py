@@ -35,12 +35,11 @@ from spaced_kd.distillation.methods.online_kd import OnlineKD
 from spaced_kd.distillation.methods.self_kd import SelfKD
 from spaced_kd.distillation.schedule import interval_in_batches, turns
 from spaced_kd.networks.outputs import Ensemble, NetworkOutput
-from spaced_kd.training import checkpoint, run_recorder, timeline
+from spaced_kd.training import checkpoint, loop, timeline
 from spaced_kd.training.batch_norm import HalvesBatchNorm2d, halve
 from spaced_kd.training.job import assemble
 from spaced_kd.training.learner import Learner, backward
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import StopSignal
 from spaced_kd.training.timeline import block_ends, make_method
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
@@ -500,11 +499,11 @@ def test_a_teacher_of_one_optimiser_is_its_students_alone(results, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(own.teacher_spec(), other, leave=(own,))
+    train(own.teacher_spec(), other, save_states_for=(own,))
     folder = ResultPaths(other).trajectory(own.teacher_spec())
     assert not list(folder.glob("*"))
     (ResultPaths(other).run(own.teacher_spec()) / "run.json").unlink()
-    train(own.teacher_spec(), other, leave=(own, shared))
+    train(own.teacher_spec(), other, save_states_for=(own, shared))
     assert len(list(folder.glob("*"))) == 2
     beside = train(own, other)
     assert json.loads((beside / "run.json").read_text())["teacher_states"] == "trained along"
@@ -631,21 +630,16 @@ def stored(run: Path) -> tuple[list[int], object]:
 # Replay, lead, states
 
 
-def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path):
+def test_replay_without_lead_is_online_kd_to_the_bit(results, tmp_path, monkeypatch):
     """A finished teacher that is put back to where it stood after each batch teaches as the one trained along."""
     spec = tiny(method="online_kd", interval=0, epochs=2)
     along = train(spec, results)
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    job = assemble(spec.teacher_spec(), ResultPaths(other))
-    kept = run_recorder.RunRecorder(job, ResultPaths(other), (), 1e9, StopSignal())
-    kept.leave_at = set(range(job.total))
-    for who, index in kept.turns_to_go():
-        with kept.watching(who, index):
-            losses = job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index))
-        kept.after(who, index, losses)
-    kept.finish()
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "states_for", lambda job, students: set(range(job.total)))
+        train(spec.teacher_spec(), other)
     replayed = train(spec, other)
     assert json.loads((replayed / "run.json").read_text())["teacher_states"] == "stored"
     assert checksum(replayed) == checksum(along)
@@ -671,7 +665,7 @@ def test_a_teacher_leaves_the_states_of_each_schedule(results, tmp_path, switch,
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(spec.teacher_spec(), other, leave=(spec,))
+    train(spec.teacher_spec(), other, save_states_for=(spec,))
     folder = ResultPaths(other).trajectory(spec.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in sorted(folder.glob("*"))] == states
     walked = train(spec, other)
@@ -1083,7 +1077,7 @@ def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypat
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    save, saves = run_recorder.checkpoint.save_state, []
+    save, saves = checkpoint.save_state, []
 
     def pull(*args, **kwargs):
         save(*args, **kwargs)
@@ -1091,7 +1085,7 @@ def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypat
         if len(saves) == 12:  # in the plain steps after the first block
             raise InterruptedError
 
-    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    monkeypatch.setattr(checkpoint, "save_state", pull)
     with pytest.raises(InterruptedError):
         train(spec, other, checkpoint_every=0)
     assert checksum(train(spec, other, checkpoint_every=0)) == checksum(whole)
@@ -1121,7 +1115,7 @@ def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
     """The student after each of its steps: next stored state of a finished teacher, fresh batch, soft loss alone."""
     run = tiny(method="online_kd", interval=1.4, epochs=2, protocol="teacher_checkpoints")  # ten batches, by seven
     places, teacher = ResultPaths(results), run.teacher_spec()
-    train(teacher, results, leave=(run,))
+    train(teacher, results, save_states_for=(run,))
     monkeypatch.setattr(
         "spaced_kd.training.teacher_states.TeacherStates.save", lambda *_: pytest.fail("the teacher has finished")
     )

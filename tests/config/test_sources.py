@@ -11,7 +11,7 @@ from conftest import snakemake, tiny
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry, sources
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.training import run_folder, run_recorder
+from spaced_kd.training import checkpointer, run_folder
 from spaced_kd.training.loop import train
 from spaced_kd.utils.errors import UserError
 
@@ -227,14 +227,14 @@ def test_runs_from_before_digests_stay_valid(results, monkeypatch):
 
 def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatch):
     run = tiny(**MINE)
-    after = run_recorder.RunRecorder.after
+    after = checkpointer.Checkpointer.after_turn
 
     def stop(self, *turn) -> None:
         after(self, *turn)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_recorder.RunRecorder, "after", stop)
+        patched.setattr(checkpointer.Checkpointer, "after_turn", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, results, checkpoint_every=0)
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))

@@ -267,7 +267,7 @@ def test_a_worker_that_hangs_does_not_keep_a_training_from_stopping(streamed, tm
     with monkeypatch.context() as patched:
         patched.setattr(Batches, "_augmented", hang)
         with pytest.raises(Interrupted) as stopped, part:
-            train(run, streamed, workers=1, part=part)
+            train(run, streamed, workers=1, stop=part)
     assert stopped.value.status == (75 if stop == "the time limit" else 143)
     (state,) = states(ResultPaths(streamed).state(run))
     assert 0 < int(state.stem.removeprefix("turn-")) <= 4
@@ -334,7 +334,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(streamed, tmp_path, monk
 
 def test_a_teacher_that_is_walked_needs_no_batches(streamed, monkeypatch):
     run = of(method="online_kd", interval=0.7)
-    train(run.teacher_spec(), streamed, leave=(run,), workers=0)
+    train(run.teacher_spec(), streamed, save_states_for=(run,), workers=0)
     decoded = []
     monkeypatch.setattr(Files, "decode", lambda self, ids: decoded.append(len(ids)) or DECODE(self, ids))
     train(run, streamed, workers=0)

@@ -71,7 +71,7 @@ def test_its_blocks_are_told_and_a_killed_run_comes_to_the_same_ones(results, tm
         part = StopSignal()
         part.over = iter([None] * turns + [Interrupted("test", 75)]).__next__
         with pytest.raises(Interrupted):
-            train(spec, tmp_path, part=part)
+            train(spec, tmp_path, stop=part)
     assert checksum(train(spec, tmp_path)) == checksum(whole)
     assert json.loads((tmp_path / "runs" / spec.id / "run.json").read_text())["block_ends"] == ends
 

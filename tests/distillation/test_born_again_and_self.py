@@ -18,7 +18,7 @@ from spaced_kd.distillation.methods.dlb import DLB
 from spaced_kd.distillation.methods.ps_kd import PSKD
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.planning.costs import RunCosts
-from spaced_kd.training import run_recorder
+from spaced_kd.training import checkpoint, run_recorder
 from spaced_kd.training.job import assemble
 from spaced_kd.training.learner import Learner
 from spaced_kd.training.loop import train
@@ -217,7 +217,7 @@ def test_generations_are_the_same_with_a_stored_teacher(results, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data").symlink_to(results / "data")
     spec = tiny(epochs=EPOCHS, eval_every=EPOCHS, **changes)
-    train(spec.teacher_spec(), tmp_path / "other", leave=(spec,))
+    train(spec.teacher_spec(), tmp_path / "other", save_states_for=(spec,))
     assert isinstance(assemble(spec, ResultPaths(tmp_path / "other")).learners["teacher"], StoredTeacher)
     stored = trained(tmp_path / "other", **changes)
     assert all(np.array_equal(along[name], stored[name]) for name in along)
@@ -271,7 +271,7 @@ def test_killed_after_any_turn_they_end_alike(results, tmp_path, monkeypatch, ru
     whole = train(spec, results, workers=0)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data").symlink_to(results / "data")
-    save, saves = run_recorder.checkpoint.save_state, []
+    save, saves = checkpoint.save_state, []
 
     def pull(folder, turn, *rest, **named):
         save(folder, turn, *rest, **named)
@@ -279,7 +279,7 @@ def test_killed_after_any_turn_they_end_alike(results, tmp_path, monkeypatch, ru
         if turn in (4, 12):
             raise PulledPlugError
 
-    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    monkeypatch.setattr(checkpoint, "save_state", pull)
     for _ in range(2):
         with pytest.raises(PulledPlugError):
             train(spec, tmp_path / "other", checkpoint_every=0, workers=ahead)

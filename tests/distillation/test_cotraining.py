@@ -162,7 +162,7 @@ def is_the_same_with_stored_states(spec: RunSpec, results: Path, other: Path) ->
     """Whether a run that reads its teacher's states ends in the bits of one that trains the teacher along."""
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(spec.teacher_spec(), other, leave=(spec,))
+    train(spec.teacher_spec(), other, save_states_for=(spec,))
     along, beside = train(spec, results), train(spec, other)
     told = [json.loads((folder / "run.json").read_text())["teacher_states"] for folder in (along, beside)]
     assert told == ["trained along", "stored"]
@@ -174,7 +174,7 @@ def test_a_leader_is_the_baseline_where_it_never_sees_its_follower(results, tmp_
     assert is_the_same_with_stored_states(alone, results, tmp_path / "other")
     assert states_to_save(alone, 5) == {7, 10}
     assert states_to_save(mutual, 5) == set()
-    train(mutual.teacher_spec(), results, leave=(mutual,))
+    train(mutual.teacher_spec(), results, save_states_for=(mutual,))
     job = assemble(mutual, ResultPaths(results))
     assert [type(learner) for learner in job.learners.values()] == [Learner, Learner]  # no stored state stands in
 

@@ -37,7 +37,7 @@ def test_what_is_seen_is_what_was_there(interval, results):
     places = ResultPaths(results)
     student = tiny(method="online_kd", interval=interval)
     teacher = student.teacher_spec()
-    train(teacher, results, leave=(tiny(method="online_kd", interval=1.0),))
+    train(teacher, results, save_states_for=(tiny(method="online_kd", interval=1.0),))
     train(student, results)
     found = history(student, places)
     assert (found.result, found.per_epoch, found.updates) == ("student", 5, {"teacher": 15, "student": 15})

@@ -28,7 +28,7 @@ from spaced_kd.config.yaml_values import parse_word
 from spaced_kd.distillation.schedule import epochs_of_updates, interval_in_batches, turns
 from spaced_kd.networks import pit, vit
 from spaced_kd.planning.costs import count_turns
-from spaced_kd.training import run_recorder
+from spaced_kd.training import checkpoint
 from spaced_kd.training.job import Job, assemble
 from spaced_kd.training.learner import backward, learning_rate, learning_rate_of_epoch, parameter_groups
 from spaced_kd.training.loop import train
@@ -250,7 +250,7 @@ def test_a_run_that_spares_parameters_goes_on_to_the_same_weights(results, tmp_p
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    save, saves = run_recorder.checkpoint.save_state, []
+    save, saves = checkpoint.save_state, []
 
     def pull(*args, **kwargs):
         save(*args, **kwargs)
@@ -258,7 +258,7 @@ def test_a_run_that_spares_parameters_goes_on_to_the_same_weights(results, tmp_p
         if len(saves) == 13:  # among the student's steps of the last block
             raise InterruptedError
 
-    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    monkeypatch.setattr(checkpoint, "save_state", pull)
     with pytest.raises(InterruptedError):
         train(spec, other, checkpoint_every=0)
     assert (train(spec, other, checkpoint_every=0) / "weights.safetensors").read_bytes() == whole
@@ -360,7 +360,7 @@ def test_rounding_is_the_students_and_its_teacher_is_told(results):
     assert down.teacher_spec() == up.teacher_spec() == tiny(method="baseline")
     assert "interval_rounding=up" in up.follower()
     told = down.teacher_spec().changed() | dict(parse_word(word) for word in shlex.split(up.follower()))
-    train(up.teacher_spec(), results, leave=(from_flat(told),))
+    train(up.teacher_spec(), results, save_states_for=(from_flat(told),))
     folder = ResultPaths(results).trajectory(up.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in folder.glob("*")] == [8]
 

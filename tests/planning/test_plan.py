@@ -12,7 +12,7 @@ from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.study import expand, load_study
 from spaced_kd.planning import costs, plan, throughput
 from spaced_kd.planning.costs import RunCosts
-from spaced_kd.training import provenance, run_recorder
+from spaced_kd.training import checkpointer, provenance
 from spaced_kd.training.loop import train
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
@@ -84,7 +84,7 @@ def test_a_training_confirms_the_counts(results, network, run):
 def test_a_student_of_stored_states_confirms_the_counts(results, teacher):
     student = run_spec.from_flat(tiny(method="online_kd", interval=1.5).changed() | teacher)
     counted = RunCosts().cost(student)
-    train(student.teacher_spec(), results, leave=(student,))
+    train(student.teacher_spec(), results, save_states_for=(student,))
     left = {int(path.stem.split("-")[1]) for path in ResultPaths(results).trajectory(student.teacher_spec()).iterdir()}
     assert counted.states == left
     told = json.loads((train(student, results) / "run.json").read_text())
@@ -101,15 +101,14 @@ def test_a_resume_state_confirms_its_size(results, monkeypatch, changes, stored)
 
     student = run_spec.from_flat(COMMON | SPACED | changes)
     if stored:
-        train(student.teacher_spec(), results, leave=(student,))
-    evaluated = run_recorder.RunRecorder._evaluate
+        train(student.teacher_spec(), results, save_states_for=(student,))
 
-    def pull(self, *args):
-        evaluated(self, *args)
-        self._save(0)
-        raise PulledPlugError
+    def pull(self, index):
+        if self.metrics.predictions:
+            self.save(index)
+            raise PulledPlugError
 
-    monkeypatch.setattr(run_recorder.RunRecorder, "_evaluate", pull)
+    monkeypatch.setattr(checkpointer.Checkpointer, "after_turn", pull)
     with pytest.raises(PulledPlugError):
         train(student, results)
     (state,) = ResultPaths(results).state(student).glob("turn-*.safetensors")

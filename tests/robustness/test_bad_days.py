@@ -176,7 +176,7 @@ def test_a_log_on_a_full_disk(results, monkeypatch, capsys):
     def say(*_):
         raise full()
 
-    monkeypatch.setattr(run_recorder.RunRecorder, "_say", say)
+    monkeypatch.setattr(run_recorder.RunRecorder, "say", say)
     assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told
@@ -265,14 +265,14 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(results, monkeypatch
 
 
 def test_a_weight_that_is_no_number_after_the_last_update_is_no_success(results, monkeypatch):
-    after = run_recorder.RunRecorder.after
+    after = run_recorder.RunRecorder.after_turn
 
     def spoil(self, who, index, losses):
-        if self.done == len(self.job.turns) - 1:
+        if self.metrics.turns == len(self.job.turns) - 1:
             next(self.job.result.parameters()).data[0] = float("nan")
         after(self, who, index, losses)
 
-    monkeypatch.setattr(run_recorder.RunRecorder, "after", spoil)
+    monkeypatch.setattr(run_recorder.RunRecorder, "after_turn", spoil)
     with pytest.raises(UserError, match=r"a weight of the teacher is no number after turn \d+: lower lr"):
         train(SPEC, results)
     assert not ResultPaths(results).run(SPEC).joinpath("run.json").exists()

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny
+from conftest import TINY, Training, tiny
 from safetensors.numpy import save as to_bytes
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.training import run_recorder
 from spaced_kd.training.checkpoint import load_state, load_weights, states
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
-from spaced_kd.training.preemption import StopSignal
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
@@ -31,10 +29,7 @@ def original(digits, tmp_path_factory):
     """A state after two turns, and the run's weights: (arrays, description, bytes of the file)."""
     results = tmp_path_factory.mktemp("original")
     (results / "data").symlink_to(digits / "data")
-    job = assemble(SPEC, ResultPaths(results))
-    kept = run_recorder.RunRecorder(job, ResultPaths(results), (), 0, StopSignal())
-    for who, index in list(kept.turns_to_go())[:2]:
-        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
+    Training(assemble(SPEC, ResultPaths(results)), results).take(2)
     path = states(ResultPaths(results).state(SPEC))[-1]
     return *array_file.read(path, remedy=""), path.read_bytes()
 
@@ -196,10 +191,7 @@ def test_the_file_that_all_these_are_made_of_is_accepted(original, results):
     path = ResultPaths(results).state(SPEC) / "turn-000000002.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(resealed(stored, about, lambda *_: None))
-    assert (
-        run_recorder.RunRecorder(assemble(SPEC, ResultPaths(results)), ResultPaths(results), (), 0, StopSignal()).done
-        == 2
-    )
+    assert Training(assemble(SPEC, ResultPaths(results)), results).done == 2
     assert len(DAMAGED) + len(FORGED) >= 40
     assert whole
 
@@ -232,7 +224,7 @@ def test_a_damaged_description_is_refused_by_name(results, kind, capsys):
 
 def test_a_teachers_state_that_is_another_networks_is_refused(results):
     spec = tiny(method="online_kd", interval=1.5)
-    train(spec.teacher_spec(), results, leave=(spec,))
+    train(spec.teacher_spec(), results, save_states_for=(spec,))
     path = next(ResultPaths(results).trajectory(spec.teacher_spec()).iterdir())
     array_file.save(path, {"trunk.fc.weight": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match=f"{path.name} holds the weights of another network: delete it"):

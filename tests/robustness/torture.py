@@ -63,7 +63,7 @@ def work(spec: RunSpec, results: Path, every: float) -> None:
     """What the workflow does for a student: its teacher, itself, and what is measured on it."""
     teacher = spec.teacher_spec()
     if teacher and spec.interval != 0:
-        train(teacher, results, leave=(spec,), checkpoint_every=every)
+        train(teacher, results, save_states_for=(spec,), checkpoint_every=every)
     train(spec, results, checkpoint_every=every)
     evaluate.evaluate(spec.id, MEASURED, results)
 
@@ -131,7 +131,8 @@ def dying(moment: str, count: int) -> mock._patch:  # noqa: C901, each moment is
             changed, before[0] = before[0] not in ("", who), who
             return changed
 
-        return mock.patch.object(run_recorder.RunRecorder, "after", fatal(run_recorder.RunRecorder.after, changes))
+        after = run_recorder.RunRecorder.after_turn
+        return mock.patch.object(run_recorder.RunRecorder, "after_turn", fatal(after, changes))
     if moment == "training's evaluation":
         return mock.patch.object(
             run_recorder.TrainingMetrics, "evaluated", fatal(run_recorder.TrainingMetrics.evaluated)

@@ -212,11 +212,11 @@ def whole_and_in_pieces(whole: Path, pieces: Path) -> list[str]:
     with as_a_reader():
         for spec in RUNS.values():
             if spec.interval == 1.0 and spec.method == "online_kd":
-                train(spec.teacher_spec(), whole, leave=(spec,))
+                train(spec.teacher_spec(), whole, save_states_for=(spec,))
             train(spec, whole)
             for turns in (3, 5):
                 with pytest.raises(Interrupted):
-                    train(spec, pieces, part=Few(turns))
+                    train(spec, pieces, stop=Few(turns))
             train(spec, pieces)
             with process_group(2):
                 _, data = finished_network(spec.id, whole)

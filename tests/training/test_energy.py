@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from spaced_kd.training import energy, run_recorder
+from spaced_kd.training import checkpoint, energy
 from spaced_kd.training.energy import Counter, Meter
 from spaced_kd.training.loop import train
 
@@ -112,7 +112,7 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
         shown = iter(range(10**6))  # a joule for each reading
         return lambda device: {"energy_joules": Meter(lambda: {"it": Counter(next(shown), 1e9)} if measures else {})}
 
-    save = run_recorder.checkpoint.save_state
+    save = checkpoint.save_state
 
     def pull(*args, **about):
         save(*args, **about)
@@ -122,7 +122,7 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
     told = []
     with monkeypatch.context() as patch:
         patch.setattr(energy, "meters", meters(before))
-        patch.setattr(run_recorder.checkpoint, "save_state", pull)
+        patch.setattr(checkpoint, "save_state", pull)
         with pytest.raises(PulledPlugError):
             train(tiny(method="baseline"), results, checkpoint_every=0)
     assert told == [1.0 if before else None]

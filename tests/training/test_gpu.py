@@ -81,7 +81,7 @@ def test_a_stored_teacher_and_one_trained_along_teach_the_same(interval, results
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(teacher, results, leave=(student,), device="cuda")
+    train(teacher, results, save_states_for=(student,), device="cuda")
     found, expected = train(student, results, device="cuda"), train(student, other, device="cuda")
     assert (found / "weights.safetensors").read_bytes() == (expected / "weights.safetensors").read_bytes()
     assert '"stored"' in (found / "run.json").read_text()
@@ -104,7 +104,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(results, tmp_path):
 
     for _ in range((len(assemble(spec, ResultPaths(other), "cuda").turns) - 1) // 7):
         with pytest.raises(Interrupted):
-            train(spec, other, device="cuda", part=SevenTurns())
+            train(spec, other, device="cuda", stop=SevenTurns())
     again = train(spec, other, device="cuda")
     assert (again / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 

@@ -41,7 +41,7 @@ def on_turn(monkeypatch):
     """Call something inside a learner's update: (number of the update, what to call)."""
 
     def arrange(number, call):
-        learn, counted = run_recorder.RunRecorder.after, []
+        learn, counted = run_recorder.RunRecorder.after_turn, []
 
         def after(self, who, index, losses):
             counted.append(index)
@@ -49,7 +49,7 @@ def on_turn(monkeypatch):
                 call()
             learn(self, who, index, losses)
 
-        monkeypatch.setattr(run_recorder.RunRecorder, "after", after)
+        monkeypatch.setattr(run_recorder.RunRecorder, "after_turn", after)
 
     return arrange
 
@@ -77,8 +77,8 @@ def test_ten_slices_come_to_the_same_run(results, other, monkeypatch):
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now.append(now[-1] + 1) or now[-1])
     for _ in range(9):
         with pytest.raises(Interrupted, match="the time limit is near"):
-            train(spec, other, part=StopSignal(time_limit=15, margin=10))  # each look at the clock takes a second
-    folder = train(spec, other, part=StopSignal(time_limit=100, margin=10))
+            train(spec, other, stop=StopSignal(time_limit=15, margin=10))  # each look at the clock takes a second
+    folder = train(spec, other, stop=StopSignal(time_limit=100, margin=10))
     monkeypatch.undo()
     assert same(train(spec, results), folder)
 
@@ -87,7 +87,7 @@ def test_each_slice_makes_at_least_one_turn(results):
     spec = tiny(method="baseline")
     for turn in (1, 2):
         with pytest.raises(Interrupted):
-            train(spec, results, part=StopSignal(time_limit=1e-9, margin=0))
+            train(spec, results, stop=StopSignal(time_limit=1e-9, margin=0))
         assert ResultPaths(results).state(spec).joinpath(f"turn-{turn:09d}.safetensors").exists()
 
 
@@ -157,8 +157,8 @@ def test_a_second_process_waits_and_finds_the_run_finished(results, capsys, monk
     monkeypatch.setattr("spaced_kd.training.loop.exclusive", lambda path, part: exclusive(path, part, poll=0.02))
     on, go, turns = threading.Event(), threading.Event(), []
     on_turn(2, lambda: on.set() or go.wait(30))
-    after = run_recorder.RunRecorder.after
-    monkeypatch.setattr(run_recorder.RunRecorder, "after", lambda *all_: turns.append(all_[2]) or after(*all_))
+    after = run_recorder.RunRecorder.after_turn
+    monkeypatch.setattr(run_recorder.RunRecorder, "after_turn", lambda *all_: turns.append(all_[2]) or after(*all_))
     folders = []
     first, second = (threading.Thread(target=lambda: folders.append(train(spec, results))) for _ in range(2))
     first.start()
@@ -204,7 +204,7 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(results, capsys):
 def test_what_a_process_left_that_was_killed_at_its_very_end_is_removed(results, other):
     spec = tiny(method="baseline")
     with pytest.raises(Interrupted):
-        train(spec, other, part=StopSignal(time_limit=1e-9, margin=0))
+        train(spec, other, stop=StopSignal(time_limit=1e-9, margin=0))
     folder, places = train(spec, results), ResultPaths(results)
     (state,) = ResultPaths(other).state(spec).glob("turn-*")
     shutil.copy(state, places.state(spec))

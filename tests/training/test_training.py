@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import Training, tiny
 
 from spaced_kd.config import registry
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.distillation.losses import distillation, hard, teacher_outputs
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.evaluation.evaluate import finished_network
-from spaced_kd.training import curve, provenance, run_recorder
+from spaced_kd.training import checkpoint, curve, provenance, run_recorder
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import accuracy, predict
@@ -62,7 +62,7 @@ def test_a_student_is_the_same_with_a_shared_teacher_and_trained_together(result
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    train(spec.teacher_spec(), other, leave=(spec,))
+    train(spec.teacher_spec(), other, save_states_for=(spec,))
     shared = train(spec, other)
     assert run_json(shared)["teacher_states"] == "stored"
     assert weights(alone) == weights(shared)
@@ -135,7 +135,7 @@ def test_teacher_and_student_start_alike_with_and_without_exits(results):
 
 def test_a_teacher_that_starts_anew_forgets_its_states(results):
     spec, places = tiny(method="baseline"), ResultPaths(results)
-    train(spec, results, leave=(tiny(method="online_kd", interval=1.0),))
+    train(spec, results, save_states_for=(tiny(method="online_kd", interval=1.0),))
     states = sorted(places.trajectory(spec).iterdir())
     assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
     states[0].write_bytes(b"of another teacher")
@@ -176,7 +176,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, 
         pass
 
     saves = []
-    save = run_recorder.checkpoint.save_state
+    save = checkpoint.save_state
 
     def pull(*args, **kwargs):
         save(*args, **kwargs)
@@ -184,7 +184,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(results, tmp_path, run, 
         if len(saves) in (3, 9, 26):
             raise PulledPlugError
 
-    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    monkeypatch.setattr(checkpoint, "save_state", pull)
     for _ in range(3):
         with pytest.raises(PulledPlugError):
             train(spec, other, checkpoint_every=0)
@@ -234,22 +234,16 @@ def test_kill_dash_nine_at_every_kind_of_moment():
 
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
     spec, places = tiny(method="baseline"), ResultPaths(results)
-    job = assemble(spec, places)
-    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
-    for who, index in list(kept.turns_to_go())[:4]:
-        kept.after(who, index, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
+    Training(assemble(spec, places), results).take(4)
     newest = sorted(places.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert run_recorder.RunRecorder(assemble(spec, places), places, (), 0, StopSignal()).done == 3
+    assert Training(assemble(spec, places), results).done == 3
     assert "damaged" in str(recwarn.pop().message)
 
 
 def test_an_epoch_that_is_trained_again_has_one_line_in_the_curve(results, recwarn):
     spec, places = tiny(method="baseline"), ResultPaths(results)
-    job = assemble(spec, places)
-    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
-    for who, index in list(kept.turns_to_go())[:5]:
-        kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
+    Training(assemble(spec, places), results).take(5)
     (before,) = curve.read(places.curve(spec))
     assert (before["epoch"], before["turn"], before["turns"]) == (1, 5, 15)
     newest = sorted(places.state(spec).glob("turn-*"))[-1]
@@ -261,10 +255,7 @@ def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
     spec, places = tiny(method="baseline"), ResultPaths(results)
 
     def some_turns(number):
-        job = assemble(spec, places)
-        kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
-        for who, index in list(kept.turns_to_go())[:number]:
-            kept.after(who, index, job.learners[who].learn(index, partial(job.passes, who, index)))
+        Training(assemble(spec, places), results).take(number)
         return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
 
     assert some_turns(8) == ["turn-000000007", "turn-000000008"]
@@ -277,7 +268,7 @@ def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
 def test_a_state_of_other_data_is_refused(results):
     spec, places = tiny(method="baseline"), ResultPaths(results)
     with pytest.raises(Interrupted):
-        train(spec, results, part=StopSignal(time_limit=1e-9, margin=0))
+        train(spec, results, stop=StopSignal(time_limit=1e-9, margin=0))
     (state,) = places.state(spec).glob("turn-*")
     stored, about = array_file.read(state, remedy="")
     array_file.save(state, stored, **about | {"data_sha256": "0" * 64})
@@ -287,7 +278,7 @@ def test_a_state_of_other_data_is_refused(results):
 
 def test_another_state_of_a_teacher_is_refused(results):
     student, places = tiny(method="online_kd", interval=1.0), ResultPaths(results)
-    train(student.teacher_spec(), results, leave=(student,))
+    train(student.teacher_spec(), results, save_states_for=(student,))
     first, second = sorted(places.trajectory(student.teacher_spec()).glob("*.safetensors"))
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match=r"batches-000000005.safetensors is of batches 10, not 5: delete it"):
@@ -306,9 +297,7 @@ def test_data_of_another_dataset_are_refused(results):
 def test_a_foreign_state_is_refused(results):
     places = ResultPaths(results)
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
-    job = assemble(other, places)
-    kept = run_recorder.RunRecorder(job, places, (), 0, StopSignal())
-    kept.after("teacher", 0, job.learners["teacher"].learn(0, lambda: job.passes("teacher", 0)))
+    Training(assemble(other, places), results).take(1)
     places.state(mine).parent.mkdir(exist_ok=True)
     places.state(other).rename(places.state(mine))
     with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):
@@ -385,7 +374,7 @@ def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
         monkeypatch.setattr(provenance, "describe", lambda *_, commit=commit: described | {"commit": commit})
         part = StopSignal(time_limit=1e-9, margin=0) if commit[0] == "a" else StopSignal()
         with pytest.raises(Interrupted) if commit[0] == "a" else nullcontext():
-            train(spec, results, part=part)
+            train(spec, results, stop=part)
     told = run_json(ResultPaths(results).run(spec))["provenance"]
     assert (told["commit"], told["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
     assert f"began with other code, commit {'a' * 40}" in capsys.readouterr().out
@@ -487,20 +476,20 @@ def test_a_training_that_stops_inside_its_tail_goes_on_to_the_same_rows(results,
     (other / "data").symlink_to(results / "data")
     if stored:
         for place in (results, other):
-            train(spec.teacher_spec(), place, leave=(spec,))
+            train(spec.teacher_spec(), place, save_states_for=(spec,))
     whole = train(spec, results)
 
     class PulledPlugError(Exception):
         pass
 
-    save = run_recorder.checkpoint.save_state
+    save = checkpoint.save_state
 
     def pull(folder, done, *args, **kwargs):
         save(folder, done, *args, **kwargs)
         if done == 82:  # of 84 turns
             raise PulledPlugError
 
-    monkeypatch.setattr(run_recorder.checkpoint, "save_state", pull)
+    monkeypatch.setattr(checkpoint, "save_state", pull)
     with pytest.raises(PulledPlugError):
         train(spec, other, checkpoint_every=0)
     again = train(spec, other, checkpoint_every=0)

@@ -59,7 +59,7 @@ def test_every_file_of_the_package_is_read_by_the_one_loader():
     [
         (["train", *WORDS, "method=baseline", "seed=3"], "seed is given twice, as 0 and as 3"),
         (["train", *WORDS, "method=baseline", "order_seed=010"], "010 is 8 in YAML"),
-        (["train", *WORDS, "method=baseline", "--leave", "interval=1 interval=2"], "interval is given twice"),
+        (["train", *WORDS, "method=baseline", "--save-states-for", "interval=1 interval=2"], "interval is given twice"),
         (["prepare", "dataset=digits", "dataset.split=1", "dataset.split=2"], "dataset.split is given twice"),
         (["evaluate", "any", "bim", "bim.epsilon=1", "bim.epsilon=2"], "bim.epsilon is given twice, as 1 and as 2"),
     ],

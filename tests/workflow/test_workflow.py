@@ -159,7 +159,7 @@ def test_trainings_side_by_side_share_the_processors_of_a_machine_and_a_slurm_jo
 @pytest.mark.slow
 def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
     told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
-    assert told.stdout.count("--leave") == 3
+    assert told.stdout.count("--save-states-for") == 3
     assert "--time-limit" not in told.stdout
     told = snakemake(
         *(checkout, STUDY, "-n", "-p", "--workflow-profile", "none"),

@@ -21,14 +21,15 @@ rule train:
     params:
         start=start,
         words=lambda wildcards: words(wildcards.run),
-        leave=follow,
+        save_states_for=follow,
         limit=time_limit,
         workers=workers,
     message:
         "training {wildcards.run}"
     shell:
         "ln -sf .{wildcards.run}.log {log}; echo job $(date) on $(hostname) >> {log};"
-        " {params.start} train {params.words:q} --leave {params.leave:q} {params.limit} {params.workers} >> {log} 2>&1"
+        " {params.start} train {params.words:q} --save-states-for {params.save_states_for:q} {params.limit}"
+        " {params.workers} >> {log} 2>&1"
         " || spaced-kd train {params.words:q} --finished >> {log} 2> /dev/null"  # else Snakemake would delete what is whole
         ' || (awk \'$1 == "job" {{said = ""}} $1 == "spaced-kd:" && $2 != "warning:" {{said = $0}} END {{print said ? said : $0}}\' {log} >&2;'
         " exit 1)"

@@ -62,10 +62,10 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 
 def train_command(arguments: argparse.Namespace) -> None:
     """Trains one run, or goes on with it."""
-    part = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
+    stop = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
     described = run_spec.from_overrides(arguments.words)
-    words = [run_spec.parse_words(shlex.split(student)) for student in arguments.leave]
-    leave = tuple(run_spec.from_flat(described.changed() | student) for student in words)
+    overrides = [run_spec.parse_words(shlex.split(student)) for student in arguments.save_states_for]
+    students = tuple(run_spec.from_flat(described.changed() | student) for student in overrides)
     from spaced_kd.config.paths import ResultPaths
     from spaced_kd.training.run_folder import finished
 
@@ -79,10 +79,10 @@ def train_command(arguments: argparse.Namespace) -> None:
         return
     from spaced_kd.training.loop import train  # seconds of imports, which a finished run need not pay
 
-    options = {"checkpoint_every": arguments.checkpoint_every, "workers": arguments.workers}
-    with part:
+    options = {key: getattr(arguments, key) for key in ("checkpoint_every", "device", "workers")}
+    with stop:
         try:
-            folder = train(described, arguments.results, leave=leave, device=arguments.device, part=part, **options)
+            folder = train(described, arguments.results, save_states_for=students, stop=stop, **options)
         except Interrupted as stopped:
             # while signals are only heard: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():

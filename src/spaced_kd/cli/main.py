@@ -152,11 +152,13 @@ def _add_train(commands: Any) -> None:
     train = command(commands, "train", train_command, "train one run, or go on where it was stopped")
     train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
+        "--save-states-for",
         "--leave",
         nargs="*",
         default=[],
         metavar="STUDENT",
-        help="leave states for students to come, each in quotes: 'method=online_kd interval=1.5'",
+        help="save the teacher's states for students to come, each in quotes: 'method=online_kd interval=1.5'"
+        " (--leave until version 0.3)",
     )
     train.add_argument(
         "--checkpoint-every", type=at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"

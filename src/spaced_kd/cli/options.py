@@ -1,9 +1,12 @@
 """Options that several commands of `spaced-kd` have."""
 
 import argparse
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+RENAMED = {"--leave": "--save-states-for"}  # old name, which still works -> name
 
 
 def command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
@@ -23,6 +26,8 @@ class _Once(argparse.Action):
         if option_string and self.dest in given:
             raise argparse.ArgumentError(self, "is given twice: leave one of them out")
         given.add(self.dest)
+        if option_string in RENAMED:
+            warnings.warn(f"{option_string} is now {RENAMED[option_string]}: write that instead", stacklevel=1)
         setattr(namespace, self.dest, values)
 
 

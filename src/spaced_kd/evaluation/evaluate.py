@@ -29,7 +29,7 @@ from spaced_kd.evaluation.contract import Evaluation
 from spaced_kd.training import checkpoint, provenance
 from spaced_kd.training.timeline import make_method
 from spaced_kd.utils import array_file
-from spaced_kd.utils.devices import choose_device, set_rounding
+from spaced_kd.utils.devices import choose_device, set_up_process
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import damaged, read_json, sha256, write_safely
 
@@ -77,8 +77,7 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
         device: auto, cpu, cuda or cuda:N.
     """
     places, spec = ResultPaths(results), read_spec(run, results)
-    torch.set_num_threads(spec.threads)
-    set_rounding(spec.precision)
+    set_up_process(spec.threads, spec.precision)
     data = load_data(spec, places).to(choose_device(device))
     return _trained(spec, places, data), data
 

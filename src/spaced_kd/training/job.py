@@ -30,7 +30,7 @@ from spaced_kd.training.timeline import (
     when_to_evaluate,
 )
 from spaced_kd.utils import processes
-from spaced_kd.utils.devices import choose_device, set_rounding
+from spaced_kd.utils.devices import choose_device
 from spaced_kd.utils.errors import UserError
 
 
@@ -38,12 +38,14 @@ from spaced_kd.utils.errors import UserError
 class Job:
     """One run's objects.
 
-    `learners` maps who learns to a Learner, or to the Walker that stands in for a teacher; `turns` are all turns, in
-    their order unless the method decides it on the way; `evaluations` maps a turn, after which the result is
-    evaluated, to its epoch; `tail` maps a turn, after which the result counts for the mean over the last tenth of its
-    own steps, to the steps that it has taken; `step` gives the loss terms of who learns on a batch; `workers` is the
-    number of processes that make batches ahead, None where they are made when they are asked for; `replayed` is what
-    replays recorded passes on a GPU, None where each turn runs as it is.
+    Attributes:
+        learners: role -> its Learner, or the StoredTeacher that stands in for a teacher.
+        turns: all turns, in their order unless the method decides it during training.
+        evaluations: turn after which the result is evaluated -> its epoch.
+        tail: turn after which the result counts for the mean over the last tenth of its own steps -> its steps.
+        step: (role, batch) -> loss terms.
+        workers: number of processes that make batches ahead; None where each is made when it is needed.
+        replayed: replays recorded passes on a GPU; None where each turn runs as it is.
     """
 
     spec: RunSpec
@@ -73,8 +75,13 @@ class Job:
     @property
     def own_learners(self) -> dict[str, Learner]:
         """The learners whose state is this run's, by the name of their network."""
-        learning = {who: learner for who, learner in self.learners.items() if isinstance(learner, Learner)}
-        return {self.method.roles[who]: learner for who, learner in learning.items()}
+        learning = {role: learner for role, learner in self.learners.items() if isinstance(learner, Learner)}
+        return {self.method.roles[role]: learner for role, learner in learning.items()}
+
+    @property
+    def follows_stored_teacher(self) -> bool:
+        """Whether the teacher's states are read instead of trained along."""
+        return isinstance(self.learners.get("teacher"), StoredTeacher)
 
     @property
     def decides(self) -> bool:
@@ -103,32 +110,32 @@ class Job:
             return
         to_go = self.turns[done:]
         if self.workers is not None:
-            learnt = (index for who, index in to_go if isinstance(self.learners[who], Learner))
+            learnt = (index for role, index in to_go if isinstance(self.learners[role], Learner))
             self.batches.make_ahead(learnt, self.workers, waiting)
         yield from to_go
 
-    def terms(self, who: str, index: int) -> dict[str, Tensor]:
+    def terms(self, role: str, index: int) -> dict[str, Tensor]:
         """The method's loss terms for a turn, in the run's precision."""
-        return self.terms_on(who, self.batches[index])
+        return self.terms_on(role, self.batches[index])
 
-    def terms_on(self, who: str, batch: Batch) -> dict[str, Tensor]:
+    def terms_on(self, role: str, batch: Batch) -> dict[str, Tensor]:
         """The method's loss terms on a batch, in the run's precision."""
         with self.autocast():
-            return check_terms(self.spec.method, who, self.step(who, batch))
+            return check_terms(self.spec.method, role, self.step(role, batch))
 
-    def passes(self, who: str, index: int) -> dict[str, Tensor]:
+    def passes(self, role: str, index: int) -> dict[str, Tensor]:
         """Forward and backward of a turn: leaves gradients in the parameters; gives the loss terms."""
         if self.replayed:
-            return self.replayed(who, self.batches[index])
-        return backward(self.terms(who, index))
+            return self.replayed(role, self.batches[index])
+        return backward(self.terms(role, index))
 
     def autocast(self) -> torch.autocast:
         """The run's precision."""
         return autocast(self.spec, self.device)
 
-    def pauses(self, follower: RunSpec) -> set[int]:
-        """Numbers of batches after which a teacher leaves its state for a student to come."""
-        return states_to_save(follower, self.batches.per_epoch)
+    def states_to_save(self, student: RunSpec) -> set[int]:
+        """Numbers of batches after which a teacher saves its state for a student to come."""
+        return states_to_save(student, self.batches.per_epoch)
 
 
 def assemble(
@@ -138,7 +145,7 @@ def assemble(
 
     Args:
         spec: the run.
-        places: where its data and its teacher lie.
+        places: where its data and its teacher are.
         device: auto, cpu, cuda or cuda:N.
         workers: processes that decode and augment images ahead; None for all processors but one.
         graphs: whether a GPU may replay recorded steps; the weights are the same.
@@ -146,44 +153,86 @@ def assemble(
     where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
-    set_rounding(spec.precision)
-    torch.set_num_threads(spec.threads)
-    here = load_data(spec, places, workers)
-    data = here.to(where)
-    at_once = spec.augmentation == "standard" and not here.streamed  # else image by image: processors do that
-    source = data if at_once else here
-    seeds = {"seed": spec.seed, "order_seed": spec.order_seed, "augmentation_seed": spec.augmentation_seed}
-    share = processes.rank(), spec.processes
-    sizes = {"batch_size": spec.batch_size, "last_batch": spec.last_batch}
-    batches = Batches(source, make_augment(spec, here), **sizes, device=where, share=share, **seeds)
-    per_epoch = batches.per_epoch
+    data, batches = make_batches(spec, places, where, workers)
     method = make_method(spec)
-    turns = make_turns(spec, method, per_epoch)
-    modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
-    if spec.batch_norm == "whole":
-        modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
+    turns = make_turns(spec, method, batches.per_epoch)
+    modules = make_modules(spec, method, data, where)
     if spec.processes == 1:
         dry_run_plugin(spec, method, modules, turns, batches)
     check_smallest_batch(spec, method, modules, turns, batches)
-    learners: dict[str, Any] = make_learners(spec, method, modules, turns, per_epoch)
-    if (teacher := spec.teacher_spec()) and method.teacher_is_shared:
-        trajectory = TeacherStates(
-            teacher.id, places.trajectory(teacher), places.weights(teacher), spec.epochs * per_epoch
-        )
-        ends = block_ends(turns)
-        if trajectory.holds(ends):
-            learners["teacher"] = StoredTeacher(modules["teacher"], trajectory, ends)
-    evaluations = when_to_evaluate(spec, method, turns, per_epoch)
-    learning = {name for name, module in modules.items() if any(True for _ in module.parameters())}
-    learning -= {name for name in modules if isinstance(learners.get(name), StoredTeacher)}
-    step = distributed.step(method.terms, modules, set(method.roles.values()), learning)
-    ahead = None if at_once else choose_workers(workers)
-    tail = when_to_evaluate_tail(spec, method, turns)
-    job = Job(spec, where, data, batches, method, modules, turns, learners, evaluations, tail, step, ahead)
+    learners = make_learners(spec, method, modules, turns, batches.per_epoch)
+    learners |= stored_teacher(spec, method, modules, turns, places, spec.epochs * batches.per_epoch)
+    job = Job(
+        spec=spec,
+        device=where,
+        data=data,
+        batches=batches,
+        method=method,
+        modules=modules,
+        turns=turns,
+        learners=learners,
+        evaluations=when_to_evaluate(spec, method, turns, batches.per_epoch),
+        tail=when_to_evaluate_tail(spec, method, turns),
+        step=make_step(method, modules, learners),
+        workers=None if transforms_whole_batches(spec, data) else choose_workers(workers),
+    )
     if graphs and where.type == "cuda" and spec.processes == 1 and method.replayable:
         parameters = (each for module in modules.values() for each in module.parameters())
-        job.replayed = GraphedStep(lambda who, batch: backward(job.terms_on(who, batch)), parameters)
+        job.replayed = GraphedStep(lambda role, batch: backward(job.terms_on(role, batch)), parameters)
     return job
+
+
+def make_batches(spec: RunSpec, places: ResultPaths, where: torch.device, workers: int | None) -> tuple[Data, Batches]:
+    """The run's data on the device, and its stream of batches.
+
+    Transforms of whole batches are computed on the device. Others go image by image: processors do that.
+    """
+    here = load_data(spec, places, workers)
+    data = here.to(where)
+    batches = Batches(
+        data if transforms_whole_batches(spec, here) else here,
+        make_augment(spec, here),
+        batch_size=spec.batch_size,
+        last_batch=spec.last_batch,
+        seed=spec.seed,
+        order_seed=spec.order_seed,
+        augmentation_seed=spec.augmentation_seed,
+        device=where,
+        share=(processes.rank(), spec.processes),
+    )
+    return data, batches
+
+
+def transforms_whole_batches(spec: RunSpec, data: Data) -> bool:
+    """Whether a batch of training images is transformed at once, and not image by image."""
+    return spec.augmentation == "standard" and not data.streamed
+
+
+def make_modules(spec: RunSpec, method: Method, data: Data, where: torch.device) -> Modules:
+    """The networks and further modules, on the device; of several processes with batch norm over all shares."""
+    modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
+    if spec.batch_norm == "whole":
+        modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
+    return modules
+
+
+def stored_teacher(
+    spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], places: ResultPaths, total: int
+) -> dict[str, Any]:
+    """The role of the teacher -> what loads its states, where all that this run asks for are stored; else empty."""
+    teacher = spec.teacher_spec()
+    if teacher is None or not method.teacher_is_shared:
+        return {}
+    states = TeacherStates(teacher.id, places.trajectory(teacher), places.weights(teacher), total)
+    ends = block_ends(turns)
+    return {"teacher": StoredTeacher(modules["teacher"], states, ends)} if states.holds(ends) else {}
+
+
+def make_step(method: Method, modules: Modules, learners: dict[str, Any]) -> Callable[[str, Batch], dict[str, Tensor]]:
+    """The method's loss terms of a role on a batch, over all processes."""
+    learning = {name for name, module in modules.items() if any(True for _ in module.parameters())}
+    learning -= {name for name in modules if isinstance(learners.get(name), StoredTeacher)}
+    return distributed.step(method.terms, modules, set(method.roles.values()), learning)
 
 
 def when_to_evaluate_tail(spec: RunSpec, method: Method, turns: list[Turn]) -> dict[Turn, int]:
@@ -197,18 +246,16 @@ def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
 
 
-def make_learners(
-    spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], per_epoch: int
-) -> dict[str, Learner]:
+def make_learners(spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], per_epoch: int) -> dict[str, Any]:
     """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
 
     They have an optimiser each, or one together. Who only looks on, as the method's `onlookers` say, has turns besides.
     """
-    onlookers = {who: name for who, name in method.onlookers.items() if who in dict(turns)}
+    onlookers = {role: name for role, name in method.onlookers.items() if role in dict(turns)}
     turns = [turn for turn in turns if turn[0] not in onlookers]
     names = list(dict.fromkeys(method.roles.values()))
     extra = {name: [] for name in names} | {names[-1]: [modules[name] for name in modules if name not in names]}
-    totals = {name: sum(method.roles[who] == name for who, _ in turns) for name in names}
+    totals = {name: sum(method.roles[role] == name for role, _ in turns) for name in names}
     drifting = method.idle_heads == "drifting"
     together = method.optimizers == "one"
     own = spec.interval == "max" or method.finished_teacher
@@ -222,5 +269,5 @@ def make_learners(
             beside=beside,
             epochs=epochs.get(name),
         )
-    looking = {who: Onlooker(made[name]) for who, name in onlookers.items()}
-    return {who: made[name] for who, name in method.roles.items()} | looking
+    looking = {role: Onlooker(made[name]) for role, name in onlookers.items()}
+    return {role: made[name] for role, name in method.roles.items()} | looking

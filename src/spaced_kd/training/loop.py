@@ -1,5 +1,6 @@
 """Train one run: take the turns of its schedule one by one, each a step of that learner on the method's loss terms."""
 
+import contextlib
 import warnings
 from contextlib import closing
 from functools import partial
@@ -7,13 +8,20 @@ from pathlib import Path
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
-from spaced_kd.training import provenance
+from spaced_kd.training import energy, provenance
+from spaced_kd.training.checkpointer import Checkpointer
+from spaced_kd.training.curve import Curve
 from spaced_kd.training.distributed import broadcast_from_zero, on_rank_zero, process_group
-from spaced_kd.training.job import assemble
+from spaced_kd.training.job import Job, assemble
+from spaced_kd.training.metrics import TrainingMetrics
 from spaced_kd.training.preemption import StopSignal
-from spaced_kd.training.run_folder import clear_up, finished
+from spaced_kd.training.run_folder import clear_up, finished, sweep_folders
 from spaced_kd.training.run_lock import exclusive
+from spaced_kd.training.run_outputs import write_outputs
 from spaced_kd.training.run_recorder import RunRecorder
+from spaced_kd.training.teacher_states import TeacherStates
+from spaced_kd.utils.devices import set_up_process
+from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.processes import rank
 
 
@@ -21,38 +29,66 @@ def train(
     spec: RunSpec,
     results: Path,
     *,
-    leave: tuple[RunSpec, ...] = (),
+    save_states_for: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
-    part: StopSignal | None = None,
+    stop: StopSignal | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Train the run, or go on where it was stopped, and give its folder; a finished run is left as it is.
+    """Train the run, or go on where it was stopped; returns its folder. A finished run is left as it is.
 
     Args:
         spec: the run.
         results: folder of all results.
-        leave: students to come, for whom a teacher leaves its states.
+        save_states_for: students to come, for whom a teacher saves its states.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
-        part: what may end this process before the run is finished, by Stopped; None for nothing.
+        stop: what may end this process before the run is finished, by Interrupted; None for nothing.
         workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
             but one. The weights are the same.
     """
-    places = ResultPaths(results)
+    places, stop = ResultPaths(results), stop or StopSignal()
     with process_group(spec.processes):
         if broadcast_from_zero(finished(spec, places)):
             clear_up(spec, places)
             return places.run(spec)
-        job, part = assemble(spec, places, device, workers), part or StopSignal()
-        with on_rank_zero(exclusive(places.lock(spec), part)), closing(job.batches):
+        set_up_process(spec.threads, spec.precision)
+        job = assemble(spec, places, device, workers)
+        with on_rank_zero(exclusive(places.lock(spec), stop)), closing(job.batches):
             if broadcast_from_zero(finished(spec, places)):  # by the process that this one has waited for
                 return places.run(spec)
             if rank() == 0 and (told := provenance.warning()):
                 warnings.warn(told, stacklevel=1)
-            keeper = RunRecorder(job, places, leave, checkpoint_every, part)
-            for who, index in keeper.turns_to_go():
-                with keeper.watching(who, index):
-                    losses = job.learners[who].learn(index, partial(job.passes, who, index))
-                keeper.after(who, index, losses)
-            return keeper.finish()
+            return take_turns(job, places, save_states_for, checkpoint_every, stop)
+
+
+def take_turns(
+    job: Job, places: ResultPaths, save_states_for: tuple[RunSpec, ...], checkpoint_every: float, stop: StopSignal
+) -> Path:
+    """The loop: each turn is a learner's update on the method's loss terms; returns the folder of the finished run."""
+    origin = provenance.origin(job.spec, job.device)  # now: the code that this process has read
+    metrics = TrainingMetrics(energy.meters(job.device))
+    recorder = RunRecorder(job, metrics, Curve(places.curve(job.spec), job))
+    checkpointer = Checkpointer(job, metrics, places, origin, checkpoint_every, stop)
+    states = TeacherStates(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
+    save_at = states_for(job, save_states_for)
+    sweep_folders(job.spec, places, states, anew=not checkpointer.resume())
+    recorder.begin(origin.earlier)
+    for role, index in checkpointer.turns_to_go():
+        with recorder.watching(role, index):
+            losses = job.learners[role].learn(index, partial(job.passes, role, index))
+        recorder.after_turn(role, index, losses)
+        if role == "teacher" and index + 1 in save_at:
+            states.save(index + 1, job.learners[role].network)
+        checkpointer.after_turn(index)
+    recorder.bar.close()
+    return write_outputs(job, metrics, places, origin)
+
+
+def states_for(job: Job, students: tuple[RunSpec, ...]) -> set[int]:
+    """Numbers of batches after which the teacher saves its state for these students; the first process does."""
+    found: set[int] = set()
+    for student in students if rank() == 0 else ():
+        with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run
+            found |= job.states_to_save(student)
+    return found

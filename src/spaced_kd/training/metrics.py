@@ -89,6 +89,7 @@ class TrainingMetrics:
 
     def __init__(self, meters: dict[str, Meter]) -> None:
         self.meters = meters
+        self.turns = 0  # done so far; a resume state has their number in its name
         self.epochs: list[int] = []
         self.evaluated_at: list[tuple[float, float]] = []  # turns done and seconds at each evaluated epoch
         self.predictions: list[np.ndarray] = []
@@ -105,7 +106,8 @@ class TrainingMetrics:
         self._started = time.perf_counter(), time.process_time()
 
     def add(self, who: str, losses: dict[str, Tensor]) -> None:
-        """Add a turn's loss terms to the running means; no value leaves the device here."""
+        """Count a turn, and add its loss terms to the running means; no value leaves the device here."""
+        self.turns += 1
         for name, loss in losses.items():
             key = f"{who}: {name}"
             self._sums[key] = self._sums.get(key, 0) + loss

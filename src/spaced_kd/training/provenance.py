@@ -7,12 +7,17 @@ import platform
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spaced_kd.config import registry
+from spaced_kd.config import registry, sources
+from spaced_kd.config.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "torch",
@@ -33,6 +38,29 @@ KINDS = {  # kind of processor -> flags that it has, the widest first
     "avx512": {"avx512f"},
     "avx2": {"avx2"},
 }
+
+
+@dataclass
+class Origin:
+    """The code that trains a run: this process's, and the commits of earlier processes where those were others."""
+
+    provenance: dict[str, Any]
+    sources: dict[str, Any]  # digests of the plug-ins, and the number of the training core
+    earlier: list[str] = field(default_factory=list)
+
+    @property
+    def commits(self) -> list[str]:
+        """Commits of the code that has trained so far, each once."""
+        return list(dict.fromkeys([*self.earlier, self.provenance["commit"]]))
+
+    def goes_on_from(self, commits: list[str]) -> None:
+        """The run was begun by code of these commits."""
+        self.earlier = [each for each in commits if each != self.provenance["commit"]]
+
+
+def origin(spec: RunSpec, device: "torch.device") -> Origin:
+    """The code of this process, as it has read it."""
+    return Origin(describe(device), sources.of_run(spec))
 
 
 def commit() -> tuple[str, bool | None]:

@@ -1,11 +1,16 @@
 """The folder of a finished run: its outputs, whether they are whole, what to clear up."""
 
+from typing import TYPE_CHECKING
+
 from spaced_kd.config import sources
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.training.run_lock import remove_left
 from spaced_kd.utils import processes
-from spaced_kd.utils.files import altered, damaged, read_json
+from spaced_kd.utils.files import altered, damaged, read_json, sweep
+
+if TYPE_CHECKING:
+    from spaced_kd.training.teacher_states import TeacherStates
 
 OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
@@ -17,6 +22,16 @@ def clear_up(spec: RunSpec, places: ResultPaths) -> None:
 
         for state in checkpoint.states(places.state(spec)):
             state.unlink()
+
+
+def sweep_folders(spec: RunSpec, places: ResultPaths, states: "TeacherStates", *, anew: bool) -> None:
+    """Remove what killed processes left half-written, and the teacher's states where training begins anew."""
+    if processes.rank():
+        return
+    if anew:
+        states.clear()
+    for folder in (places.state(spec), places.run(spec), states.folder):
+        sweep(folder)
 
 
 def finished(spec: RunSpec, places: ResultPaths) -> bool:

@@ -50,6 +50,12 @@ def free_memory(device: torch.device) -> int | None:
     )
 
 
+def set_up_process(threads: int, precision: str) -> None:
+    """Give this process its number of threads and its rounding: called once, where a process begins its work."""
+    torch.set_num_threads(threads)
+    set_rounding(precision)
+
+
 def set_rounding(precision: str) -> None:
     """How a GPU multiplies float32 numbers from now on: rounded to TF32 first, or as they are."""
     rounding = "tf32" if precision == "tf32" else "ieee"
