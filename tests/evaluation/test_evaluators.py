@@ -61,6 +61,21 @@ def test_a_change_of_any_source_is_another_measurement(tmp_path, monkeypatch):
     assert len(set(names)) == 3
 
 
+def test_rows_are_found_by_the_keys_that_their_source_had_earlier(tmp_path, monkeypatch):
+    plugin = registry.plugin("evaluations", "hessian_trace")
+    own = evaluating._cache(tmp_path, "hessian_trace", {}, "weights")
+    hashes = [evaluating.syntax_hash(path) for path in plugin.sources]
+    known = evaluating._earlier_keys(plugin.path)
+    older = evaluating._cache_of(tmp_path, "hessian_trace", "weights", [known[0], *hashes[1:]], {})
+    assert known
+    assert own != older
+    older.parent.mkdir(parents=True)
+    older.write_text("{}")
+    assert evaluating._cache(tmp_path, "hessian_trace", {}, "weights") == older
+    own.write_text("{}")
+    assert evaluating._cache(tmp_path, "hessian_trace", {}, "weights") == own
+
+
 def test_no_images_are_none_to_choose(data):
     with pytest.raises(UserError, match="images is 0, but must be at least 1"):
         data.subset("test", 0)

@@ -8,7 +8,6 @@ seeded from the one given and restored; they also take pictures of any size, as 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from unittest import mock
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from spaced_kd.utils.devices import send
+from spaced_kd.utils.library_patches import posterize_of_no_bits
 from spaced_kd.utils.seeding import global_seed
 
 Pictures = Sequence[Image.Image] | Tensor  # B pictures of any size, or uint8 (B, H, W, 3)
@@ -111,13 +111,9 @@ def rotate(images: Tensor, radians: Tensor) -> Tensor:
 
 @cache
 def _timm_transform(size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Image.Image], Tensor]:
-    from timm.data import auto_augment, create_transform  # costs a second
+    from timm.data import create_transform  # costs a second
 
-    def posterize(image: Image.Image, bits: int, **settings: object) -> Image.Image:
-        """timm's, whose strongest keeps no bit at all: Pillow 13 refuses that, where older ones gave a black image."""
-        return auto_augment.posterize(image, bits, **settings) if bits else Image.new(image.mode, image.size)
-
-    with mock.patch.dict(auto_augment.NAME_TO_OP, PosterizeIncreasing=posterize):
+    with posterize_of_no_bits():
         return create_transform(
             size,
             is_training=True,

@@ -5,17 +5,12 @@ takes images of 32 pixels or more.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
-import skimage.filters
-import skimage.util
 import torch
 from PIL import Image
 
@@ -23,11 +18,12 @@ from spaced_kd.config.paths import corrupted_path
 from spaced_kd.data import dataset
 from spaced_kd.data.streaming import in_order, processors
 from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.library_patches import seeded_corruptions
 from spaced_kd.utils.seeding import global_seed
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    from imagecorruptions import corrupt, corruptions, get_corruption_names
+    from imagecorruptions import corrupt, get_corruption_names
 
 NAMES = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
 SEVERITIES = (1, 3, 5)
@@ -91,7 +87,7 @@ def corrupt_images(
 
     keys = [(name, severity, start) for name in names for severity in severities for start in range(0, len(ids), PART)]
     corrupted = {f"{name}/{severity}": np.empty_like(images) for name in names for severity in severities}
-    with _mended_libraries():
+    with seeded_corruptions():
         for (name, severity, start), made in zip(keys, in_order(part, keys, workers), strict=True):
             corrupted[f"{name}/{severity}"][start : start + PART] = made.numpy()
     return corrupted
@@ -109,26 +105,3 @@ def _corrupt(image: np.ndarray, number: int, name: str, severity: int) -> np.nda
 
 def _resize(image: np.ndarray, size: tuple[int, ...], method: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, method))
-
-
-@contextmanager
-def _mended_libraries() -> Iterator[None]:
-    """Repairs from outside while images are made: of noise, which would differ each time, of frost, blur and fog.
-
-    scikit-image 0.19 and later draws salt and pepper from a fresh generator, out of reach of any seed; imagecorruptions
-    reads and decodes a picture of frost for every image, which takes ten times as long as the rest; and its blurs and
-    fog name an argument and a type that scikit-image and numpy no longer have.
-    """
-    original = skimage.util.random_noise
-
-    def seeded(*args: object, **settings: object) -> np.ndarray:
-        return original(*args, rng=np.random.randint(2**32, dtype=np.uint32), **settings)
-
-    def blurred(*args: object, multichannel: bool = False, **settings: object) -> np.ndarray:
-        return skimage.filters.gaussian(*args, channel_axis=-1 if multichannel else None, **settings)
-
-    noise = mock.patch.object(skimage.util, "random_noise", seeded)
-    frost = mock.patch.object(cv2, "imread", cache(cv2.imread))
-    blur = mock.patch.object(corruptions, "gaussian", blurred)
-    with noise, frost, blur, mock.patch.object(np, "float_", np.float64, create=True):
-        yield

@@ -7,6 +7,7 @@ evaluation computes only that one.
 import ast
 import hashlib
 import inspect
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -33,8 +34,8 @@ from spaced_kd.utils.devices import choose_device, set_up_process
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import damaged, read_json, sha256, write_safely
 
-# what was measured before evaluations were keyed by syntax trees is found by the files' checksums of then
 WITHOUT_NUMBER = ("more than 1 value per channel", "Overflow when unpacking")  # of batch norm; of a size
+# what was measured before a source was moved or rewritten without a change of its numbers is found by the keys of then
 BEFORE = Path(__file__).parent / "evaluators" / "sources_before.json"
 
 
@@ -155,13 +156,14 @@ def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> P
     """File of an evaluation's rows; all that can change them is in its name."""
     sources = registry.plugin("evaluations", name).sources
     found = _cache_of(folder, name, weights, map(syntax_hash, sources), settings)
-    if not found.exists() and all(map(_before_the_move, sources)):
-        older = _cache_of(folder, name, weights, map(_before_the_move, sources), settings)
-        return older if older.exists() else found
-    return found
+    if found.exists():
+        return found
+    alternatives = itertools.product(*([syntax_hash(path), *_earlier_keys(path)] for path in sources))
+    older = (_cache_of(folder, name, weights, keys, settings) for keys in alternatives)
+    return next((path for path in older if path.exists()), found)
 
 
-def _cache_of(folder: Path, name: str, weights: str, sources: Iterable[str | None], settings: dict[str, Any]) -> Path:
+def _cache_of(folder: Path, name: str, weights: str, sources: Iterable[str], settings: dict[str, Any]) -> Path:
     key = json.dumps([weights, *sources, settings], sort_keys=True)
     return folder / "evaluations" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
@@ -187,10 +189,10 @@ def _says_nothing(node: ast.stmt) -> bool:
     )
 
 
-def _before_the_move(path: Path) -> str | None:
-    """sha256 that a source had as a file when evaluations were keyed by files; None where it has changed since."""
-    known = read_json(BEFORE, dict)
-    return known.get(syntax_hash(path))
+def _earlier_keys(path: Path) -> list[str]:
+    """Keys that a source had when the same rows came from other text: hashes of its syntax tree, or of its file."""
+    known: dict[str, list[str]] = read_json(BEFORE, dict)
+    return known.get(syntax_hash(path), [])
 
 
 def _rows(cache: Path) -> list[dict[str, Any]]:

@@ -37,19 +37,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
-from unittest import mock
 
 import numpy as np
 import torch
 from curvlinops import HessianLinearOperator
 from torch import Tensor, nn
-from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spaced_kd.data.dataset import Data
 from spaced_kd.distillation.fixed_teacher import FixedTeacher, Sayings
 from spaced_kd.training.batch_norm import reestimated
 from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.library_patches import gradients_of_scalars
 from spaced_kd.utils.seeding import generator
 
 SOURCES = ["../../training/batch_norm.py", "../../distillation/fixed_teacher.py"]
@@ -177,10 +176,8 @@ def _images(data: Data, count: int) -> tuple[Tensor, Tensor]:
 def _operator(network: nn.Module, loss: nn.Module, inputs: Tensor, goals: Tensor) -> Iterator[HessianLinearOperator]:
     """The Hessian of a mean loss over images with respect to all parameters that the network's output depends on."""
     theta = _used(network, inputs[:1])
-    # Fused attention has no forward-mode derivative. curvlinops takes the gradient by `jacrev`, under which PyTorch's
-    # second derivative of layer normalisation is silently wrong (pytorch/functorch#534); of a scalar, `grad` is the
-    # same function.
-    with sdpa_kernel(SDPBackend.MATH), mock.patch("curvlinops.hessian.jacrev", grad):
+    # fused attention has no forward-mode derivative
+    with sdpa_kernel(SDPBackend.MATH), gradients_of_scalars():
         yield HessianLinearOperator(
             network,
             loss,
