@@ -15,8 +15,9 @@ SOURCE = Path(spaced_kd.__file__).parent
 
 def test_what_was_replaced_is_given_back_also_after_an_error():
     owner = SimpleNamespace(there=1)
-    with pytest.raises(ZeroDivisionError), replaced(owner, there=2, absent=3):
+    with replaced(owner, there=2, absent=3):
         assert vars(owner) == {"there": 2, "absent": 3}
+    with pytest.raises(ZeroDivisionError), replaced(owner, there=2, absent=3):
         raise ZeroDivisionError
     assert vars(owner) == {"there": 1}
 

@@ -38,10 +38,10 @@ def history(spec: RunSpec, places: ResultPaths, device: str = "auto") -> Replay:
     roles, result = job.method.roles, result_network(job.method)
     taken: Counter[str] = Counter()
     taught = []
-    for who in (who for who, _ in job.turns if who in roles):  # not who only looks on
-        if roles[who] == result != "teacher" in roles.values():
+    for role in (role for role, _ in job.turns if role in roles):  # onlookers take no updates
+        if roles[role] == result != "teacher" in roles.values():
             taught.append(taken["teacher"])
-        taken[roles[who]] += 1
+        taken[roles[role]] += 1
     if job.decides:  # its turns came otherwise than its schedule has them
         ends = read_json(places.run(spec) / "run.json", dict)["block_ends"]
         taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
@@ -60,7 +60,7 @@ def _look(
     # a teacher whose states are stored at block ends alone learns again, too
     job.learners = dict(make_learners(spec, job.method, job.modules, job.turns, job.batches.per_epoch))
     roles = job.method.roles
-    updates = Counter(roles[who] for who, _ in job.turns if who in roles)
+    updates = Counter(roles[role] for role, _ in job.turns if role in roles)
     for name, number in moments:
         if not 0 <= number <= updates[name]:
             raise UserError(
@@ -69,12 +69,12 @@ def _look(
             )
     seen = {moment: _see(job, moment[0], see) for moment in moments if moment[1] == 0}
     taken: Counter[str] = Counter()
-    for who, index in job.turns_after(0):
-        with global_seed(spec.seed, f"step of {who}", index):  # as `Keeper.watching` has it
-            job.learners[who].learn(index, partial(job.passes, who, index))
-        if who not in roles:
+    for role, index in job.turns_after(0):
+        with global_seed(spec.seed, f"step of {role}", index):  # as `Keeper.watching` has it
+            job.learners[role].learn(index, partial(job.passes, role, index))
+        if role not in roles:
             continue
-        name = roles[who]
+        name = roles[role]
         taken[name] += 1
         if (name, taken[name]) in moments:
             seen[name, taken[name]] = _see(job, name, see)

@@ -203,9 +203,9 @@ def train(seeds: int, interval: float, x: Tensor, y: Tensor, setting: Setting) -
     teachers: dict[int, list[Tensor]] = defaultdict(list)
     measured = setting.measured
     batches = orders(seeds, setting)
-    for who, index in tqdm(order, f"interval {interval:g}", 2 * total, mininterval=5, unit="turn"):
+    for role, index in tqdm(order, f"interval {interval:g}", 2 * total, mininterval=5, unit="turn"):
         ids = batches[index]
-        if who == "teacher":
+        if role == "teacher":
             phi = phi - setting.lr * slope(phi, x[ids], y[ids])
         else:
             theta = theta - setting.lr * slope(theta, x[ids], y[ids], network(phi, x[ids]), setting.alpha)

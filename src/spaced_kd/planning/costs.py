@@ -32,7 +32,7 @@ META = torch.device("meta")
 class Turns(NamedTuple):
     """A schedule in numbers.
 
-    number: turns by who learns, images of the batch, and those of the batch before, 0 where they do not count; follows:
+    number: turns by role, images of the batch, and those of the batch before, 0 where they do not count; follows:
     whether the teacher's stored states are all that the student needs of it; states: batches after which it asks for
     one, but the last, which is the teacher's weights; evaluations: whose predictions are kept.
     """
@@ -52,16 +52,16 @@ class Networks:
             self.modules = build(spec, self.method, shape.classes, shape.size, META, shape.train)
         self._flops: dict[tuple[str, int, int], int] = {}
 
-    def flops(self, who: str, images: int, before: int = 0) -> int:
+    def flops(self, role: str, images: int, before: int = 0) -> int:
         """FLOPs of one turn on so many images, forward and backward; `before`: images of the batch before."""
-        if (who, images, before) not in self._flops:
+        if (role, images, before) not in self._flops:
             pixels, labels = self._batch(images)
             last = (lambda number: self._batch(before)) if before else None
             with FlopCounterMode(display=False) as counter:
                 batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
-                backward(self.method.terms(who, self.modules, batch))
-            self._flops[who, images, before] = counter.get_total_flops()
-        return self._flops[who, images, before]
+                backward(self.method.terms(role, self.modules, batch))
+            self._flops[role, images, before] = counter.get_total_flops()
+        return self._flops[role, images, before]
 
     def _batch(self, images: int) -> tuple[Tensor, Tensor]:
         """Images and labels."""
@@ -113,9 +113,9 @@ class RunCosts:
         stored = store_teachers and turns.follows
         # a teacher that is trained once never sees its students: its turns are those of its own run
         learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
-        flops = {who: 0 for who, *_ in turns.number}
-        for (who, images, before), times in turns.number.items():
-            flops[who] += times * learns.get(who, networks).flops(who, images, before)
+        flops = {role: 0 for role, *_ in turns.number}
+        for (role, images, before), times in turns.number.items():
+            flops[role] += times * learns.get(role, networks).flops(role, images, before)
         spared = flops.pop("teacher") if stored else 0
         return Cost(
             flops=sum(flops.values()),
@@ -171,8 +171,8 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
     number = Counter(
-        (who, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if method.looks_back and index else 0)
-        for who, index in turns
+        (role, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if method.looks_back and index else 0)
+        for role, index in turns
     )
     total = spec.epochs * per_epoch
     states = states_to_save(spec, per_epoch) if spec.teacher_spec() else set()

@@ -32,7 +32,7 @@ class GraphedStep:
     """`passes`, of which the first turn of each kind runs as it is; the second is recorded, and replayed as all others.
 
     Args:
-        passes: who learns, and a batch -> loss terms; leaves gradients in parameters that had none.
+        passes: (role, batch) -> loss terms; leaves gradients in parameters that had none.
         parameters: all that a turn may give a gradient.
     """
 
@@ -44,14 +44,14 @@ class GraphedStep:
         self.recordings: dict[tuple[str, int], Recording] = {}
         self.pool = torch.cuda.graph_pool_handle()  # turns come one by one, so graphs may share what they do not keep
 
-    def __call__(self, who: str, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, role: str, batch: Batch) -> dict[str, Tensor]:
         """Gradients and loss terms of a turn; both may be overwritten by the next turn."""
-        kind = who, len(batch.labels)
+        kind = role, len(batch.labels)
         if kind not in self.seen:  # libraries set themselves up, and FLOPs are counted
             self.seen.add(kind)
-            return self.passes(who, batch)
+            return self.passes(role, batch)
         if kind not in self.recordings:
-            self.recordings[kind] = self._record(who, batch)
+            self.recordings[kind] = self._record(role, batch)
         recording = self.recordings[kind]
         for own, given in zip(recording.inputs, batch[:3], strict=True):
             own.copy_(given)
@@ -60,14 +60,14 @@ class GraphedStep:
             parameter.grad = gradient
         return recording.losses
 
-    def _record(self, who: str, batch: Batch) -> Recording:
+    def _record(self, role: str, batch: Batch) -> Recording:
         """Nothing is computed here, but for the inputs' copies."""
         inputs = tuple(given.clone() for given in batch[:3])
         for each in self.parameters:  # what another learner's last turn has left is no part of this one's graph
             each.grad = None
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            losses = self.passes(who, as_recorded(*inputs))
+            losses = self.passes(role, as_recorded(*inputs))
         gradients = [(each, each.grad) for each in self.parameters if each.grad is not None]
         return Recording(graph, inputs, gradients, losses)
 

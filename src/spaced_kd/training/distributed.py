@@ -131,7 +131,7 @@ def synchronised(network: nn.Module, where: torch.device) -> nn.Module:
 
 
 def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> Callable:
-    """(who, batch) -> a method's loss terms on the whole batch, of which the batch has this process's images.
+    """(role, batch) -> a method's loss terms on the whole batch, of which the batch has this process's images.
 
     Args:
         terms: the method's.
@@ -140,9 +140,9 @@ def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learni
         learning: names of those whose gradients are summed over processes.
     """
     if started() == 1:
-        return lambda who, batch: terms(who, modules, batch)
+        return lambda role, batch: terms(role, modules, batch)
     # all in one, since a turn may go through several networks, or twice through one. Who is idle has no gradients, and
-    # who looks for the unused never orders gradients anew: a resumed run sums them in the same order
+    # DDP that looks for unused parameters never orders gradients anew: a resumed run sums them in the same order
     return DistributedDataParallel(_Step(terms, modules, networks, learning), find_unused_parameters=True)
 
 
@@ -156,11 +156,11 @@ class _Step(nn.Module):
         self.learning = nn.ModuleDict({name: module for name, module in modules.items() if name in learning})
         self.given = dict(modules)  # a plain mapping: what does not learn is no part of this module
 
-    def forward(self, who: str, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, role: str, batch: Batch) -> dict[str, Tensor]:
         """The terms of a turn."""
         sizes = [len(part) for part in batch.labels.tensor_split(started())]
         whole = {name: _Whole(self.given[name], sizes) for name in self.networks}
-        return self.terms(who, self.given | whole, batch)
+        return self.terms(role, self.given | whole, batch)
 
 
 class _Whole:

@@ -105,11 +105,11 @@ class TrainingMetrics:
         self._counts: dict[str, int] = {}
         self._started = time.perf_counter(), time.process_time()
 
-    def add(self, who: str, losses: dict[str, Tensor]) -> None:
+    def add(self, role: str, losses: dict[str, Tensor]) -> None:
         """Count a turn, and add its loss terms to the running means; no value leaves the device here."""
         self.turns += 1
         for name, loss in losses.items():
-            key = f"{who}: {name}"
+            key = f"{role}: {name}"
             self._sums[key] = self._sums.get(key, 0) + loss
             self._counts[key] = self._counts.get(key, 0) + 1
         for meter in self.meters.values():
@@ -148,9 +148,9 @@ class TrainingMetrics:
         self.tail_held_out += [] if held_out is None else [held_out]
 
     @contextlib.contextmanager
-    def counted(self, who: str, images: int | str) -> Iterator[None]:
+    def counted(self, role: str, images: int | str) -> Iterator[None]:
         """Count the FLOPs of the first turn of each role and batch size; other turns run as they are."""
-        key = f"{who} {images}"
+        key = f"{role} {images}"
         if key in self.flops:
             yield
             return

@@ -35,16 +35,16 @@ def shipped(kind: str, name: str) -> bool:
     return not registry.plugin(kind, name).package and name in SHIPPED[kind]
 
 
-def check_terms(method: str, who: str, terms: Any) -> dict[str, Tensor]:
+def check_terms(method: str, role: str, terms: Any) -> dict[str, Tensor]:
     """Loss terms of a turn as they are; UserError for what is no mapping of names to scalars with a gradient."""
     if not isinstance(terms, dict) or not terms:
-        raise UserError(f"{method}: the terms of {who} are {terms!r:.100}, but must be a mapping of names to losses")
+        raise UserError(f"{method}: the terms of {role} are {terms!r:.100}, but must be a mapping of names to losses")
     for name, term in terms.items():
         if not isinstance(term, Tensor) or term.shape != ():
             what = f"a tensor {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
-            raise UserError(f"{method}: the term {name!r} of {who} is {what:.100}, but must be a tensor of one number")
+            raise UserError(f"{method}: the term {name!r} of {role} is {what:.100}, but must be a tensor of one number")
         if not term.requires_grad:
-            raise UserError(f"{method}: the term {name!r} of {who} has no gradient: leave it out, or do not detach it")
+            raise UserError(f"{method}: the term {name!r} of {role} has no gradient: leave it out, or do not detach it")
     return terms
 
 
@@ -64,20 +64,20 @@ def dry_run_plugin(
             _check_network(network, modules[name], batches)
     if shipped("methods", spec.method):
         return
-    firsts = {who: index for who, index in reversed(turns) if who in method.roles}  # role -> its first batch
-    for who in sorted(firsts, key=list(method.roles).index):
+    firsts = {role: index for role, index in reversed(turns) if role in method.roles}  # role -> its first batch
+    for role in sorted(firsts, key=list(method.roles).index):
         own, trained = copy.deepcopy((method, modules))
-        with global_seed(spec.seed, f"rehearsal of {who}"):
+        with global_seed(spec.seed, f"rehearsal of {role}"):
             try:
-                said = own.terms(who, trained, batches[firsts[who]])
+                said = own.terms(role, trained, batches[firsts[role]])
             except KeyError as error:
                 raise UserError(
-                    f"{spec.method}: its terms of {who} ask for {error}, but its networks are {', '.join(trained)}"
+                    f"{spec.method}: its terms of {role} ask for {error}, but its networks are {', '.join(trained)}"
                 ) from error
-            terms = check_terms(spec.method, who, said)
+            terms = check_terms(spec.method, role, said)
             sum(terms.values()).backward()
-        if all(weights.grad is None for weights in trained[method.roles[who]].parameters()):
-            raise UserError(f"{spec.method}: no term of {who} depends on its network, {method.roles[who]}")
+        if all(weights.grad is None for weights in trained[method.roles[role]].parameters()):
+            raise UserError(f"{spec.method}: no term of {role} depends on its network, {method.roles[role]}")
 
 
 def check_smallest_batch(

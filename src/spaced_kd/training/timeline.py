@@ -32,7 +32,7 @@ def make_turns(spec: RunSpec, method: Method, per_epoch: int) -> list[Turn]:
         )
     interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
     turns = list(method.schedule(total, interval, per_epoch))
-    roles = {who for who, _ in turns}
+    roles = {role for role, _ in turns}
     if strangers := sorted(roles - {*method.roles, *method.onlookers}):
         raise UserError(
             f"{spec.method}: its schedule has turns of {strangers[0]}, but its roles are {', '.join(method.roles)}"
@@ -77,7 +77,7 @@ def result_network(method: Method) -> str:
 
 def result_roles(method: Method) -> set[str]:
     """The roles of the network that the run is about: their steps are the result's own."""
-    return {who for who, name in method.roles.items() if name == result_network(method)}
+    return {role for role, name in method.roles.items() if name == result_network(method)}
 
 
 def block_ends(order: Iterable[Turn]) -> list[int]:
@@ -86,17 +86,17 @@ def block_ends(order: Iterable[Turn]) -> list[int]:
     The teacher takes its batches in order, and its state before the first of them is everyone's own.
     """
     learnt, found = 0, []
-    for who, run in groupby(order, key=lambda turn: turn[0]):
-        if who == "teacher":
+    for role, run in groupby(order, key=lambda turn: turn[0]):
+        if role == "teacher":
             learnt += len(list(run))
         elif learnt:
             found.append(learnt)
     return found
 
 
-def learners_clock(order: Iterable[Turn], who: Collection[str], per_epoch: int) -> dict[int, int]:
-    """Turns done -> epoch, where `who` have taken as many turns as an epoch has batches, and after their last."""
-    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+def learners_clock(order: Iterable[Turn], roles: Collection[str], per_epoch: int) -> dict[int, int]:
+    """Turns done -> epoch, where `roles` have taken as many turns as an epoch has batches, and after their last."""
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in roles]
     ends = {done: epoch for epoch, done in enumerate(theirs[per_epoch - 1 :: per_epoch], 1)}
     return ends | {theirs[-1]: math.ceil(len(theirs) / per_epoch)}
 
@@ -115,12 +115,12 @@ def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[in
     return ends | {done: total // per_epoch}
 
 
-def tail(order: Iterable[Turn], who: Collection[str], number: int) -> dict[int, int]:
-    """Turns done -> steps that `who` have taken by then: `number` of them, evenly in their last tenth, with the last.
+def tail(order: Iterable[Turn], roles: Collection[str], number: int) -> dict[int, int]:
+    """Turns done -> steps that `roles` have taken by then: `number` of them, evenly in their last tenth, with the last.
 
     Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
     """
-    theirs = [done for done, (name, _) in enumerate(order, 1) if name in who]
+    theirs = [done for done, (name, _) in enumerate(order, 1) if name in roles]
     total = len(theirs)
     steps = (total - left * total // (10 * number) for left in reversed(range(number)))
     return {theirs[step - 1]: step for step in steps}
