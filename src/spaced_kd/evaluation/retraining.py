@@ -70,7 +70,7 @@ def _look(
     seen = {moment: _see(job, moment[0], see) for moment in moments if moment[1] == 0}
     taken: Counter[str] = Counter()
     for role, index in job.turns_after(0):
-        with global_seed(spec.seed, f"step of {role}", index):  # as `Keeper.watching` has it
+        with global_seed(spec.seed, f"step of {role}", index):  # as `RunRecorder.watching` has it
             job.learners[role].learn(index, partial(job.passes, role, index))
         if role not in roles:
             continue

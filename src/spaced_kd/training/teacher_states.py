@@ -1,8 +1,8 @@
-"""A teacher's states where its students learn, and a learner that walks them instead of learning.
+"""A teacher's states at the times when its students learn, and a learner that loads them instead of learning.
 
-The teacher of a (dataset, network, recipe, seed) never sees its students, so it is trained once. While it trains it
-leaves the states that its students ask for in a cache; a student for whom one is missing trains the same teacher along,
-and comes out the same to the bit.
+The teacher of a (dataset, network, recipe, seed) never sees its students, so it is trained once. During its training it
+saves the states that its students need. A student for whom one is missing trains the same teacher along; its weights
+are the same to the bit.
 """
 
 from collections.abc import Callable
@@ -45,11 +45,11 @@ class TeacherStates:
 class StoredTeacher:
     """Stands in for a teacher's learner: where its student is to learn it becomes the stored teacher."""
 
-    def __init__(self, network: nn.Module, trajectory: TeacherStates, ends: list[int]) -> None:
-        self.network, self.trajectory, self.ends = network, trajectory, set(ends)
+    def __init__(self, network: nn.Module, states: TeacherStates, ends: list[int]) -> None:
+        self.network, self.states, self.ends = network, states, set(ends)
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Load the state after batch `index` if the student asks for it; in between nothing happens."""
         if index + 1 in self.ends:
-            self.trajectory.load(index + 1, self.network)
+            self.states.load(index + 1, self.network)
         return {}
