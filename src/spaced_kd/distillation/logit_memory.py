@@ -1,4 +1,4 @@
-"""What a method remembers from turn to turn: a table of logits that never learns and is kept in every resume state."""
+"""The memory of a method: a table of logits, without gradient, that every resume state contains."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from spaced_kd.utils.errors import UserError
 
 
 class Sizes(NamedTuple):
-    """What a method may need to know of a training to size its memory."""
+    """The sizes of a training, from which a method computes the size of its memory."""
 
     images: int  # training images
     classes: int
@@ -19,13 +19,17 @@ class Sizes(NamedTuple):
 
 
 class LogitMemory(nn.Module):
-    """What a network said last, row by row: float32 (rows, classes), zeros before.
+    """The latest logits of each row: float32 (rows, classes), initialised to zero.
 
-    `sizes`: of the training. It takes 4 x rows x classes bytes on the device and in each of the two resume states on
-    disk, and two copies more on the host while one is written.
+    It takes 4 x rows x classes bytes on the device and in each of the two resume states on disk, and two more copies on
+    the host while a state is written.
+
+    Args:
+        rows: rows of the table.
+        sizes: sizes of the training.
 
     Raises:
-        UserError: the device has less memory free.
+        UserError: the device does not have enough free memory.
     """
 
     COPIES = 3  # on the host while a resume state is written: the table, and two of it as bytes

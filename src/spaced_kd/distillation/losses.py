@@ -31,10 +31,10 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 
 
 def kl_of_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """What KLDivLoss gives for probabilities q where it takes log-probabilities: sum_k p_k (log p_k - q_k), mean.
+    """The value of KLDivLoss for probabilities q instead of log-probabilities: sum_k p_k (log p_k - q_k), mean.
 
-    The released code's soft loss of online KD, and no divergence: it descends -<p, q>, so its best student is certain
-    of the teacher's first choice, and its gradient fades with q.
+    The released code's soft loss of online KD. It is not a divergence: it minimises -<p, q>, so that its best student
+    puts probability 1 on the teacher's first choice, and its gradient vanishes with q.
     """
     p = F.softmax(teacher.float() / temperature, dim=1)
     q = F.softmax(student.float() / temperature, dim=1)
@@ -69,14 +69,14 @@ def smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
 def cross_entropy_of_features(student: Tensor, teacher: Tensor) -> Tensor:
     """-sum_d t_d log softmax(s)_d, mean over the batch: features raw, as logits and as their targets.
 
-    The released code's cross-entropy (O17). No divergence: targets neither sum to 1 nor are they positive everywhere,
-    so where teachers have negative features, as transformers do, it has no least value.
+    The released code's cross-entropy (O17). It is not a divergence: targets neither sum to 1 nor are all positive.
+    For teachers with negative features, such as transformers, it has no minimum.
     """
     return F.cross_entropy(student.float(), teacher.float())
 
 
 def dist(student: Tensor, teacher: Tensor) -> Tensor:
-    """Norm of the difference over the whole batch, neither squared nor averaged: the released code's feature loss.
+    """Norm of the difference over the whole batch, not squared and not averaged: the released code's feature loss.
 
     Its gradient has norm 1 whatever the batch size, while that of a mean over the batch shrinks.
     """
@@ -99,7 +99,7 @@ FEATURE_LOSSES = {**DIFFERENCES, "dist": dist, "cross_entropy": cross_entropy_of
 
 @contextmanager
 def eval_or_train_mode(network: nn.Module, mode: str) -> Iterator[None]:
-    """While a network says a target: no gradient, and a mode of its own, `eval` or `train`."""
+    """For targets: no gradient, and the mode `eval` or `train`; the network's own mode is restored afterwards."""
     training = network.training
     network.train(mode == "train")
     try:
@@ -110,10 +110,10 @@ def eval_or_train_mode(network: nn.Module, mode: str) -> Iterator[None]:
 
 
 def teacher_outputs(network: nn.Module, images: Tensor, mode: str = "eval") -> NetworkOutput:
-    """What a teacher says of a batch, without gradient.
+    """The deepest outputs of a teacher for a batch, without gradient.
 
-    In `eval` mode with running statistics and without drop-path; in `train` mode, the released code's, with the batch's
-    own statistics, which move the running ones once more.
+    In `eval` mode batch norm uses its running statistics, and drop-path is off. In `train` mode, the released code's,
+    it uses the batch's statistics and updates the running ones once more.
     """
     with eval_or_train_mode(network, mode):
         return network(images, exits=True)[-1]
@@ -137,8 +137,8 @@ def distillation(
 
     Eq. 2 of the paper has the first two; Sec. 5.1 gives the third and the weights. T^2 keeps the size of the soft
     gradient independent of T (Hinton et al. 2015); the paper does not mention it. `align` maps the student's features
-    to the teacher's width. `soft_loss` and `feature_loss` name what stands in for KL and MSE; `hard_weight` does for
-    1 - alpha.
+    to the teacher's width. `soft_loss` and `feature_loss` name the losses that replace KL and MSE; `hard_weight`
+    replaces 1 - alpha.
     """
     share = 1 - alpha if hard_weight is None else hard_weight
     scale = temperature**2 if square_temperature else 1.0
@@ -150,10 +150,10 @@ def distillation(
 
 
 def alignment(student_width: int, teacher_width: int, kind: str = "linear") -> nn.Module:
-    """From the student's features to the teacher's width.
+    """A layer from the student's features to the teacher's width.
 
-    `linear` is nothing where the widths agree. `linear_always` and `mlp`, in the released code of self and online KD,
-    are always there, so that features are matched through them alone; `mlp` has a hidden layer of the mean width.
+    `linear` is the identity for equal widths. `linear_always` and `mlp` are the layers of the released code of self and
+    online KD, which also has them for equal widths; `mlp` has a hidden layer of the mean width.
     """
     if kind == "linear_always":
         return nn.Linear(student_width, teacher_width)

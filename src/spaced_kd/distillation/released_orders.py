@@ -1,4 +1,4 @@
-"""Orders of learning that only the released code has; letters such as O6 are those of docs/reference/switches.md."""
+"""Orders of learning of the released code alone; letters such as O6 are those of docs/reference/switches.md."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
@@ -7,9 +7,9 @@ from spaced_kd.distillation.schedule import Turn, turns
 
 
 def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
-    """`turns`, but the first block has `size` batches: one epoch in the released self KD, whose count starts late (S6).
+    """`turns` with a first block of `size` batches: one epoch in the released self KD, whose counter starts late (S6).
 
-    Of a `size` longer than `interval` the remainder is first, since blocks end every `interval` batches.
+    If `size` is longer than `interval`, the first block has the remainder, since blocks end every `interval` batches.
     """
     size = size % interval or interval
     yield from turns(size, size)
@@ -17,24 +17,24 @@ def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
 
 
 def student_stops(order: Iterable[Turn], last: int) -> Iterator[Turn]:
-    """Without the student's turns from batch `last` on: the released code never replays a block that is cut (O10)."""
+    """Omit the student's turns from batch `last` on: the released code never replays an incomplete block (O10)."""
     return ((who, i) for who, i in order if who == "teacher" or i < last)
 
 
 def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
-    """Without the teacher's turn that ends a block: in the released self KD that batch is only in the block (S7)."""
+    """Omit the teacher's turn that ends a block: in the released self KD that batch is in the block only (S7)."""
     for turn, then in pairwise([*order, ("end", 0)]):
         if (turn[0], then[0]) != ("teacher", "student"):
             yield turn
 
 
 def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
-    """The student learns on later batches of the stream: another order, freshly augmented (O12)."""
+    """The student learns later batches of the stream: in another order and with new augmentation (O12)."""
     return ((who, i + total * (who == "student")) for who, i in order)
 
 
 def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
-    """One more turn of the student after each of its blocks, on a batch that no other turn has (V10)."""
+    """Add a turn of the student after each of its blocks, on a batch of no other turn (V10)."""
     block = 0
     for who, run in groupby(order, key=lambda turn: turn[0]):
         yield from run

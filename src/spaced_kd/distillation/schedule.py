@@ -1,14 +1,14 @@
-"""Who learns on which batch, when: every order of learning in the paper is a generator here.
+"""The order of learning: which role learns on which batch, and when. Each order of the paper is a generator here.
 
 `turns(total, interval)` for total = 6 batches and an interval of 3::
 
     teacher  0 1 2 . . . 3 4 5 . . .
     student  . . . 0 1 2 . . . 3 4 5
 
-The teacher walks `interval` batches ahead; the student then follows over the same batches, guided by the teacher as it
-stands at the end of the block. An interval of 1 batch is online KD (Alg. 1), of all batches offline KD on the same
-batches, anything between Spaced KD (Alg. 2). The other orders of the paper, of its controls and of its released code
-come after it; letters such as O6 are those of the switches in docs/reference/switches.md.
+The teacher learns a block of `interval` batches. The student then learns the same batches, guided by the teacher at the
+end of the block. An interval of 1 batch is online KD (Alg. 1), an interval of all batches is offline KD on the same
+batches, and any interval between is Spaced KD (Alg. 2). The other orders of the paper and of its controls follow;
+letters such as O6 are those of the switches in docs/reference/switches.md.
 """
 
 import math
@@ -35,14 +35,14 @@ def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
 
 
 def solo(total: int, who: str) -> Iterator[Turn]:
-    """One learner on every batch in order: the teacher without KD, and self KD (Alg. 3) as `student`."""
+    """One role learns every batch in order: the teacher without KD, or the student in self KD (Alg. 3)."""
     return ((who, i) for i in range(total))
 
 
 def teacher_last(total: int, interval: int) -> Iterator[Turn]:
-    """The student learns each block first, guided by the teacher as it stood at the block's start: freeze, no lead.
+    """The student learns each block first, guided by the teacher at the start of the block: frozen, but not ahead.
 
-    For blocks of one batch the target comes from before the teacher's update, as in the released code (O6).
+    For blocks of one batch the targets precede the teacher's update, as in the released code (O6).
     """
     for first in range(0, total, interval):
         block = range(first, min(first + interval, total))
@@ -51,9 +51,9 @@ def teacher_last(total: int, interval: int) -> Iterator[Turn]:
 
 
 def constant_lead(total: int, lead: int) -> Iterator[Turn]:
-    """Tab. 10: the teacher is `lead` batches ahead at each of the student's steps, until it is through.
+    """Tab. 10: the teacher is `lead` batches ahead at each of the student's steps, until it has learnt all batches.
 
-    So it leads and never freezes. A lead of one batch is online KD.
+    It is ahead, but never frozen. A lead of one batch is online KD.
 
     >>> " ".join(f"{who[0]}{batch}" for who, batch in constant_lead(4, 2))
     't0 t1 s0 t2 s1 t3 s2 s3'
@@ -66,7 +66,7 @@ def constant_lead(total: int, lead: int) -> Iterator[Turn]:
 
 
 def window(total: int, interval: int, first: int, last: int) -> Iterator[Turn]:
-    """Fig. 3: spaced from batch `first` to before batch `last`, online KD before and after."""
+    """Fig. 3: Spaced KD from batch `first` up to, but not including, batch `last`; online KD before and after."""
     if not 0 <= first < last <= total:
         raise UserError(
             f"spaced_from and spaced_until give the spaced window from batch {first} to {last}, which is not inside the"
@@ -78,13 +78,13 @@ def window(total: int, interval: int, first: int, last: int) -> Iterator[Turn]:
 
 
 def looking_at_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
-    """`without_triggers`, but the network sees that batch before the block, without an update (B3)."""
+    """`without_triggers`, but the network processes that batch before the block, without an update (B3)."""
     for turn, then in pairwise([*order, ("end", 0)]):
         yield ("onlooker", turn[1]) if (turn[0], then[0]) == ("teacher", "student") else turn
 
 
 def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, total: int) -> Iterator[Turn]:
-    """One more learner: `follower` learns each block of `interval` batches as soon as `leader` is through with it.
+    """Add a role: `follower` learns each block of `interval` batches as soon as `leader` has learnt it.
 
     A student that follows a teacher `alone` gives `turns`. Chains of 4 batches, spaced by 2 at both links, and at the
     last one only::
@@ -102,16 +102,16 @@ def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, tot
 def epochs_of_updates(
     order: Iterable[Turn], roles: dict[str, str], per_epoch: int, *, own: bool
 ) -> dict[str, list[int]]:
-    """Learner -> the epoch of the data, from 0, at each of its updates: what a learning rate per epoch goes by (C2).
+    """Learner -> the epoch of the data, from 0, at each of its updates, for a learning rate per epoch (C2).
 
-    The epoch is that of the batch that whoever learns first, the teacher, had last: a student that learns a block sees
-    one rate. With `own`, as in offline KD, each learner counts its own.
+    It is the epoch of the latest batch of the role that learns first, the teacher, so that a student learns a block at
+    one rate. With `own`, as in offline KD, each learner counts its own epochs.
 
     Args:
         order: all turns.
-        roles: who learns -> the learner.
+        roles: role -> learner.
         per_epoch: batches of an epoch.
-        own: whether learners take their turns in trainings of their own.
+        own: whether each learner counts its own epochs.
     """
     found: dict[str, list[int]] = {learner: [] for learner in roles.values()}
     leader = None
@@ -128,13 +128,14 @@ def epochs_of_updates(
 
 
 def interval_in_batches(interval: float | str, per_epoch: int, total: int, rounding: str = "down") -> int:
-    """The interval s in batches, s x batches per epoch rounded `down` or `up` (C4), at least 1.
+    """The interval s in batches: s x batches per epoch, rounded `down` or `up` (C4), at least 1.
 
-    `interval` is in epochs, or "max" for all batches. The product is one of floating-point numbers: 0.29 of 100 batches
-    is 28.999..., which rounds down to 28.
+    `interval` is in epochs, or "max" for all batches. The product is a floating-point number: 0.29 of 100 batches is
+    28.999..., which is rounded down to 28.
 
-    Raises UserError for an s > 0 that rounds to one batch (it would be online KD under another name) and for one
-    longer than the training.
+    Raises:
+        UserError: an s > 0 is rounded to one batch, which would be online KD under another name; or s is longer than
+            the training.
     """
     if interval == "max":
         return total

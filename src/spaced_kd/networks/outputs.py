@@ -1,4 +1,4 @@
-"""What a network says."""
+"""The outputs of a network."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class NetworkOutput(NamedTuple):
     """One depth of a network: logits (B, classes), and the features (B, D) that its classifier reads.
 
-    `distilled`: logits of a pass or a head of its own for the soft loss, where there is one.
+    `distilled`: logits of a separate pass or head for the soft loss, or None.
     """
 
     logits: Tensor
@@ -22,7 +22,7 @@ class NetworkOutput(NamedTuple):
 
 
 class Ensemble(nn.Module):
-    """A network whose exits answer together: images -> mean of their logits."""
+    """The ensemble of a network's exits: images -> mean of their logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A network, its optimiser, and a learning rate that depends on the learner's own steps alone."""
+"""A learner: a network, its optimiser, and a learning rate that depends on its own steps only."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ def _spared(network: nn.Module) -> set[str]:
 
 
 def backward(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave the gradients of the sum of loss terms in the parameters; gives the terms, detached."""
+    """Add the gradients of the sum of loss terms to the parameters; returns the terms, detached."""
     sum(losses.values()).backward()
     return {name: loss.detach() for name, loss in losses.items()}
 
@@ -122,7 +122,7 @@ class Learner:
         return len(self.sharers) > 1
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """One update; gives the loss terms, which the next turn may overwrite on a GPU.
+        """One update; returns the loss terms, which the next turn may overwrite on a GPU.
 
         Args:
             index: number of the batch.
@@ -156,7 +156,7 @@ class Learner:
 
 
 class Onlooker:
-    """Takes turns in which a learner's network sees a batch in train mode: running statistics move, weights do not."""
+    """Takes turns without an update: a batch in train mode moves the running statistics of the learner's network."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.network = learner, learner.network
@@ -167,6 +167,6 @@ class Onlooker:
         return self.learner.steps
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The passes alone, whose gradients the learner's next update drops; gives the loss terms."""
+        """Both passes without an update; returns the loss terms. The learner's next update discards the gradients."""
         self.learner.optimizer.zero_grad()
         return passes()

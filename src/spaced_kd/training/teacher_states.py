@@ -14,7 +14,7 @@ from spaced_kd.training.checkpoint import load_weights, save_weights
 
 
 class TeacherStates:
-    """States of one teacher after given numbers of batches, the last of them its final weights."""
+    """States of one teacher after given numbers of batches; the last one is its final weights."""
 
     def __init__(self, run: str, folder: Path, final: Path, total: int) -> None:
         self.run, self.folder, self.final, self.total = run, folder, final, total
@@ -24,32 +24,32 @@ class TeacherStates:
         return self.final if batches == self.total else self.folder / f"batches-{batches:09d}.safetensors"
 
     def save(self, batches: int, network: nn.Module) -> None:
-        """Leave a state, unless it is there already."""
+        """Save a state, unless it exists."""
         if batches != self.total and not self.path(batches).exists():
             save_weights(self.path(batches), network, run=self.run, batches=batches)
 
     def load(self, batches: int, network: nn.Module) -> None:
-        """Put a state into a network; UserError where its file is damaged, or the state another."""
+        """Load a state into a network; UserError if its file is damaged or contains another state."""
         load_weights(self.path(batches), network, run=self.run, batches=batches)
 
     def clear(self) -> None:
-        """Forget all states but the final weights: a teacher that starts anew may be another one."""
+        """Delete all states but the final weights: a teacher that starts anew may differ."""
         for path in self.folder.glob("batches-*.safetensors"):
             path.unlink()
 
     def holds(self, ends: list[int]) -> bool:
-        """Whether every one of these states is there."""
+        """Whether all of these states exist."""
         return all(self.path(end).exists() for end in ends)
 
 
 class StoredTeacher:
-    """Stands in for a teacher's learner: where its student is to learn it becomes the stored teacher."""
+    """Replaces a teacher's learner: loads the stored teacher at the times when its student learns."""
 
     def __init__(self, network: nn.Module, states: TeacherStates, ends: list[int]) -> None:
         self.network, self.states, self.ends = network, states, set(ends)
 
     def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Load the state after batch `index` if the student asks for it; in between nothing happens."""
+        """Load the state after batch `index` if the student needs it; otherwise do nothing."""
         if index + 1 in self.ends:
             self.states.load(index + 1, self.network)
         return {}
