@@ -6,7 +6,7 @@ import pytest
 from conftest import snakemake
 
 from spaced_kd.cli import main as cli
-from spaced_kd.config import registry
+from spaced_kd.config import registry, types
 from spaced_kd.config.study import expand
 from spaced_kd.utils.errors import UserError
 
@@ -60,7 +60,7 @@ def test_every_setting_of_an_evaluation_has_a_range(name, key):
 def test_the_ends_of_an_interval():
     ends = {"[1, inf)": {0.9: False, 1: True, 1e30: True}, "(0, 255]": {0: False, 255: True, 255.1: False}}
     for interval, values in ends.items():
-        assert {value: registry._within(value, interval) for value in values} == values
+        assert {value: types.within(value, interval) for value in values} == values
 
 
 def test_a_study_has_the_corruptions_made_that_it_asks_for(checkout):

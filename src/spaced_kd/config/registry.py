@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from spaced_kd.config.types import check_type
+from spaced_kd.config.types import check_range, check_type
 from spaced_kd.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -156,37 +156,11 @@ def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any
     typed = {key: check_type(f"{name}.{key}", value, known[key][0]) for key, value in given.items()}
     for key, allowed in plugin(kind, name).constants.get("RANGES", {}).items():
         if typed.get(key) is not None:
-            _check_range(f"{name}.{key}", typed[key], allowed)
+            check_range(f"{name}.{key}", typed[key], allowed)
     for key, most in MOST_OF_EVALUATIONS.items() if kind == "evaluations" else ():
         if typed.get(key, 0) > most:
             raise UserError(f"{name}.{key} is {typed[key]}, but must be at most {most:,}: lower it")
     return typed
-
-
-def _check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
-    """UserError unless the value, or each of a list, lies in the interval or is one of the choices."""
-    several = isinstance(value, tuple)
-    values = value if several else (value,)
-    if not values:
-        raise UserError(f"{key} is an empty list: name what is meant, or leave the key out")
-    if len(set(values)) < len(values):
-        raise UserError(f"{key} lists a value twice: {list(values)!r:.200}")
-    told = f"in {allowed}" if isinstance(allowed, str) else f"one of {', '.join(map(str, allowed))}"
-    for each in values:
-        if not (_within(each, allowed) if isinstance(allowed, str) else each in allowed):
-            raise UserError(f"{key} {'has' if several else 'is'} {each!r:.200}, but must be {told}")
-
-
-def _within(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval as mathematics writes it.
-
-    >>> _within(1, "[1, inf)"), _within(0, "(0, 255]")
-    (True, False)
-    """
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    return (low <= value if interval[0] == "[" else low < value) and (
-        value <= high if interval[-1] == "]" else value < high
-    )
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:

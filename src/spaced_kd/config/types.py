@@ -1,4 +1,4 @@
-"""Values checked against the annotations of plug-ins and fields."""
+"""Values checked against the annotations of plug-ins and fields, and against ranges."""
 
 import ast
 import sys
@@ -38,6 +38,32 @@ def check_type(key: str, value: Any, annotation: str) -> Any:
                 raise UserError(f"{key} is {value!r:.200}, but must be at most {MOST} in size, as 64 bits hold it")
             return value
     raise UserError(f"{key} is {value!r:.200}, but must be {_in_words(annotation)}")
+
+
+def check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
+    """UserError unless the value, or each of a list, lies in the interval or is one of the choices."""
+    several = isinstance(value, tuple)
+    values = value if several else (value,)
+    if not values:
+        raise UserError(f"{key} is an empty list: name what is meant, or leave the key out")
+    if len(set(values)) < len(values):
+        raise UserError(f"{key} lists a value twice: {list(values)!r:.200}")
+    told = f"in {allowed}" if isinstance(allowed, str) else f"one of {', '.join(map(str, allowed))}"
+    for each in values:
+        if not (within(each, allowed) if isinstance(allowed, str) else each in allowed):
+            raise UserError(f"{key} {'has' if several else 'is'} {each!r:.200}, but must be {told}")
+
+
+def within(value: float, interval: str) -> bool:
+    """Whether a number lies in an interval as mathematics writes it.
+
+    >>> within(1, "[1, inf)"), within(0, "(0, 255]")
+    (True, False)
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    return (low <= value if interval[0] == "[" else low < value) and (
+        value <= high if interval[-1] == "]" else value < high
+    )
 
 
 @cache

@@ -92,14 +92,14 @@ def check_smallest_batch(
     if batches.size(last) > FEW * spec.processes or whole:
         return
     black = _black(batches.size(last) // spec.processes, batches)
-    for who in {who: None for who, index in turns if index % batches.per_epoch == last}:
+    for role in {role: None for role, index in turns if index % batches.per_epoch == last}:
         own, trained = copy.deepcopy((method, modules))
         try:
-            with global_seed(spec.seed, f"rehearsal of {who}"), torch.no_grad():
+            with global_seed(spec.seed, f"rehearsal of {role}"), torch.no_grad():
                 if spec.processes > 1:  # of which each has its share of the images
-                    trained[method.roles[who]](black.images)
+                    trained[method.roles[role]](black.images)
                 else:
-                    own.terms(who, trained, black)
+                    own.terms(role, trained, black)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
