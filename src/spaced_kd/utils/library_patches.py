@@ -59,8 +59,10 @@ def posterize_of_no_bits() -> Iterator[None]:
     from PIL import Image
     from timm.data import auto_augment  # costs a second
 
-    def posterize(image: Image.Image, bits: int, **settings: object) -> Image.Image:
-        return auto_augment.posterize(image, bits, **settings) if bits else Image.new(image.mode, image.size)
+    original: Any = auto_augment.posterize  # which has no types
+
+    def posterize(image: Any, bits: int, **settings: object) -> Any:
+        return original(image, bits, **settings) if bits else Image.new(image.mode, image.size)
 
     operations = auto_augment.NAME_TO_OP | {"PosterizeIncreasing": posterize}
     with replaced(auto_augment, NAME_TO_OP=operations if below("timm", 2) else auto_augment.NAME_TO_OP):
@@ -86,13 +88,14 @@ def seeded_corruptions() -> Iterator[None]:
     if not below("imagecorruptions", 2):
         yield
         return
-    random_noise = skimage.util.random_noise
+    random_noise: Any = skimage.util.random_noise  # which have no types
+    gaussian: Any = skimage.filters.gaussian
 
     def seeded(*args: object, **settings: object) -> Any:
         return random_noise(*args, rng=np.random.randint(2**32, dtype=np.uint32), **settings)
 
     def blurred(*args: object, multichannel: bool = False, **settings: object) -> Any:
-        return skimage.filters.gaussian(*args, channel_axis=-1 if multichannel else None, **settings)
+        return gaussian(*args, channel_axis=-1 if multichannel else None, **settings)
 
     noise, frost = replaced(skimage.util, random_noise=seeded), replaced(cv2, imread=cache(cv2.imread))
     with noise, frost, replaced(corruptions, gaussian=blurred), replaced(np, float_=np.float64):
