@@ -629,8 +629,8 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
     first = " ".join(text.partition("\n\n")[0].split())
     assert first.startswith(
         "Tab. 1: Spaced KD beats online KD (greater, margin 0.5 pp: Tab. 8 against Tab. 1); the paper: +1.38 supported:"
-        " +1.07 ± 0.21 (3); cifar100, resnet18, protocol paper; last epoch, steps unknown adjusted 95 % [+0.55, +1.58]"
-        " (main claims, m = 1); raw 95 % [+0.55, +1.58]; resolution 0.68"
+        " +1.07 ± 0.21 (3); CIFAR-100; ResNet-18; 80 epochs; reading paper; last epoch, steps unknown"
+        " adjusted 95 % [+0.55, +1.58] (main claims, m = 1); raw 95 % [+0.55, +1.58]; resolution 0.68"
     )
     told = " ".join(text.rpartition("\n\n")[2].split())
     absent = sum(verdict.verdict == "not run" and not verdict.claim.counted for verdict in judged)

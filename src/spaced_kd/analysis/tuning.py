@@ -7,7 +7,7 @@ test image takes part.
 from math import comb
 from typing import NamedTuple
 
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import Arm, words_of
 from spaced_kd.analysis.layout import where
@@ -19,12 +19,16 @@ PLACE = ["dataset", "network", "reading"]
 
 
 class Search(NamedTuple):
-    """The trials of one arm in one setting; `scores`: trial -> mean accuracy on held-out images, in percent."""
+    """The trials of one arm in one setting; `values`: trial -> accuracy on held-out images in percent, by seed."""
 
     place: tuple[str, ...]
     arm: Arm
-    scores: dict[str, float]
-    seeds: int
+    values: dict[str, Series]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Trial -> mean over the seeds."""
+        return {trial: float(values.mean()) for trial, values in self.values.items()}
 
     @property
     def best(self) -> str:
@@ -51,8 +55,7 @@ def searches(rows: DataFrame) -> list[Search]:
             Search(
                 place,
                 Arm(method, interval),
-                {named[recipe]: mean for recipe, mean in own.groupby("recipe", sort=False)["value"].mean().items()},
-                own["seed"].nunique(),
+                {named[str(recipe)]: each["value"] for recipe, each in own.groupby("recipe", sort=False)},
             )
             for (method, interval), own in group.groupby(["method", "interval"], sort=False)
         ]

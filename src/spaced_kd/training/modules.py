@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
 from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
@@ -73,7 +74,8 @@ def _within_memory(told: str, device: torch.device) -> Iterator[None]:
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal needed
-        needed += 0 if parameter is None else parameter.numel() * parameter.element_size()
+        if parameter is not None and not is_lazy(parameter):  # a lazy one has no shape yet
+            needed += parameter.numel() * parameter.element_size()
         if free is not None and needed > free:
             raise UserError(f"{told} (its weights take more than the {free / 1e9:,.1f} GB that are free)")
 
