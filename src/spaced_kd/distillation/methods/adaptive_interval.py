@@ -26,7 +26,7 @@ RANGES = {
     "alpha": "[0, 1]",
     "temperature": "[0.001, 1000000]",
     "beta": "[0, inf)",
-    "errors": "[0, inf)",
+    "errors": "(-inf, inf)",  # below 0 each block ends as early as it may
     "least": "[1, inf)",
 }
 
