@@ -318,15 +318,15 @@ def test_a_stopped_training_goes_on_to_the_same_weights(streamed, tmp_path, monk
     run = of(method="online_kd", method__student_batches="new_views", epochs=2)
     whole = weights(train(run, other, workers=0))
 
-    after = RunRecorder.after
+    after = RunRecorder.after_turn
 
     def stop(self, *turn) -> None:
         after(self, *turn)
-        if self.done == 5:
+        if self.metrics.turns == 5:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(RunRecorder, "after", stop)
+        patched.setattr(RunRecorder, "after_turn", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, streamed, workers=1, checkpoint_every=0)
     assert weights(train(run, streamed, workers=1)) == whole

@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from spaced_kd.cli.options import command
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import Study, load_study
+from spaced_kd.utils import yaml_files
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import write_safely
 
@@ -116,4 +115,4 @@ def final(study: Study, chosen: list[Choice], seeds: list[int]) -> str:
     head = (
         f"# The best trial of each arm of {study.name}, on seeds that chose nothing; written by `spaced-kd tune`.\n\n"
     )
-    return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return head + yaml_files.text(content)

@@ -35,13 +35,22 @@ class Curve:
         self.path, self.roles, self.turns = path, tuple(job.learners), len(job.turns)
 
     def restart(self, record: "TrainingMetrics", labels: np.ndarray) -> None:
-        """Write the header and the lines of all epochs that the record has; `labels`: of the test set, (N,)."""
+        """Write the header and the lines of all epochs that the record has; `labels`: of the test set, (N,).
+
+        Without an epoch there is no file, so that a training that fails at once leaves nothing.
+        """
+        if not record.epochs:
+            self.path.unlink(missing_ok=True)
+            return
         columns = ("epoch", "turn", "turns", "seconds", "accuracy", "held_out_accuracy")
         lines = [self._line(record, labels, place) for place in range(len(record.epochs))]
         write_safely(self.path, _csv([[*columns, *(f"{role}_loss" for role in self.roles)], *lines]).encode())
 
     def append(self, record: "TrainingMetrics", labels: np.ndarray) -> None:
         """Append the line of the epoch that the record has last."""
+        if not self.path.exists():
+            self.restart(record, labels)
+            return
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(_csv([self._line(record, labels, len(record.epochs) - 1)]))
 

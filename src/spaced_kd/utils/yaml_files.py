@@ -92,3 +92,8 @@ def _value(text: str | TextIO) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def text(content: Any) -> str:
+    """Plain values as YAML, keys in their order."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
