@@ -40,7 +40,8 @@ class Curve:
         Without an epoch there is no file, so that a training that fails at once leaves nothing.
         """
         if not record.epochs:
-            self.path.unlink(missing_ok=True)
+            if self.path.exists():
+                self.path.unlink()
             return
         columns = ("epoch", "turn", "turns", "seconds", "accuracy", "held_out_accuracy")
         lines = [self._line(record, labels, place) for place in range(len(record.epochs))]
