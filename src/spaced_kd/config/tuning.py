@@ -33,7 +33,7 @@ def take_trials(grid: dict[str, Any]) -> dict[str, list[Any]]:
 
 def of_arm(trials: dict[str, list[Any]], arm: dict[str, Any]) -> dict[str, Any]:
     """An arm with the trials as axes, and their names under `tune`; UserError where it would have others."""
-    if own := {KEY, *trials} & arm.keys() if trials else {KEY} & arm.keys():
+    if own := {KEY, *trials} & arm.keys():
         raise UserError(f"an arm has {min(own)} of its own, but all arms of a grid with tune have the same trials")
     return trials | arm | ({KEY: tuple(trials)} if trials else {})
 
