@@ -1034,6 +1034,16 @@ def test_bad_switches_are_refused_in_one_line(change, complaint):
     assert "\n" not in str(caught.value)
 
 
+def test_presets_that_cannot_be_found_are_no_empty_set(tmp_path):
+    run = from_flat(TINY | {"method": "online_kd"})
+    assert "textbook" in protocols_of(run)
+    for kind, find in (("protocol", presets.protocol_names), ("recipe", presets.recipe_names)):
+        with pytest.raises(UserError, match=f"^{tmp_path} has no {kind}: install the package again"):
+            find(tmp_path)
+    with pytest.raises(UserError, match="has no protocol"):
+        protocols_of(run, tmp_path)
+
+
 def test_protocols_of_ones_own(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         yaml.safe_dump({"online_kd": {"method.soft_loss": {"spaced": "kl_of_probabilities"}}})

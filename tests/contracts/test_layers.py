@@ -19,7 +19,7 @@ LAYERS: dict[str, set[str]] = {  # room -> rooms that it may import besides itse
     "analysis": {"config", "utils"},
     "training": {"data", "networks", "distillation", "config", "utils"},
     "evaluation": {"data", "distillation", "training", "config", "utils"},
-    "planning": {"config", "data", "training", "utils"},
+    "planning": {"config", "data", "distillation", "training", "utils"},
     "sharing": {"analysis", "config", "data", "evaluation", "training", "utils"},
     "cli": {
         "analysis",

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -120,6 +121,12 @@ def test_a_part_of_the_classes(source, monkeypatch, tmp_path):
     content = imagenet100.prepare(source)
     assert content["test_labels"].tolist() == [0, 0, 1, 1]
     assert b"n00000007" in content["test_files"][0].tobytes()
+
+
+def test_other_classes_of_imagenet_are_refused(source, monkeypatch):
+    monkeypatch.setattr(imagenet1k, "shape", lambda: SHAPE)
+    with pytest.raises(UserError, match="ILSVRC2012/train has not the published classes in their order"):
+        imagenet1k.prepare(source)
 
 
 def test_the_classes_of_imagenet100_are_those_published():
@@ -254,23 +261,35 @@ def test_a_worker_that_hangs_does_not_keep_a_training_from_stopping(streamed, tm
     (other / "data").symlink_to(streamed / "data")
     run = of(epochs=2)
     whole = weights(train(run, other, workers=0))
-    augmented = Batches._augmented
+    augmented, take, asked = Batches._augmented, Batches._next, tmp_path / "asked"
+    part = StopSignal(1e6, 1.0) if stop == "the time limit" else StopSignal()
+
+    def ask(self, index: int) -> torch.Tensor:
+        if index == 4:
+            asked.touch()  # from now on nothing but its waiting can stop the training
+            part.end = time.monotonic() if stop == "the time limit" else part.end
+        return take(self, index)
 
     def hang(self, index: int, view: int = 0) -> torch.Tensor:
         if index == 4:
+            while not asked.exists():
+                time.sleep(0.01)
             if stop == "SIGTERM":
                 os.kill(os.getppid(), signal.SIGTERM)
-            time.sleep(600)
+            time.sleep(30)
         return augmented(self, index, view)
 
-    part = StopSignal(*((6.0, 3.0) if stop == "the time limit" else ()))
     with monkeypatch.context() as patched:
         patched.setattr(Batches, "_augmented", hang)
+        patched.setattr(Batches, "_next", ask)
         with pytest.raises(Interrupted) as stopped, part:
             train(run, streamed, workers=1, stop=part)
     assert stopped.value.status == (75 if stop == "the time limit" else 143)
     (state,) = states(ResultPaths(streamed).state(run))
-    assert 0 < int(state.stem.removeprefix("turn-")) <= 4
+    assert int(state.stem.removeprefix("turn-")) == 4
+    for child in multiprocessing.active_children():
+        child.join(10)
+        assert not child.is_alive()
     assert weights(train(run, streamed, workers=1)) == whole
 
 

@@ -36,6 +36,9 @@ tables: [tab01]
 """
 
 
+SHORT = STUDY.replace("1.5", "0.5").replace("batch_size: 9", "batch_size: 15")
+
+
 @pytest.fixture
 def study(tmp_path):
     path = tmp_path / "small.yaml"
@@ -261,6 +264,7 @@ def test_the_command_tells_it_all_before_anything_runs(tmp_path, capsys):
         (STUDY, ["--count", "0"], "count is 0, but must be at least 1"),
         (STUDY.replace("1.5", "0.2"), [], "-online_kd-0.2-0-"),  # which run, and why
         (STUDY.replace("1.5", "0.2"), [], "interval=0.2 epochs is 1.00 batches of 5 an epoch"),
+        (SHORT, [], "interval=0.5 epochs is 1.50 batches of 3 an epoch"),
         (STUDY.replace("{digits: {train_per_class: 4}}", "{tiny_imagenet: {classes: 900}}"), [], "classes is 900"),
     ],
 )

@@ -1,5 +1,6 @@
 """The wheel: installed in an environment of its own, it runs a study in a folder of any name."""
 
+import csv
 import json
 import os
 import subprocess
@@ -68,7 +69,8 @@ def test_a_study_runs_in_a_folder_that_the_wheel_writes(built):
     (described,) = folder.glob("elsewhere/results/runs/*/run.json")
     provenance = json.loads(described.read_text())["provenance"]
     assert (provenance["commit"], provenance["dirty"]) == (commit, False)
-    assert (folder / "elsewhere/results/tiny/rows.csv").exists()
+    with (folder / "elsewhere/results/tiny/rows.csv").open() as rows:
+        assert {row["protocol"].split()[0] for row in csv.DictReader(rows)} == {"textbook"}
     assert "0 findings" in run(folder / "elsewhere", command, "verify")
 
 

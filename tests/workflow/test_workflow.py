@@ -39,8 +39,9 @@ def scheduled(folder: Path, study: dict, *words: str) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
 
 
-def with_intervals(*intervals):
+def with_intervals(*intervals, **recipe):
     changed = yaml.safe_load(yaml.safe_dump(STUDY))
+    changed["grids"][0]["recipe"] |= recipe
     changed["grids"][0]["arms"][1]["interval"] = list(intervals)
     return changed
 
@@ -185,6 +186,7 @@ def test_a_training_that_the_workflow_submitted_asks_to_be_run_again(checkout):
         ({"study": "theory"}, "results/theory is taken: choose another name"),
         ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be a number"),
         (with_intervals(0.2), "interval=0.2 epochs is 1.00 batches of 5 an epoch, which would be online KD"),
+        (with_intervals(0.5, batch_size=20), "interval=0.5 epochs is 1.00 batches of 2 an epoch"),
     ],
 )
 def test_a_bad_study_is_refused_without_a_traceback(checkout, change, complaint):
@@ -231,6 +233,7 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout, monkeypatch):
     assert refused.returncode == 1
     told = refused.stdout + refused.stderr
     assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in told
+    assert f"no commit has the code in {checkout / 'src/spaced_kd'}, so that `record` will refuse" in told
     assert "Traceback" not in told
 
 

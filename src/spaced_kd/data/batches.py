@@ -5,7 +5,6 @@ A share of it, where several processes train together, is one of (seed, i, numbe
 Nothing is buffered: memory does not grow with the interval, and a resumed run needs only the number of its turn.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from spaced_kd.data.augmentation import Pictures
 from spaced_kd.data.dataset import Data
+from spaced_kd.data.epochs import batches_per_epoch
 from spaced_kd.data.streaming import in_order
 from spaced_kd.utils.devices import send
 from spaced_kd.utils.errors import UserError
@@ -43,18 +43,6 @@ class Batch(NamedTuple):
     view: Callable[[int], Tensor]
     epoch: int = 0
     before: Callable[[int], tuple[Tensor, Tensor]] | None = None
-
-
-def batches_per_epoch(images: int, batch_size: int, last_batch: str = "kept") -> int:
-    """Batches of an epoch of so many images; UserError where the only one is dropped."""
-    if last_batch == "kept":
-        return math.ceil(images / batch_size)
-    if images < batch_size:
-        raise UserError(
-            f"last_batch is dropped, but batch_size is {batch_size} and there are {images} training images, so no batch"
-            " is left: lower batch_size"
-        )
-    return images // batch_size
 
 
 class Batches:

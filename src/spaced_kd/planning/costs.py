@@ -19,12 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
 from spaced_kd.config.run_spec import RunSpec
-from spaced_kd.data.batches import Batch, batches_per_epoch
+from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Shape
+from spaced_kd.data.epochs import batches_per_epoch
 from spaced_kd.training.job import when_to_evaluate_tail
 from spaced_kd.training.learner import backward
 from spaced_kd.training.modules import build
 from spaced_kd.training.timeline import make_method, make_turns, result_network, states_to_save, when_to_evaluate
+from spaced_kd.utils.errors import UserError
 
 META = torch.device("meta")
 
@@ -126,14 +128,21 @@ class RunCosts:
             state=networks.state(spec, stored=stored),
         )
 
-    def turns(self, spec: RunSpec) -> Turns:
-        """A run's schedule in numbers; UserError where its interval or its dataset's settings are impossible."""
-        return self._turns(spec, self._shape(spec))
+    def images(self, spec: RunSpec) -> int | None:
+        """Training images; None of a dataset that tells no size, or none before its files are there."""
+        tell = _teller(spec)
+        try:
+            return self._shape(spec).train if tell else None
+        except UserError:
+            if tell and not _looks_at_files(tell):
+                raise
+            return None
 
     def _shape(self, spec: RunSpec) -> Shape:
-        settings = spec.settings.get("dataset", {})
-        tell = registry.find("datasets", spec.dataset).shape
-        where = [self.data] if "source" in inspect.signature(tell).parameters else []
+        settings, tell = spec.settings.get("dataset", {}), _teller(spec)
+        if tell is None:
+            raise UserError(f"{spec.dataset} has no function shape, which tells its size: add it")
+        where = [self.data] if _looks_at_files(tell) else []
         shape = self._once([spec.dataset, settings], lambda: tell(*where, **settings))
         held_out = shape.classes * round(spec.held_out * shape.train / shape.classes)
         return shape._replace(train=shape.train - held_out, size=spec.input_size or shape.size)
@@ -155,6 +164,17 @@ class RunCosts:
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
+
+
+def _teller(spec: RunSpec) -> Callable[..., Shape] | None:
+    """The function `shape` of a run's dataset."""
+    tell: Callable[..., Shape] | None = getattr(registry.find("datasets", spec.dataset), "shape", None)
+    return tell
+
+
+def _looks_at_files(tell: Callable[..., Shape]) -> bool:
+    """Whether it takes the folder of data by its place, as of a dataset whose size is that of its files."""
+    return "source" in inspect.signature(tell).parameters
 
 
 def _without_weights(settings: dict[str, Any]) -> dict[str, Any]:

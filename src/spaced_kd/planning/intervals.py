@@ -5,31 +5,55 @@ from pathlib import Path
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.data.epochs import batches_per_epoch, images_of
+from spaced_kd.distillation.schedule import interval_in_batches
 from spaced_kd.utils.errors import UserError
 
-SHORT = 0.5  # epochs: an epoch of four batches has a shorter interval of one
+SHORT = 0.5  # epochs
+FEW = 100  # training images, of which only a toy has fewer
 
 
 def check(runs: Iterable[RunSpec], data: Path, results: Path) -> None:
-    """UserError for a short interval that is one batch, which would be online KD under another name.
+    """UserError for an interval that is one batch, which would be online KD under another name.
 
-    Only of short ones, since a dataset's number of images takes the seconds of importing torch; what is refused here
-    would else be refused as its training starts.
+    The size of prepared data is read. Before, it is what the dataset declares. That takes the seconds of importing
+    torch, so only runs are asked for whose interval is short, or whose batches are large. A dataset that declares
+    nothing, or that is not there yet, is checked once it is prepared.
 
     Args:
         runs: of a study.
         data: folder of the published datasets.
-        results: folder of all results, where data may be prepared already whose files are gone.
+        results: folder of all results, where data may be prepared.
     """
-    short = [run for run in runs if isinstance(run.interval, float) and 0 < run.interval < SHORT]
-    if not short:
-        return
+    sizes: dict[tuple[Path, float], int] = {}
+    unknown = []
+    for run in runs:
+        if not (isinstance(run.interval, float) and run.interval > 0):
+            continue
+        key = ResultPaths(results).data(run), run.held_out
+        if key[0].exists():
+            if key not in sizes:
+                sizes[key] = images_of(*key)
+            _check(run, sizes[key])
+        elif run.interval <= SHORT or 2 * run.batch_size / run.interval > FEW:
+            unknown.append(run)
+    if unknown:
+        _ask(unknown, data)
+
+
+def _check(run: RunSpec, images: int) -> None:
+    try:
+        per_epoch = batches_per_epoch(images, run.batch_size, run.last_batch)
+        interval_in_batches(run.interval, per_epoch, run.epochs * per_epoch, run.interval_rounding)
+    except UserError as error:
+        raise UserError(f"{run.id}: {error}") from None
+
+
+def _ask(runs: Iterable[RunSpec], data: Path) -> None:
+    """Check runs by the sizes that their datasets declare."""
     from spaced_kd.planning.costs import RunCosts
 
     costs = RunCosts(data)
-    for run in short:
-        try:
-            costs.turns(run)
-        except UserError as error:
-            if "does not exist" not in str(error) or not ResultPaths(results).data(run).exists():
-                raise UserError(f"{run.id}: {error}") from None
+    for run in runs:
+        if images := costs.images(run):
+            _check(run, images)

@@ -51,6 +51,16 @@ def read(path: Path, *, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, A
     return arrays, about
 
 
+def read_one(path: Path, name: str, *, remedy: str) -> np.ndarray:
+    """One array of a file that `save` wrote, without a look at the others; UserError if it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            array: np.ndarray = file.get_tensor(name)
+            return array
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from None
+
+
 def _sealed(about: dict[str, Any]) -> str:
     """sha256 of a description without its checksums."""
     kept = {key: value for key, value in about.items() if key not in (SEAL, "checksum")}
