@@ -237,6 +237,15 @@ def test_heads_that_do_not_share_a_width_are_refused_in_one_line():
         vit_mini(10, 16, dim=3)
 
 
+@pytest.mark.parametrize(("patches", "tokens"), [(1, 1), (2, 4), (4, 16)])
+def test_vit_mini_has_as_many_patches_as_its_setting_says(patches, tokens):
+    network = vit_mini(10, 16, patches=patches)
+    assert network.trunk.pos_embed.shape == (1, tokens, 64)
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+    with pytest.raises(UserError, match="do not cover images of 16 pixels: give input_size=18"):
+        vit_mini(10, 16, patches=3)
+
+
 @pytest.mark.parametrize("make", [pit_tiny, deit_tiny, vit_mini])
 @pytest.mark.parametrize("image_size", [16, 32, 64, 224])
 def test_every_dataset_is_covered_by_patches(make, image_size):

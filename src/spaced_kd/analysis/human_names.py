@@ -8,7 +8,7 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from spaced_kd.config.labels import CHAIN, recipe_words
+from spaced_kd.config.labels import CHAIN, label_parts, recipe_words
 from spaced_kd.config.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ WORDS = {  # settings of plug-ins and words of recipes; {} is the value
     "size": "{} px",
     "train_per_class": "{} images per class",
     "hidden": "{} hidden units",
+    "patches": "{0} x {0} patches",
     "epochs": "{} epochs",
     "batch_size": "batch size {}",
     "lr": "learning rate {}",
@@ -70,7 +71,7 @@ def plugin_name(label: str, *, short: bool = False) -> str:
         label: as rows have it: the plug-in's name, and settings that differ from the defaults in square brackets.
         short: of a dataset's settings only those that tell its size.
     """
-    name, given = _parts(label)
+    name, given = label_parts(label)
     told = PLUGINS.get(name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", name)
     if "width" in given:
         told += f" x {Fraction(given.pop('width')).limit_denominator(64)}"
@@ -85,7 +86,7 @@ def method_name(label: str, interval: str = "") -> str:
         label: as rows have it, e.g. `online_kd[soft_loss=l1]`.
         interval: in epochs, "max", or "" where it does not matter.
     """
-    name, settings = _parts(label)
+    name, settings = label_parts(label)
     named = METHODS.get(name, name)
     if interval:
         known = INTERVALS.get((name, interval)) or INTERVALS.get((name, "*"), f"{named}, s = {{}}")
@@ -136,7 +137,7 @@ def of_table(table: "DataFrame") -> "DataFrame":
 
 def family_name(label: str) -> str:
     """A plug-in's name without settings: "Tiny-ImageNet"."""
-    return plugin_name(_parts(label)[0])
+    return plugin_name(label_parts(label)[0])
 
 
 def scale_name(setting: "Setting", *, short: bool = True) -> str:
@@ -187,13 +188,6 @@ def recipe_name(setting: "Setting") -> str:
 def reading_name(reading: str) -> str:
     """A reading of the paper (protocol), e.g. "released loop only" of `released_loop_only`."""
     return reading.replace("_", " ")
-
-
-def _parts(label: str) -> tuple[str, dict[str, str]]:
-    """Name and settings of a label; they are separated by commas or, in older rows, by spaces."""
-    name, _, settings = label.removesuffix("]").partition("[")
-    words = re.split(r"[ ,](?=[a-z_0-9]+=)", settings) if settings else []
-    return name, dict(word.partition("=")[::2] for word in words)
 
 
 def _word(key: str, value: str) -> str:

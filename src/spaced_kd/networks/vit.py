@@ -17,18 +17,20 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.patches import check_patches
 
 BATCH_NORM = False  # read without importing: `batch_norm: halves` is refused
-RANGES = {"drop_path": "[0, 1)", "depth": "[1, 1000]", "dim": "[2, 65536]"}
+RANGES = {"drop_path": "[0, 1)", "depth": "[1, 1000]", "dim": "[2, 65536]", "patches": "[1, 256]"}
 
 
-def vit_mini(classes: int, image_size: int, *, depth: int = 4, dim: int = 64, exits: bool = False) -> nn.Module:
-    """Small ViT with 16 patches and 2 heads; for demos and tests."""
-    check_patches("vit_mini", image_size, lambda size: size % 4 == 0)
+def vit_mini(
+    classes: int, image_size: int, *, depth: int = 4, dim: int = 64, patches: int = 4, exits: bool = False
+) -> nn.Module:
+    """Small ViT with 2 heads and `patches` x `patches` patches; for demos and tests."""
+    check_patches("vit_mini", image_size, lambda size: size % patches == 0)
     if dim % 2:
         raise UserError(f"vit_mini.dim is {dim}, but must be even: two heads share it")
     # pooled over patches: with a few hundred training images a class token learns too slowly
     trunk = VisionTransformer(
         img_size=image_size,
-        patch_size=image_size // 4,
+        patch_size=image_size // patches,
         embed_dim=dim,
         depth=depth,
         num_heads=2,
