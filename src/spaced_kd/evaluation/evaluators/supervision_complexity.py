@@ -23,6 +23,12 @@ The run is trained once more for this (`replay.py`), its teacher with it. 512 im
 
 Source: Harutyunyan et al. 2023, "Supervision Complexity and its Role in Knowledge Distillation", of which no code is
 published. Choices here: the kernel's mean over classes, residuals of probabilities, and a factor √K left out of C.
+
+The metrics of its rows: "complexity" C, its parts "residual" and "alignment", "complexity_of_target" from the uniform
+prediction, "divergence" KL(y || p_T) in nats; of the target's first choices "target_accuracy" and "agreement" with the
+student's (percent) and "margin", the student's logit of that class less the largest other one, mean over images;
+"similarity", the cosine of the student's and the teacher's kernel; by epoch "condition" of H + εI, and
+"smallest_eigenvalue" of H over the mean one.
 """
 
 from collections.abc import Iterator
@@ -90,13 +96,7 @@ def evaluate(
     ridge: float = 1e-3,
     memory: float = 2.0,
 ) -> Iterator[dict]:
-    """Rows by the student's epoch, target and temperature; without a teacher, of both kinds of labels alone.
-
-    "complexity" C, its parts "residual" and "alignment", "complexity_of_target" from the uniform prediction,
-    "divergence" KL(y || p_T) in nats; of the target's first choices "target_accuracy" and "agreement" with the
-    student's (percent) and "margin", the student's logit of that class less the largest other one, mean over images;
-    "similarity", the cosine of the student's and the teacher's kernel; by epoch "condition" of H + εI, and
-    "smallest_eigenvalue" of H over the mean one.
+    """Rows by the student's epoch, target and temperature (metrics above); without a teacher, of labels alone.
 
     Args:
         network: as it is in the end, in eval mode; images -> logits (B, K).
@@ -112,13 +112,7 @@ def evaluate(
         ridge: ε in units of the mean eigenvalue; above 0.
         memory: GiB for a kernel's Jacobians.
     """
-    if ridge <= 0:
-        raise UserError(f"supervision_complexity.ridge is {ridge:g}, but must be above 0: H may be singular")
-    total = history.updates[history.result] // history.per_epoch
-    if epochs is None:
-        epochs = tuple(epoch for epoch in (0, *(2**k for k in range(total))) if epoch < total)
-    elif late := [epoch for epoch in epochs if not 0 <= epoch < total]:
-        raise UserError(f"supervision_complexity.epochs has {late[0]}, but the run has epochs 0 to {total - 1}")
+    epochs = _checked(history, epochs, ridge)
     chosen = data.subset(split, images)
     inputs = data.normalise(data.images[split][chosen]).contiguous()
     labels = data.labels[split][chosen].cpu()
@@ -141,19 +135,42 @@ def evaluate(
     hard = F.one_hot(labels, data.classes).double()
     permuted = hard[torch.from_numpy(generator(seed, "permuted labels").permutation(len(labels)))]
     for epoch, time in times.items():
-        student: Seen = seen[history.result, time]
-        for metric, value in conditioning(student.spectrum).items():
-            yield {"metric": metric, "value": value, "epoch": float(epoch)}
-        for name, y in (("hard", hard), ("random", permuted)):
-            about = {"epoch": float(epoch), "target": name, "temperature": 1.0}
-            yield from _rows(student, y, 1.0, labels, about)
-    for name, student, teacher in lessons:
-        similar = cosine(seen[student].compared, seen[teacher].compared)
-        for temperature in temperatures:
-            about = {"epoch": student[1] / history.per_epoch, "target": name, "temperature": temperature}
-            about["teacher_epoch"] = teacher[1] / history.per_epoch
-            y = (seen[teacher].logits / temperature).softmax(1)
-            yield from _rows(seen[student], y, temperature, labels, about, similar)
+        yield from _of_labels(seen[history.result, time], epoch, {"hard": hard, "random": permuted}, labels)
+    for lesson in lessons:
+        yield from _taught(lesson, seen, history.per_epoch, temperatures, labels)
+
+
+def _checked(history: Replay, epochs: tuple[int, ...] | None, ridge: float) -> tuple[int, ...]:
+    """The epochs at whose beginning the student is measured; UserError for settings that do not fit the run."""
+    if ridge <= 0:
+        raise UserError(f"supervision_complexity.ridge is {ridge:g}, but must be above 0: H may be singular")
+    total = history.updates[history.result] // history.per_epoch
+    if epochs is None:
+        return tuple(epoch for epoch in (0, *(2**k for k in range(total))) if epoch < total)
+    if late := [epoch for epoch in epochs if not 0 <= epoch < total]:
+        raise UserError(f"supervision_complexity.epochs has {late[0]}, but the run has epochs 0 to {total - 1}")
+    return epochs
+
+
+def _of_labels(student: Seen, epoch: int, targets: dict[str, Tensor], labels: Tensor) -> Iterator[dict]:
+    """Rows of a student alone: the conditioning of its kernel, and labels as targets."""
+    for metric, value in conditioning(student.spectrum).items():
+        yield {"metric": metric, "value": value, "epoch": float(epoch)}
+    for name, y in targets.items():
+        yield from _rows(student, y, 1.0, labels, {"epoch": float(epoch), "target": name, "temperature": 1.0})
+
+
+def _taught(
+    lesson: Lesson, seen: dict[Moment, Seen], per_epoch: int, temperatures: tuple[float, ...], labels: Tensor
+) -> Iterator[dict]:
+    """Rows of a student beside a teacher, at each temperature."""
+    student, teacher = seen[lesson.student], seen[lesson.teacher]
+    similar = cosine(student.compared, teacher.compared)
+    epochs = {"epoch": lesson.student[1] / per_epoch, "teacher_epoch": lesson.teacher[1] / per_epoch}
+    for temperature in temperatures:
+        y = (teacher.logits / temperature).softmax(1)
+        about = epochs | {"target": lesson.target, "temperature": temperature}
+        yield from _rows(student, y, temperature, labels, about, similar)
 
 
 def _lessons(history: Replay, times: list[int], interval: float) -> list[Lesson]:
