@@ -1,18 +1,14 @@
 """What a study is: the runs that a configuration file expands to, and what is measured on them and drawn from them."""
 
-import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from spaced_kd.config import presets, registry, shipped, tuning, types
-from spaced_kd.config.presets import load_recipe, recipe_names
-from spaced_kd.config.registry import PLUGINS
-from spaced_kd.config.run_spec import RunSpec, from_flat
-from spaced_kd.config.yaml_values import numbers
+from spaced_kd.config import grids, presets, registry, shipped, study_checks, types
+from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.config.yaml_values import mapping, numbers, sequence
 from spaced_kd.utils import yaml_files
 from spaced_kd.utils.errors import UserError
 
@@ -70,9 +66,7 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     "experiments": "list of experiment files whose union the study is, instead of grids. Runs that they share are"
     " trained once; each has its own rows, tables and figures",
 }
-WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
 EXPERIMENTS = shipped.EXPERIMENTS
-ROUNDINGS = ("precision", "seed_noise")  # tables that compare runs of several precisions
 RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "submitted", "theory")  # folders of no study
 
 
@@ -108,37 +102,29 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
     if "experiments" in config:
         return _union(config, protocols, experiments)
     evaluations = {
-        key: registry.check_settings("evaluations", key, _mapping(f"evaluations.{key}", given))
-        for key, given in _mapping("evaluations", config.get("evaluations")).items()
+        key: registry.check_settings("evaluations", key, mapping(f"evaluations.{key}", given))
+        for key, given in mapping("evaluations", config.get("evaluations")).items()
     }
     runs: dict[str, RunSpec] = {}
     evaluated: dict[str, set[str]] = {}
     planned: dict[str, tuple[int, ...]] = {}
-    trials: dict[str, tuple[str, ...]] = {}
-    for grid in _sequence("grids", config.get("grids")):
-        for point in _points(grid):
-            plan = _plan(point.pop("planned_seeds", config.get("planned_seeds")))
-            wanted = _evaluations(point.pop("evaluate", []), evaluations)
-            point = _flat(point)
-            tuned = point.pop("tune", ())
-            spec = from_flat(_recipe(point, _mapping("recipes", config.get("recipes"))) | point, protocols)
-            if tuned:
-                tuning.check(spec)
-                trials[spec.id] = tuned
-            for each in (spec.teacher_spec(), spec):
-                if each:
-                    runs.setdefault(each.id, each)
-                    evaluated.setdefault(each.id, set())
-                    if plan:
-                        _check_planned(each, plan)
-                        planned[each.id] = tuple(sorted({*planned.get(each.id, ()), *plan}))
-            _check_epochs({name: evaluations[name] for name in wanted}, spec)
-            evaluated[spec.id] |= set(wanted)
+    tuned: dict[str, tuple[str, ...]] = {}
+    for point in grids.points(config, evaluations, protocols):
+        if point.tuned:
+            tuned[point.run.id] = point.tuned
+        for each in filter(None, (point.run.teacher_spec(), point.run)):
+            runs.setdefault(each.id, each)
+            evaluated.setdefault(each.id, set())
+            if point.planned:
+                study_checks.check_planned(each, point.planned)
+                planned[each.id] = tuple(sorted({*planned.get(each.id, ()), *point.planned}))
+        study_checks.check_epochs({name: evaluations[name] for name in point.evaluate}, point.run)
+        evaluated[point.run.id] |= set(point.evaluate)
     if not runs:
         raise UserError("grids is empty: add at least one grid with dataset, network, method and seed")
-    _check_paired(runs.values())
+    study_checks.check_paired(runs.values())
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
-    _check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
+    study_checks.check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
     return Study(
         name=name,
         runs=tuple(runs.values()),
@@ -149,25 +135,8 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         data=types.check_type("data", config.get("data", "data"), "str"),
         store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
         planned=planned,
-        tuned=trials,
+        tuned=tuned,
     )
-
-
-def _plan(given: Any) -> tuple[int, ...]:
-    """The seeds that are planned, of the study or of a grid; none where there is no plan."""
-    if given is None:
-        return ()
-    seeds = [types.check_type("planned_seeds", seed, "int") for seed in _sequence("planned_seeds", given)]
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"planned_seeds is {given!r:.200}, but must list seeds from 0 on, each once")
-    return tuple(seeds)
-
-
-def _check_planned(run: RunSpec, plan: tuple[int, ...]) -> None:
-    if run.seed not in plan:
-        raise UserError(
-            f"seed {run.seed} of {run.method} is not planned: planned_seeds lists {', '.join(map(str, plan))}"
-        )
 
 
 def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
@@ -180,13 +149,13 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         if key in config:
             raise UserError(f"a study with experiments has no {key} of its own: write them into an experiment")
     parts: list[Study] = []
-    for word in _sequence("experiments", config["experiments"]):
+    for word in sequence("experiments", config["experiments"]):
         path = folder / f"{word}.yaml"
         if not path.exists():
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
             raise UserError(f"{word!r} is none of the experiments: {known}")
         try:
-            part = expand(_mapping("it", _read(path)) | common, protocols, folder)
+            part = expand(mapping("it", _read(path)) | common, protocols, folder)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         parts.append(replace(part, name=f"{name}/{word}"))
@@ -206,7 +175,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
             if plan := part.planned.get(run.id):
                 planned[run.id] = tuple(sorted({*planned.get(run.id, ()), *plan}))
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
-    _check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
+    study_checks.check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
     for kind in drawn:
         listed = [name for part in parts for name in getattr(part, kind)]
         if twice := {name for name in listed if listed.count(name) > 1}:
@@ -232,106 +201,8 @@ def experiment_of(kind: str, name: str, folder: Path = EXPERIMENTS) -> Path | No
     return next((path for path in paths if name in (_read(path).get(kind) or ())), None)
 
 
-def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
-    """Takes `recipe` out of a flat point and gives its keys: a mapping, a name of the study's, or a file by network."""
-    given = point.pop("recipe", {})
-    if isinstance(given, str) and given in recipes:
-        given = recipes[given]
-    elif isinstance(given, str):
-        if given not in recipe_names():
-            known = ", ".join([*recipes, *recipe_names()])
-            raise UserError(f"recipe {given!r} is none of recipes: {known}")
-        networks, network = numbers(load_recipe(given)), point.get("teacher") or point.get("network")
-        if network not in networks:
-            raise UserError(f"recipe {given!r} says nothing of {network}: it has {', '.join(networks)}")
-        given = networks[network]
-    return _flat(_mapping("recipe", given))
-
-
-def _check_paired(runs: Iterable[RunSpec]) -> None:
-    """UserError for two arms of a setting whose seeds do not pair: each has one that the other lacks."""
-    arms: dict[str, dict[str, set[int]]] = {}
-    for run in runs:
-        own = [word for word in run.words() if word.startswith(("method", "interval="))]
-        rest = [word for word in run.words() if word not in own and not word.startswith("seed=")]
-        arms.setdefault(" ".join(rest), {}).setdefault(" ".join(own), set()).add(run.seed)
-    for setting, seeds in arms.items():
-        for (one, its), (other, others) in itertools.combinations(seeds.items(), 2):
-            if its - others and others - its:
-                raise UserError(
-                    f"seeds are not paired: of {setting}, {one} has seed {min(its - others)}, which {other} lacks, and"
-                    f" lacks {min(others - its)}: give one of them all seeds of the other"
-                )
-
-
-def _check_precision(runs: Iterable[RunSpec], drawn: list[str]) -> None:
-    """UserError where a table or figure would show runs of two precisions, but for those that compare them."""
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        found.setdefault(f"{run.label('dataset')}, {run.label('network')}", set()).add(run.precision)
-    for place, several in found.items():
-        if len(several) > 1 and (others := [name for name in drawn if name not in ROUNDINGS]):
-            raise UserError(
-                f"{others[0]} would mix precisions, since {place} is trained in {' and '.join(sorted(several))}: give"
-                f" all runs one, or leave all but the tables {' and '.join(ROUNDINGS)} out"
-            )
-
-
-def _points(grid: Any) -> list[dict[str, Any]]:
-    """Cross product of a grid's lists; `arms` is a list of grids that continue it."""
-    grid = dict(_mapping("a grid", grid))
-    arms = grid.pop("arms", [{}])
-    trials = tuning.take_trials(grid)
-    points = []
-    for arm in _sequence("arms", arms):
-        axes = grid | tuning.of_arm(trials, _mapping("an arm", arm))
-        lists = {key: value if isinstance(value, list) and key not in WHOLE else [value] for key, value in axes.items()}
-        for key, values in lists.items():
-            if len({json.dumps(value) for value in values}) < len(values):
-                raise UserError(f"{key} lists a value twice: {values!r:.200}")
-        points += [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
-    return points
-
-
-def _flat(point: dict[str, Any]) -> dict[str, Any]:
-    """{"dataset": {"digits": {"split": 1}}} becomes {"dataset": "digits", "dataset.split": 1}."""
-    flat = {}
-    for key, value in point.items():
-        if key in PLUGINS and isinstance(value, dict):
-            if len(value) != 1:
-                raise UserError(f"{key} is {value!r}, but must be a name, or one name with its settings")
-            ((flat[key], settings),) = value.items()
-            settings = {f"{key}.{name}": setting for name, setting in _mapping(key, settings).items()}
-            if twice := settings.keys() & {*flat, *point}:
-                raise UserError(f"{min(twice)} is given twice, alone and under {key}: leave one of them out")
-            flat |= settings
-        else:
-            flat[key] = value
-    return flat
-
-
-def _evaluations(wanted: Any, known: dict[str, Any]) -> list[str]:
-    found = _sequence("evaluate", list(known) if wanted == "all" else wanted)
-    for name in found:
-        if not isinstance(name, str) or name not in known:
-            raise UserError(
-                f"evaluate names {name!r}, which is none of evaluations: {', '.join(known) or 'none is given'}"
-            )
-    return found
-
-
-def _check_epochs(wanted: dict[str, dict[str, Any]], spec: RunSpec) -> None:
-    """UserError for an evaluation that is to look at a run in an epoch that its training has not."""
-    for name, settings in wanted.items():
-        if late := [epoch for epoch in settings.get("epochs") or () if not 0 <= epoch < spec.epochs]:
-            raise UserError(
-                f"evaluations.{name}: epochs has {late[0]}, but the training of {spec.id} has epochs 0 to"
-                f" {spec.epochs - 1}: leave it out, or leave that run out"
-            )
-
-
 def _names(kind: str, given: Any) -> tuple[str, ...]:
-    for name in _sequence(kind, given or []):
+    for name in sequence(kind, given or []):
         registry.plugin(kind, name)
     return tuple(given or [])
 
@@ -340,18 +211,3 @@ def _known(where: str, given: dict[str, Any], known: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             raise UserError(f"{where} has no key {key!r}: it has {', '.join(known)}")
-
-
-def _mapping(key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value or {}, dict):
-        raise UserError(f"{key} is {value!r:.200}, but must be a mapping")
-    for name in value or {}:
-        if not isinstance(name, str) or not name.isprintable() or not name.strip():
-            raise UserError(f"{key} has the key {name!r:.200}, but keys must be words")
-    return value or {}
-
-
-def _sequence(key: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise UserError(f"{key} is {value!r:.200}, but must be a list")
-    return value

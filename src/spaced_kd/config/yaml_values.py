@@ -36,3 +36,20 @@ def numbers(value: Any, what: Any = "it") -> Any:
 
 
 EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)e[-+]?[0-9]+", re.I)
+
+
+def mapping(key: str, value: Any) -> dict[str, Any]:
+    """A key's mapping, empty for None; UserError for another value, or for keys that are no words."""
+    if not isinstance(value or {}, dict):
+        raise UserError(f"{key} is {value!r:.200}, but must be a mapping")
+    for name in value or {}:
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
+            raise UserError(f"{key} has the key {name!r:.200}, but keys must be words")
+    return value or {}
+
+
+def sequence(key: str, value: Any) -> list[Any]:
+    """A key's list; UserError for another value."""
+    if not isinstance(value, list):
+        raise UserError(f"{key} is {value!r:.200}, but must be a list")
+    return value
