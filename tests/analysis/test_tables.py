@@ -1,3 +1,4 @@
+import io
 import re
 import statistics
 
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 
 from spaced_kd.analysis import reference, tidy_rows
+from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.render import caption, render, table_files
 from spaced_kd.analysis.statistics import paired_interval
 from spaced_kd.analysis.tables import tab04
@@ -39,7 +41,8 @@ INTERVAL = "[-0.24, +2.24]"  # 95 % of the mean of 1, 1.5 and 0.5: 1 ± 4.303 ·
 
 
 def draw(name, *frames):
-    return registry.find("tables", name)(tidy_rows.join(*frames))
+    """A table's text."""
+    return texts(registry.find("tables", name)(tidy_rows.join(*frames)))
 
 
 def ours(table):
@@ -55,6 +58,21 @@ def test_tab01_has_means_deviations_and_paired_difference():
     assert (
         row["Δ to online KD"] == f"+1.00 ± 0.50 (3), {INTERVAL}"
     )  # 1, 1.5, 0.5: the spread of pairs, not of the two columns
+
+
+def test_the_csv_file_has_the_numbers_of_each_cell():
+    gap = ("online_kd", "1.5", {0: 93.0, 1: None, 2: 94.5})
+    table = registry.find("tables", "tab01")(study(ONLINE, gap))
+    file = pd.read_csv(io.BytesIO(table_files("tab01", "", table)["csv"]))
+    row = file[file["source"] == "ours"].iloc[0]
+    assert row["online KD: mean"] == pytest.approx(statistics.mean([92, 92.5, 94]), abs=1e-12)
+    assert row["online KD: sd"] == pytest.approx(statistics.stdev([92, 92.5, 94]), abs=1e-12)
+    assert (row["Spaced KD, s = 1.5: n"], row["Spaced KD, s = 1.5: planned"]) == (2, 3)
+    limits = row["Δ to online KD: low"], row["Δ to online KD: high"]
+    assert limits == pytest.approx(paired_interval([1.0, 0.5]), abs=1e-12)
+    assert row["Δ to online KD: level"] == 0.95
+    assert row["Δ to online KD"] == "+0.75 ± 0.35 (2 of 3 seeds), [-2.43, +3.93]"
+    assert not {"network: mean", "online KD: low"} & {*file}  # columns without such a number
 
 
 def test_difference_is_paired_by_seed_not_by_position():

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from spaced_kd.analysis import tidy_rows
+from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.tuning import expected_best, searches
 from spaced_kd.cli.main import main
 from spaced_kd.config import registry
@@ -60,7 +61,7 @@ def test_the_expected_best_is_the_mean_over_all_choices():
 
 
 def test_a_table_of_the_best_trials(study):
-    table = registry.find("tables", "tuning")(rows_of(study, best_at(baseline=0.03, online_kd=0.1)))
+    table = texts(registry.find("tables", "tuning")(rows_of(study, best_at(baseline=0.03, online_kd=0.1))))
     assert list(table["arm"]) == ["w/o KD", "online KD"]
     assert list(table["best trial"]) == ["lr=0.03", "lr=0.1"]
     assert list(table["best of 3"]) == ["40.25", "40.25"]
@@ -96,7 +97,7 @@ def test_the_command_writes_the_study_of_the_comparison(study, tmp_path, capsys)
     }
     assert {one.held_out for one in final.runs} == {0.1}
     assert yaml.safe_load(path.read_text())["planned_seeds"] == [0, 1, 2]
-    table = registry.find("tables", "tuned")(rows_of(final, best_at(baseline=0.03, online_kd=0.03)))
+    table = texts(registry.find("tables", "tuned")(rows_of(final, best_at(baseline=0.03, online_kd=0.03))))
     assert list(table["arm"]) == ["w/o KD", "online KD"]
     assert list(table["Δ to w/o KD"]) == ["–", "+0.00 ± 0.00 (3), [+0.00, +0.00]"]
     assert set(table["endpoint"]) == {"tail"}

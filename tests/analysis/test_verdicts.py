@@ -6,11 +6,12 @@ import pytest
 
 from spaced_kd.analysis import reference, statistics, tidy_rows
 from spaced_kd.analysis.arms import Arm
+from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.claims import load as claims_file
 from spaced_kd.analysis.claims import model as claims
 from spaced_kd.analysis.claims import summary, verdicts
 from spaced_kd.analysis.claims import text as verdict_text
-from spaced_kd.analysis.layout import where
+from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.tables import scorecard
 from spaced_kd.config import labels, registry
 from spaced_kd.config.labels import TEXTBOOK
@@ -171,7 +172,7 @@ def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
 
 
 def test_tables_have_a_line_for_each_protocol(paper, both_protocols):
-    table = registry.find("tables", "tab01")(tidy_rows.beside(both_protocols, paper))
+    table = texts(registry.find("tables", "tab01")(tidy_rows.beside(both_protocols, paper)))
     ours = table[table["source"] == "ours"].set_index("recipe")
     assert list(ours.index) == ["epochs=4", "epochs=4 protocol=released_loop_only"]
     assert list(ours["w/o KD"]) == ["70.00 ± 0.00 (3)"] * 2  # the same runs, which both protocols share
@@ -190,7 +191,7 @@ def test_shared_runs_stand_where_a_protocol_has_runs_of_its_own(paper, both_prot
 
 def test_overview_tells_settings_apart_that_both_arms_share(paper):
     plain, half = pair([1.0, 1.2, 0.9]), pair([2.0, 2.2, 1.9], method="online_kd[alpha=0.5]")
-    table = registry.find("tables", "overview")(tidy_rows.join(plain, half, paper))
+    table = texts(registry.find("tables", "overview")(tidy_rows.join(plain, half, paper)))
     assert list(table["our setting"]) == [
         f"digits, resnet_mini, epochs=12, {more}reading {TEXTBOOK}" for more in ("", "alpha=0.5, ")
     ]
@@ -662,8 +663,10 @@ def test_cost_table(paper):
         cost(flops, {0: 1e12, 1: 1e12}, "", "baseline"),
         cost(flops, {0: 3e12, 1: 3e12}),
     ]
-    table = registry.find("tables", "cost")(
-        tidy_rows.join(*rows, cost("wall_seconds_with_teacher", {0: 10.0, 1: 12.0}), paper)
+    table = texts(
+        registry.find("tables", "cost")(
+            tidy_rows.join(*rows, cost("wall_seconds_with_teacher", {0: 10.0, 1: 12.0}), paper)
+        )
     )
     online = table.set_index("method").loc["online KD"]
     assert list(online[["training FLOPs (10¹²)", "ratio", "wall seconds", "energy (kJ)"]]) == [
@@ -679,7 +682,7 @@ def test_cost_table(paper):
         )
     ]
     taught[1] = taught[1].assign(value=7e12)
-    table = registry.find("tables", "cost")(tidy_rows.join(*rows, *taught, paper))
+    table = texts(registry.find("tables", "cost")(tidy_rows.join(*rows, *taught, paper)))
     assert list(table.loc[table["teacher"] == "resnet_big", "ratio"]) == ["7"]
     with pytest.raises(UserError, match="collect the study again"):
         registry.find("tables", "cost")(tidy_rows.join(baseline, paper))

@@ -11,6 +11,7 @@ import yaml
 
 from spaced_kd.analysis import reference, statistics, tidy_rows
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, changed
+from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.effects import PairedDifferences, family
 from spaced_kd.analysis.tables import controls, switches
 from spaced_kd.config import labels, presets, registry
@@ -58,7 +59,7 @@ def shifted(arm, *differences, **more):
 
 
 def draw(name, *frames):
-    return registry.find("tables", name)(tidy_rows.join(*frames))
+    return texts(registry.find("tables", name)(tidy_rows.join(*frames)))
 
 
 @pytest.mark.parametrize(("name", "experiment"), NEEDED.items())
@@ -106,17 +107,17 @@ def test_switches_are_ranked_by_what_they_change(paper_arms):
     assert list(table.index[:3]) == [first, "method.soft_loss: kl_of_probabilities", "clock: teacher"]
     assert list(table["letter"]) == ["O6", "O1", "O10", "S10"]
     assert table.loc[first, "s = 0"].startswith("+3.50 ± 0.71 (2 of 3 seeds), [-2.85, +9.85]")
-    assert table.loc[first, "what spacing brings"].startswith("-3.50 ± 0.71 (2 of 3 seeds)")  # spaced KD is as it was
+    assert table.loc[first, "effect of spacing"].startswith("-3.50 ± 0.71 (2 of 3 seeds)")  # spaced KD is as it was
     assert table.loc[first, "s > 0"] == "–"
     soft = table.loc["method.soft_loss: kl_of_probabilities"]
     low, high = statistics.paired_interval([0.5, 1.0, 1.5])
     assert soft["s = 0"] == f"+1.00 ± 0.50 (3), [{low:+.2f}, {high:+.2f}]"
     assert soft["s > 0"].startswith("+0.50 ± 0.00 (3)")
-    assert soft["what spacing brings"].startswith("-0.50 ± 0.50 (3)")
+    assert soft["effect of spacing"].startswith("-0.50 ± 0.50 (3)")
     assert table.loc["clock: teacher", "s > 0"].startswith("+0.00 ± 0.00 (3)")
     idle = table.loc["method.idle_heads: drifting"]
     assert idle["s > 0"].startswith("-4.00 ± 1.00 (3)")
-    assert idle["what spacing brings"] == idle["s > 0"]
+    assert idle["effect of spacing"] == idle["s > 0"]
 
 
 def test_the_whole_set_has_a_line_of_its_own_and_is_last(paper_arms):
@@ -127,7 +128,7 @@ def test_the_whole_set_has_a_line_of_its_own_and_is_last(paper_arms):
     table = draw("switches", *paper_arms, *released, shifted(Arm("online_kd[adapter=mlp]", "0"), 1, 1, 2))
     assert list(table["switch"]) == ["method.adapter: mlp", "all of them: protocol released_loop_only"]
     assert table.iloc[1]["s > 0"].startswith("+10.00 ± 0.00 (3)")
-    assert table.iloc[1]["what spacing brings"].startswith("+1.33 ± 0.58 (3)")
+    assert table.iloc[1]["effect of spacing"].startswith("+1.33 ± 0.58 (3)")
 
 
 def test_single_switches_stand_on_top_of_their_reading():
@@ -152,7 +153,7 @@ def test_single_switches_stand_on_top_of_their_reading():
     feature = table.loc["method.feature_loss: mse"]
     assert feature["s = 0"].startswith("+4.00 ± 0.00 (3)")
     assert feature["s > 0"].startswith("+4.00 ± 1.00 (3)")
-    assert feature["what spacing brings"].startswith("+0.00 ± 1.00 (3)")
+    assert feature["effect of spacing"].startswith("+0.00 ± 1.00 (3)")
     assert table.loc["clock: learner", "s > 0"].startswith("+1.00 ± 0.00 (3)")
     assert table.loc["network.attention: nearest", "s = 0"].startswith("-1.00 ± 0.00 (3)")
 

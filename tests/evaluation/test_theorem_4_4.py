@@ -10,6 +10,7 @@ import torch
 from torch.func import hessian
 
 from spaced_kd.analysis import tidy_rows
+from spaced_kd.analysis.cells import texts
 from spaced_kd.cli import main as cli
 from spaced_kd.config import registry
 from spaced_kd.distillation import schedule
@@ -239,7 +240,7 @@ def test_the_table_counts_where_the_inequalities_hold():
         {"teacher_gap": [1.0, 2.0, 4.0], "signed_sum": [0.1, 0.2, 0.3], "trace": [10.0, 10.0, 10.0]},
         {"teacher_gap": [0.5, 1.0, 5.0], "signed_sum": [0.3, 0.4, 0.0], "trace": [9.0, 11.0, 12.0]},
     )
-    (line,) = registry.find("tables", "theory")(rows).to_dict("records")
+    (line,) = texts(registry.find("tables", "theory")(rows)).to_dict("records")
     assert line["u (Lemma 4.3)"].startswith("-25 ± 43.3 (3) [")  # -50, -50, 25 %
     assert line["u (Lemma 4.3)"].endswith("holds in 2")
     assert line["S (A.1)"].startswith("+0.333 ± 2.89 (3) [")  # 2, 2, -3 % of a trace of 10

@@ -1,4 +1,4 @@
-"""Arms: a method with an interval and, where it differs, a recipe."""
+"""Arms: a method with an interval and, where it differs, a recipe; contrasts: differences of two arms."""
 
 from typing import Any, NamedTuple
 
@@ -25,6 +25,18 @@ class Arm(NamedTuple):
     def epochs(self) -> float:
         """Interval in epochs; infinite for offline KD, whose teacher has finished."""
         return float(self.interval.replace("max", "inf") or 0)
+
+
+class Contrast(NamedTuple):
+    """The differences of two arms, `after` minus `before`, taken seed by seed."""
+
+    after: Arm
+    before: Arm
+
+    @property
+    def name(self) -> str:
+        """Display name of a column, e.g. "Δ to online KD"."""
+        return f"Δ to {self.before.name}"
 
 
 BASELINE = Arm("baseline")

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis import statistics
+from spaced_kd.analysis import cells, statistics
 from spaced_kd.analysis.arms import Arm, changed
-from spaced_kd.analysis.layout import NOTHING, by_seed, ours, plain, present, summary, where
+from spaced_kd.analysis.cells import NOTHING, Cell
+from spaced_kd.analysis.queries import by_seed, ours, plain, present, where
 
 
 class Place(NamedTuple):
@@ -23,15 +24,9 @@ class PairedDifferences(NamedTuple):
     values: Series
     seeds: set[float]  # those that there should be
 
-    def told(self, alpha: float = statistics.ALPHA) -> str:
-        """A difference, e.g. "+1.00 ± 0.50 (3), [-0.24, +2.24]" with its interval of level `alpha`."""
-        if not self.seeds:
-            return NOTHING
-        text = summary(self.values, len(self.seeds), sign="+")
-        if len(self.values) < 2:
-            return text
-        interval = statistics.paired_interval(self.values, alpha)
-        return f"{text}, [{interval.low:+.2f}, {interval.high:+.2f}]"
+    def cell(self, alpha: float = statistics.ALPHA) -> Cell | str:
+        """Cell of a table, with the interval of level 1 - `alpha`; "–" where there should be no seed."""
+        return cells.difference(self.values, len(self.seeds), alpha=alpha) if self.seeds else NOTHING
 
 
 def accuracies(rows: DataFrame) -> DataFrame:
@@ -68,14 +63,14 @@ def endpoint(rows: DataFrame, place: Place, *arms: Arm) -> str:
     return "tail"
 
 
-def family(changes: dict[Any, PairedDifferences]) -> dict[Any, tuple[str, str]]:
-    """Differences and their p as text, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
+def family(changes: dict[Any, PairedDifferences]) -> dict[Any, tuple[Cell | str, str]]:
+    """Cells of differences and their p, by the keys of `changes`; intervals and p are adjusted after Holm over all."""
     # equal differences tell nothing of their spread
     tested = [key for key, change in changes.items() if len(change.values) > 1 and change.values.std() > 0]
     found = statistics.holm([statistics.paired_test(changes[key].values) for key in tested])
     adjusted = {key: (f"{p:.2g}", level) for key, p, level in zip(tested, *found, strict=True)}
     told = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}
-    return {key: (changes[key].told(level), p) for key, (p, level) in told.items()}
+    return {key: (changes[key].cell(level), p) for key, (p, level) in told.items()}
 
 
 def flops(rows: DataFrame, place: Place, arm: Arm, reference: Arm) -> str:
@@ -91,7 +86,7 @@ def in_place(rows: DataFrame, place: Place, arm: Arm) -> DataFrame:
     return where(rows, method=arm.method, interval=arm.interval, **setting)
 
 
-def without_one_recipe(lines: list[dict[str, str]]) -> DataFrame:
+def without_one_recipe(lines: list[dict[str, Any]]) -> DataFrame:
     """Lines as a table; which recipe is told only where there are several."""
     table = DataFrame(lines).replace({"recipe": {"": NOTHING}})
     return table if table["recipe"].nunique() > 1 else table.drop(columns="recipe")

@@ -1,24 +1,25 @@
-"""Cells of the tables: mean ± sd (n) over seeds, paired differences, and the paper's own numbers beside them.
+"""The layout of the paper's tables: our cells, the paper's own numbers below them, and the differences.
 
-The tables share one layout: a line for each dataset, network and further setting, once with our numbers, once with the
-paper's and once with their difference, and a column for each method. Where the paper sets networks side by side, they
-are below each other here: so networks that the paper does not have fit in as well.
+A table has a line for each dataset, network and further setting, once with our numbers, once with the paper's and once
+with their difference, and a column for each method. Where the paper sets networks side by side, they are below each
+other here, so that networks that the paper does not have fit in as well.
 """
 
-import re
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis import human_names
-from spaced_kd.analysis.arms import BASELINE, Arm
-from spaced_kd.analysis.statistics import paired_interval, shared_seeds
+from spaced_kd.analysis.arms import BASELINE, Arm, Contrast
+from spaced_kd.analysis.cells import NOTHING, Cell, difference, summary
+from spaced_kd.analysis.queries import by_seed, ours, present, require, seeds, several_recipes, where
+from spaced_kd.analysis.statistics import shared_seeds
 from spaced_kd.utils.errors import UserError
 
-NOTHING = "–"
 NOT_RUN = "not run"
 NOT_AVAILABLE = "not available"
 MEASURED = ("corruption", "severity", "epsilon")  # keys that a measurement has, and not the run
@@ -28,21 +29,6 @@ LEGEND = (
     " the paper's number as exact. Not run: the study has no such run. Not available: the paper's number is in none of"
     " the sources at hand."
 )
-# of a protocol, in a recipe
-SWITCHES = ("augmentation=autoaugment_cutout", "batch_norm", "clock", "initial_weights", "standardisation")
-DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
-
-
-class Contrast(NamedTuple):
-    """A column of differences `after` minus `before`, taken seed by seed."""
-
-    after: Arm
-    before: Arm
-
-    @property
-    def name(self) -> str:
-        """Display name, e.g. "Δ to online KD"."""
-        return f"Δ to {self.before.name}"
 
 
 def layout(
@@ -55,7 +41,7 @@ def layout(
     below: Arm | None = None,
     style: str = ".2f",
 ) -> DataFrame:
-    """A table of text: `keys`, source (ours, paper), and one column for each of `columns` that the study has.
+    """A table: `keys`, source (ours, paper), and one column of cells for each of `columns` that the study has.
 
     Its `attrs["notes"]` are what stands below it: pairs of a mark, which cells carry, and a text.
 
@@ -84,29 +70,42 @@ def layout(
     placed = found if set(keys) & set(MEASURED) else asked
     require(placed, table, arms, keep, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
-    places = [_places(frame, keys) for frame in (placed[placed["method"] != BASELINE.method], paper)]
     notes: dict[str, str] = {}  # text -> mark
+    places = [_places(frame, keys) for frame in (placed[placed["method"] != BASELINE.method], paper)]
     lines = []
     for place in sorted(set().union(*places), key=_order(rows, table, keys)):
         head = dict(zip(keys, place, strict=True))
         runs, values = _at(asked, {key: head[key] for key in keys if key not in MEASURED}), _at(found, head)
-        theirs = _at(paper, head)
-        if place in places[0] or NOTHING not in place:  # where the paper is silent, ours has a line of its own
+        has_ours, has_paper = (place in each for each in places)
+        if has_ours or NOTHING not in place:  # where the paper is silent, ours has a line of its own
             lines.append(head | {"source": "ours"} | {c.name: _cell(c, values, runs, style) for c in columns})
-        if below and place in places[0]:
+        if below and has_ours:
             changes = {c.name: _cell(Contrast(c, below), values, runs, style) for c in columns if c != below}
             lines.append(head | {"source": f"ours − {below.name}"} | changes)
-        if place in places[1]:
-            lines.append(head | {"source": "paper"} | {c.name: _paper_cell(c, theirs, style, notes) for c in columns})
-            if place in places[0]:
-                off = {c.name: _off(c, values, theirs, style) for c in columns}
-                lines.append(head | {"source": "ours − paper"} | off)
+        if has_paper:
+            lines += _of_paper(head, columns, values if has_ours else None, _at(paper, head), style, notes)
         elif paper.empty and _is_the_papers(rows, head):
             lines.append(head | {"source": "paper"} | {c.name: NOT_AVAILABLE for c in columns})
     drawn = DataFrame(lines, columns=[*keys, "source", *(c.name for c in columns)]).fillna(NOTHING)
-    told = [] if "recipe" in keys else [("", text) for text in _recipes(asked)]
-    drawn.attrs["notes"] = [("", LEGEND), *told, *((mark, text) for text, mark in notes.items())]
+    recipes = [] if "recipe" in keys else _recipes(asked)
+    drawn.attrs["notes"] = [("", text) for text in (LEGEND, *recipes)] + [(mark, text) for text, mark in notes.items()]
     return drawn
+
+
+def _of_paper(
+    head: dict[str, str],
+    columns: Sequence[Arm | Contrast],
+    values: DataFrame | None,
+    paper: DataFrame,
+    style: str,
+    notes: dict[str, str],
+) -> list[dict[str, Any]]:
+    """The paper's line of a place and, where we have `values`, the line of their differences; `notes` grow."""
+    lines = [head | {"source": "paper"} | {c.name: _paper_cell(c, paper, style, notes) for c in columns}]
+    if values is not None:
+        off = {c.name: _off(c, values, paper, style) for c in columns}
+        lines.append(head | {"source": "ours − paper"} | off)
+    return lines
 
 
 def _recipes(rows: DataFrame) -> list[str]:
@@ -121,96 +120,6 @@ def _recipes(rows: DataFrame) -> list[str]:
 
 def _place_name(row: Any) -> str:
     return f"{human_names.plugin_name(row.dataset)}, {human_names.plugin_name(row.network)}"
-
-
-def several_recipes(rows: DataFrame) -> bool:
-    """Whether some network was trained on some dataset by more than one recipe, so that it must be told which."""
-    return bool((rows.groupby(["dataset", "network"])["recipe"].nunique() > 1).any())
-
-
-def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str, *, other_teachers: bool = False) -> DataFrame:
-    """Our rows of an evaluation for some arms, missing ones included; the teacher is the same network, or another."""
-    rows = seeded(where(rows, source="ours", evaluation=evaluation))
-    rows = rows[(rows["teacher"] != rows["network"]) == other_teachers]
-    named = [arm in arms for arm in map(Arm, rows["method"], rows["interval"])]
-    return rows[np.array(named, dtype=bool)]
-
-
-def seeded(rows: DataFrame) -> DataFrame:
-    """Rows without the runs that draw order or augmentation alone anew: those are repeats of one seed."""
-    return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in DRAWN))]
-
-
-def plain(rows: DataFrame) -> DataFrame:
-    """Rows of runs whose recipe has none of the switches of a protocol, and draws nothing anew."""
-    return rows[~rows["recipe"].str.contains("|".join((*SWITCHES, *DRAWN)))]
-
-
-class MissingRunsError(UserError):
-    """A study has no run for a table or figure."""
-
-
-def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any], beside: str = "") -> None:
-    """MissingRunsError, which says what runs a table or figure needs, if there is none with KD among the rows."""
-    if not present(rows) - {BASELINE}:
-        raise MissingRunsError(
-            f"{name} needs {_needed(arms, keep)}{beside}: add them to the study, or leave {name} out"
-        )
-
-
-def where(rows: DataFrame, **keep: Any) -> DataFrame:
-    """Rows whose columns have the given values; a tuple gives several values to choose from."""
-    places = np.arange(len(rows))  # numbers of rows: a frame for each column takes much longer
-    for column, values in keep.items():
-        several = values if isinstance(values, tuple) else (values,)
-        places = places[rows[column].iloc[places].isin(several).to_numpy()]
-    return rows.iloc[places]
-
-
-def present(rows: DataFrame) -> set[Arm]:
-    """Arms that the rows have, be it as missing."""
-    return set(map(Arm, rows["method"], rows["interval"]))
-
-
-def seeds(rows: DataFrame, arm: Arm) -> set[float]:
-    """Seeds of an arm, be they missing."""
-    return set(where(rows, method=arm.method, interval=arm.interval)["seed"])
-
-
-def by_seed(rows: DataFrame, arm: Arm) -> Series:
-    """The one value of each seed of an arm; UserError where a seed has two."""
-    rows = where(rows, method=arm.method, interval=arm.interval)
-    if (twice := rows["seed"].duplicated(keep=False)).any():
-        runs = ", ".join(dict.fromkeys(rows.loc[twice, "run"]))
-        raise UserError(f"{arm.name} has several values for one seed and cell, from {runs}: leave all but one out")
-    return rows.set_index("seed")["value"]
-
-
-def paper_changes(rows: DataFrame, after: Arm, before: Arm, table: str) -> Series:
-    """The paper's differences between two arms, from the accuracies in a table, by dataset and network."""
-    rows = where(rows, source="paper", table=table, metric="accuracy").set_index(["dataset", "network"])
-    first, second = (where(rows, method=arm.method, interval=arm.interval)["value"] for arm in (after, before))
-    return (first - second).dropna()
-
-
-def summary(values: Series, expected: int, style: str = ".2f", sign: str = "") -> str:
-    """Text of a cell: "mean ± sd (n)" with the sd of a sample, and "(2 of 3 seeds)" where seeds are missing."""
-    count = f"({len(values)})" if len(values) == expected else f"({len(values)} of {expected} seeds)"
-    mean = format(values.mean(), sign + style) if len(values) else NOTHING
-    deviation = f" ± {values.std(ddof=1):{style}}" if len(values) > 1 else ""
-    return f"{mean}{deviation} {count}"
-
-
-def difference(changes: Series, expected: int, style: str = ".2f") -> str:
-    """Text of a mean difference: "+1.00 ± 0.50 (3), [-0.24, +2.24]" with the 95 % interval, which one seed has not."""
-    return summary(changes, expected, style, sign="+") + _interval(changes, style)
-
-
-def label(method: str) -> tuple[str, dict[str, str]]:
-    """A method as rows have it, taken apart: "online_kd[lead=constant]" is ("online_kd", {"lead": "constant"})."""
-    name, _, settings = method.removesuffix("]").partition("[")
-    words = re.split(r",(?=[a-z_]+=)", settings) if settings else []
-    return name, dict(word.split("=", 1) for word in words)
 
 
 def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Contrast]) -> None:
@@ -232,7 +141,7 @@ def _arms(column: Arm | Contrast) -> tuple[Arm, ...]:
     return (column,) if isinstance(column, Arm) else tuple(column)
 
 
-def _cell(column: Arm | Contrast, values: DataFrame, runs: DataFrame, style: str) -> str:
+def _cell(column: Arm | Contrast, values: DataFrame, runs: DataFrame, style: str) -> Cell | str:
     """`values` hold what was found, `runs` tell which seeds there should be."""
     expected = reduce(shared_seeds, (seeds(runs, arm) for arm in _arms(column)))
     if not expected:
@@ -257,29 +166,22 @@ def _paper_row(column: Arm | Contrast, rows: DataFrame) -> DataFrame:
     return where(rows, method=arm.method, interval=arm.interval, metric=metric)
 
 
-def _paper_cell(column: Arm | Contrast, rows: DataFrame, style: str, notes: dict[str, str]) -> str:
+def _paper_cell(column: Arm | Contrast, rows: DataFrame, style: str, notes: dict[str, str]) -> Cell | str:
     row = _paper_row(column, rows)
     if row.empty:
         return NOTHING
-    sign = "" if isinstance(column, Arm) else "+"
     parts = filter(None, row["note"].item().split("; "))
-    return format(row["value"].item(), sign + style) + "".join(notes.setdefault(n, MARKS[len(notes)]) for n in parts)
+    marks = "".join(notes.setdefault(note, MARKS[len(notes)]) for note in parts)
+    return Cell(row["value"].item(), style=style, sign="" if isinstance(column, Arm) else "+", remark=marks)
 
 
-def _off(column: Arm | Contrast, values: DataFrame, paper: DataFrame, style: str) -> str:
+def _off(column: Arm | Contrast, values: DataFrame, paper: DataFrame, style: str) -> Cell | str:
     """Our mean less the paper's number, with its interval."""
     row, mine = _paper_row(column, paper), _values(column, values)
     if row.empty or mine.empty:
         return NOTHING
-    off = mine - row["value"].item()
-    return format(off.mean(), "+" + style) + _interval(off, style)
-
-
-def _interval(changes: Series, style: str) -> str:
-    """E.g. ", [-0.24, +2.24]"."""
-    if len(changes) < 2:
-        return ""
-    return f", [{', '.join(format(limit, '+' + style) for limit in paired_interval(changes))}]"
+    off = difference(mine - row["value"].item(), len(mine), style)
+    return replace(off, sd=math.nan, n=None)  # those of our own line, two lines above
 
 
 def _places(rows: DataFrame, keys: Sequence[str]) -> set[tuple[str, ...]]:
@@ -312,19 +214,3 @@ def _order(rows: DataFrame, table: str, keys: Sequence[str]) -> Callable[[tuple[
             return 1, names[key].index(plain) if plain in names[key] else -1, text
 
     return lambda place: [rank(key, text) for key, text in zip(keys, place, strict=True)]
-
-
-def _needed(arms: Collection[Arm], keep: dict[str, Any]) -> str:
-    """What a study must have for a table, in words."""
-    intervals: dict[str, list[str]] = {}
-    for arm in sorted(set(arms) - {BASELINE}, key=lambda arm: (arm.method, arm.epochs)):
-        intervals.setdefault(arm.method, []).append(arm.interval)
-    runs = "runs of " + ", and of ".join(f"{name} with interval {' and '.join(s)}" for name, s in intervals.items())
-    if keep["evaluation"] == "accuracy":
-        return runs
-    settings = [
-        f"{key} {' and '.join(f'{value:g}' for value in values)}"
-        for key, values in keep.items()
-        if isinstance(values, tuple)
-    ]
-    return " with ".join([f"{runs}, and their evaluation {keep['evaluation']}", *settings])

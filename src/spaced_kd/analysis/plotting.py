@@ -16,7 +16,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis import human_names
 from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
-from spaced_kd.analysis.layout import present, seeds
+from spaced_kd.analysis.queries import present, seeds
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE

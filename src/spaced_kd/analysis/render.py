@@ -12,7 +12,9 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis import human_names
-from spaced_kd.analysis.layout import MARKS, NOT_RUN, NOTHING, MissingRunsError
+from spaced_kd.analysis.cells import NOTHING, texts, with_numbers
+from spaced_kd.analysis.layout import MARKS, NOT_RUN
+from spaced_kd.analysis.queries import MissingRunsError
 from spaced_kd.config import registry, shipped
 from spaced_kd.config.study import experiment_of
 from spaced_kd.utils.errors import UserError
@@ -108,11 +110,13 @@ def caption(name: str) -> str:
 
 
 def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
-    """A table of text in each format, by file ending; notes stand below it, in CSV in a column of their own.
+    """A table in each format, by file ending; notes stand below it, in CSV in a column of their own.
 
-    Labels of datasets, networks, methods and recipes stay in CSV; the other formats have their names.
+    CSV keeps the labels of datasets, networks, methods and recipes, and has the numbers of cells beside their text; the
+    other formats have names and text alone.
     """
-    notes = table.attrs.get("notes", [])
+    notes, numbers = table.attrs.get("notes", []), with_numbers(table)
+    table = texts(table)
     below = [f"{mark} {text}".strip() for mark, text in notes]
     named = human_names.of_table(table)
     markdown = _escaped(named, _markdown).to_markdown(index=False, disable_numparse=True)
@@ -121,13 +125,13 @@ def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
     )
     footnotes = "".join(f"\n\n{{\\footnotesize {latex(note)}}}" for note in below)
     paragraphs = "\n".join(f"<p>{html.escape(note)}</p>" for note in below)
-    texts = {
-        "csv": _noted(table, notes).to_csv(index=False, lineterminator="\n"),
+    formats = {
+        "csv": _noted(numbers, table, notes).to_csv(index=False, lineterminator="\n"),
         "md": "\n\n".join([caption, markdown, *below]) + "\n",
         "tex": tex.replace("\n\\end{table}", f"{footnotes}\n\\end{{table}}"),
         "html": PAGE.format(name=html.escape(name), table=_html(caption, named), notes=paragraphs),
     }
-    return {ending: text.encode() for ending, text in texts.items()}
+    return {ending: text.encode() for ending, text in formats.items()}
 
 
 def figure_files(drawing: "Figure") -> dict[str, bytes]:
@@ -151,15 +155,15 @@ def latex(text: str) -> str:
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
 
 
-def _noted(table: DataFrame, notes: list[tuple[str, str]]) -> DataFrame:
-    """The table with a column that spells out the marks of each line."""
+def _noted(numbers: DataFrame, table: DataFrame, notes: list[tuple[str, str]]) -> DataFrame:
+    """Numbers of a table with a column that spells out the marks of each line."""
     if not any(mark for mark, _ in notes):
-        return table
+        return numbers
     lines = [
         "; ".join(f"{mark} {text}" for mark, text in notes if mark and any(mark in cell for cell in line))
         for line in table.itertuples(index=False, name=None)
     ]
-    return table.assign(notes=lines)
+    return numbers.assign(notes=lines)
 
 
 def _markdown(text: str) -> str:

@@ -17,7 +17,8 @@ from pandas import DataFrame
 from spaced_kd.analysis import human_names
 from spaced_kd.analysis.claims import text
 from spaced_kd.analysis.claims.model import paper_range
-from spaced_kd.analysis.claims.verdicts import EXCLUDED, NOT_RUN, OPPOSITE, SUPPORTED, Verdict
+from spaced_kd.analysis.claims.rule import EXCLUDED, NOT_RUN, OPPOSITE, SUPPORTED
+from spaced_kd.analysis.claims.verdicts import Verdict
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import Arm, words_of
-from spaced_kd.analysis.layout import where
+from spaced_kd.analysis.queries import where
 from spaced_kd.config.labels import TEXTBOOK
 from spaced_kd.utils.errors import UserError
 

@@ -1,6 +1,7 @@
 """A run's labels: its plug-ins, its protocol and its recipe, as rows have them."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def interval_name(interval: float | str) -> str:
     ('0', '1.5', 'max')
     """
     return interval if isinstance(interval, str) else f"{interval:g}"
+
+
+def label_parts(label: str) -> tuple[str, dict[str, str]]:
+    """A plug-in's label taken apart into its name and settings; older rows separate settings by spaces.
+
+    >>> label_parts("online_kd[lead=constant,target=before]")
+    ('online_kd', {'lead': 'constant', 'target': 'before'})
+    """
+    name, _, settings = label.removesuffix("]").partition("[")
+    words = re.split(r"[ ,](?=[a-z_0-9]+=)", settings) if settings else []
+    return name, dict(word.partition("=")[::2] for word in words)
 
 
 def recipe_words(recipe: str) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pandas import DataFrame, Series
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm, changed
 from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, under
-from spaced_kd.analysis.layout import label, where
+from spaced_kd.analysis.queries import where
 from spaced_kd.config import presets
-from spaced_kd.config.labels import TEXTBOOK, recipe_words
+from spaced_kd.config.labels import TEXTBOOK, label_parts, recipe_words
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.yaml_values import read_value
 from spaced_kd.utils.errors import UserError
@@ -214,7 +214,7 @@ def _shared(method: str, wanted: str) -> str | None:
 
     It is another where it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
     """
-    (name, own), (other, needed) = map(label, (method, wanted))
+    (name, own), (other, needed) = map(label_parts, (method, wanted))
     if name != other or not needed.items() <= own.items():
         return None
     further = {key: value for key, value in own.items() if key not in needed}

@@ -11,7 +11,7 @@ from pandas import DataFrame
 from spaced_kd.analysis.arms import ANY, Arm, arm
 from spaced_kd.analysis.claims.model import KINDS, MAIN, UNITS, Claim, Measure, Row, Sheet
 from spaced_kd.analysis.collect import COSTS
-from spaced_kd.analysis.layout import where
+from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.tidy_rows import COLUMNS
 from spaced_kd.config import presets, registry, types
 from spaced_kd.config.presets import load_recipe

@@ -15,7 +15,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import Arm
-from spaced_kd.analysis.layout import where
+from spaced_kd.analysis.queries import where
 from spaced_kd.config.labels import CHAIN, TEXTBOOK, recipe_words
 
 KINDS = ("greater", "equivalent", "not_greater")

@@ -8,19 +8,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pandas import DataFrame
 
 from spaced_kd.analysis import human_names
+from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.claims.model import Claim, Setting, paper_range, paper_statistic
-from spaced_kd.analysis.claims.verdicts import (
-    COUNTED,
-    EXCLUDED,
-    INCONCLUSIVE,
-    INTERIM,
-    NONE,
-    NOT_RUN,
-    OPPOSITE,
-    SUPPORTED,
-    Verdict,
-)
-from spaced_kd.analysis.layout import NOTHING, where
+from spaced_kd.analysis.claims.rule import COUNTED, EXCLUDED, INCONCLUSIVE, INTERIM, NONE, NOT_RUN, OPPOSITE, SUPPORTED
+from spaced_kd.analysis.claims.verdicts import Verdict
+from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.statistics import Interval
 from spaced_kd.config.labels import recipe_words
 from spaced_kd.config.run_spec import RunSpec

@@ -1,17 +1,9 @@
 """What our runs say of the paper's claims.
 
-One rule for positive and for null statements: each comparison has one interval, and its word is read from that.
+Each comparison has one interval, and its word is read from that (`rule.py`); besides:
 
-- `greater`: supported if the interval lies above 0; opposite shown if it lies below 0; gain of at least the margin
-  excluded if it contains 0 and lies below the margin.
-- `equivalent`: supported if it lies within ±margin; opposite shown if it lies beyond.
-- `not_greater`: supported if it lies below the margin; opposite shown if it lies above.
-- Otherwise inconclusive, with the number of seeds that would settle it if mean and deviation stay, and what that number
-  is at both ends of the 95 % interval of the deviation.
 - Where seeds were planned, nothing of this is said before all of them are there: interim, k of n.
 - One seed has no interval, and so no verdict. FLOPs are counted, not sampled: no test, no verdict, no part in tallies.
-
-A verdict that depends on the margin comes with the margin at which it would change.
 
 A verdict holds in its setting: dataset, network, teacher, recipe, reading, and method settings that all arms share.
 The paper's own setting is a row of its table under its own recipe; only that decides the row. Any other stands beside
@@ -33,13 +25,10 @@ import numpy as np
 from pandas import DataFrame
 
 from spaced_kd.analysis import statistics
+from spaced_kd.analysis.claims import rule
 from spaced_kd.analysis.claims.comparisons import Comparison, comparisons, in_own_setting
 from spaced_kd.analysis.claims.model import PRIMARY, Claim, Row, Setting, Sheet, paper_difference
-from spaced_kd.analysis.layout import plain, where
-
-SUPPORTED, OPPOSITE, EXCLUDED = "supported", "opposite shown", "gain of at least the margin excluded"
-INCONCLUSIVE, INTERIM, COUNTED = "inconclusive", "interim", "counted"
-NONE, NOT_RUN = "no verdict", "not run"
+from spaced_kd.analysis.queries import plain, where
 
 Correct = Callable[[str], np.ndarray | None]  # id of a run -> whether it is right on each test image, (N,)
 
@@ -53,15 +42,6 @@ class Family(NamedTuple):
 
 
 Families = dict[tuple[str, Setting], tuple[float, Family]]  # (id of a claim, setting) -> adjusted p and family
-
-
-class Needed(NamedTuple):
-    """Seeds that would settle a comparison, if mean and deviation stay; None: no practical number."""
-
-    seeds: int | None
-    low: int | None  # at both ends of the 95 % interval of the deviation
-    high: int | None
-    shows: str  # what so many would show
 
 
 @dataclass(frozen=True)
@@ -85,7 +65,7 @@ class Verdict:
     p_flips: float | None = None  # exact, of sign flips, raw: where seeds are few
     turns_at: float | None = None  # the margin at which the verdict would change; None where none would change it
     detectable: float | None = None
-    needed: Needed | None = None
+    needed: rule.Needed | None = None
     endpoint: str = ""
     states: tuple[int, ...] = ()  # of the tail, by arm
     steps: tuple[int, ...] = ()  # training steps of the student, by arm
@@ -152,7 +132,8 @@ def _families(found: list[Comparison], sheet: Sheet, alpha: float) -> Families:
             members[each.claim.family, scale].append(each)
     judged = {}
     for (name, _), group in members.items():
-        family = statistics.holm([1.0 if _interim(each) else _p(each) for each in group], alpha)
+        raw = [1.0 if _interim(each) else rule.p_value(each.claim, each.d.to_numpy(), each.blocks) for each in group]
+        family = statistics.holm(raw, alpha)
         for each, p, level in zip(group, family.p, family.levels, strict=True):
             judged[each.claim.id, each.setting] = float(p), Family(name, len(group), float(level))
     return judged
@@ -181,46 +162,32 @@ def _interim(comparison: Comparison) -> bool:
     return comparison.planned and len(comparison.d) < comparison.expected
 
 
-def _p(comparison: Comparison) -> float:
-    """Raw p, two-sided for each kind: at most α exactly where the interval of level α supports the claim.
-
-    Of `equivalent` and `not_greater` the one-sided p is doubled, so that one interval of one level tells all.
-    """
-    claim, d, blocks = comparison.claim, comparison.d.to_numpy(), comparison.blocks
-    if claim.kind == "greater":
-        return float(statistics.paired_test(d, blocks))
-    test = statistics.equivalence_test if claim.kind == "equivalent" else statistics.below_test
-    return min(1.0, 2 * float(test(d, claim.scaled_margin, blocks)))
-
-
 def _verdict(
     comparison: Comparison, families: Families, paper: DataFrame, sheet: Sheet, correct: Correct | None
 ) -> Verdict:
     claim, setting, d = comparison.claim, comparison.setting, comparison.d
     own = in_own_setting(comparison, sheet)
-    result = Verdict(claim, NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
+    result = Verdict(claim, rule.NONE, setting=setting, own=own, seeds=len(d), expected=comparison.expected)
     result = replace(result, endpoint=comparison.endpoint, states=comparison.states, steps=comparison.steps)
     result = replace(result, runs=comparison.runs)
     result = replace(result, paper=paper_difference(claim, Row(*setting[:3]), paper) if own else None)
     why = _untestable(comparison)
     if len(d) == 0:
         needed = f"no finished pair of runs: {_needed(claim, setting)}"
-        return replace(result, verdict=NOT_RUN, reason=comparison.unpaired or _apart(comparison) or needed)
+        return replace(result, verdict=rule.NOT_RUN, reason=comparison.unpaired or _apart(comparison) or needed)
     finite = bool(np.isfinite(d).all())
     if finite:
         result = replace(result, mean=_shown(d.mean(), claim.unit), machines=_by_machine(comparison))
     if finite and claim.counted:
         ends = statistics.Interval(float(d.min()), float(d.max()))
-        return replace(result, verdict=COUNTED, holds=_decide(claim, ends) == SUPPORTED, reason=why or "")
+        return replace(result, verdict=rule.COUNTED, holds=rule.decide(claim, ends) == rule.SUPPORTED, reason=why or "")
     if correct and claim.unit == "pp" and claim.measured.keep.get("selection") == PRIMARY and not claim.less:
         result = replace(result, **_remarks(comparison.runs, correct))
     if not why:
         result = _tested(result, comparison, *families[claim.id, setting])
     if finite and _interim(comparison):
-        told = f"{len(d)} of {comparison.expected} planned seeds"
-        return replace(
-            result, verdict=INTERIM, reason=told, needed=None, turns_at=None, p=None, p_raw=None, p_flips=None
-        )
+        result = replace(result, needed=None, turns_at=None, p=None, p_raw=None, p_flips=None)
+        return replace(result, verdict=rule.INTERIM, reason=f"{len(d)} of {comparison.expected} planned seeds")
     return replace(result, reason=why or _apart(comparison))
 
 
@@ -229,7 +196,7 @@ def _tested(result: Verdict, comparison: Comparison, p: float, family: Family) -
     claim, d, blocks, n = comparison.claim, comparison.d.to_numpy(), comparison.blocks, len(comparison.d)
     interval, raw = (statistics.paired_interval(d, level, blocks) for level in (family.level, statistics.ALPHA))
     s, freedom = (float(each) for each in statistics.deviation(d, blocks))
-    verdict, turns_at = _decide(claim, interval), _turns_at(claim, interval)
+    verdict, turns_at = rule.decide(claim, interval), rule.turns_at(claim, interval)
     few = n < statistics.FEW_SEEDS and claim.kind == "greater"
     return replace(
         result,
@@ -239,54 +206,12 @@ def _tested(result: Verdict, comparison: Comparison, p: float, family: Family) -
         raw=_limits(raw, claim.unit),
         family=family,
         p=p,
-        p_raw=_p(comparison),
+        p_raw=rule.p_value(claim, d, blocks),
         p_flips=statistics.sign_flip_test(d) if few else None,
         turns_at=None if turns_at is None else _shown(turns_at, claim.unit),
         detectable=_shown(statistics.detectable(s, n, family.level), claim.unit),
-        needed=_settle(claim, float(d.mean()), s, freedom, family.level) if verdict == INCONCLUSIVE else None,
+        needed=rule.settle(claim, float(d.mean()), s, freedom, family.level) if verdict == rule.INCONCLUSIVE else None,
     )
-
-
-def _decide(claim: Claim, interval: statistics.Interval) -> str:
-    """The word that an interval gives."""
-    low, high, margin = *interval, claim.scaled_margin
-    if claim.kind == "greater":
-        return SUPPORTED if low > 0 else OPPOSITE if high < 0 else EXCLUDED if high < margin else INCONCLUSIVE
-    if claim.kind == "not_greater":
-        return SUPPORTED if high < margin else OPPOSITE if low > margin else INCONCLUSIVE
-    if low > margin or high < -margin:
-        return OPPOSITE
-    return SUPPORTED if -margin <= low and high <= margin else INCONCLUSIVE
-
-
-def _turns_at(claim: Claim, interval: statistics.Interval) -> float | None:
-    """The margin from which on the interval says more, or less: None where the word does not depend on the margin."""
-    low, high = (float(limit) for limit in interval)
-    if claim.kind == "equivalent":
-        return max(0.0, low, -high) if _decide(claim, interval) == OPPOSITE else max(abs(low), abs(high))
-    if claim.kind == "not_greater":
-        return max(low, 0.0) if low > claim.scaled_margin else max(high, 0.0)
-    return high if low <= 0 <= high else None
-
-
-def _settle(claim: Claim, mean: float, s: float, freedom: float, level: float) -> Needed:
-    """Seeds that would decide the claim, either way, with a power of 80 % if mean and deviation stay as they are."""
-    margin, of = claim.scaled_margin, f"{claim.margin:g} {claim.unit}"
-    either = "a gain" if mean > 0 else "the opposite"
-    ways: list[tuple[str, Callable[[float], int | None]]]
-    if claim.kind == "equivalent":
-        within = (f"a difference within {of}", lambda sd: statistics.needed_equivalent(mean, sd, margin, level / 2))
-        ways = [within, (f"a difference beyond {of}", lambda sd: statistics.needed(abs(mean) - margin, sd, level))]
-    else:
-        ways = [(f"a gain of less than {of}", lambda sd: statistics.needed(margin - mean, sd, level))]
-        least = abs(mean) if claim.kind == "greater" else mean - margin
-        ways.append((either, lambda sd: statistics.needed(least, sd, level)))
-    found = [(n, shows, way) for shows, way in ways if (n := way(s))]
-    if not found:
-        return Needed(None, None, None, "")
-    n, shows, way = min(found, key=lambda each: each[0])
-    low, high = (way(sd) for sd in statistics.deviation_interval(s, int(freedom)))
-    return Needed(n, low, high, shows)
 
 
 def _by_machine(comparison: Comparison) -> tuple[tuple[str, float, int], ...]:
@@ -301,10 +226,8 @@ def _apart(comparison: Comparison) -> str:
     """Which seeds were left out, in words."""
     if not comparison.apart:
         return ""
-    seeds = ", ".join(f"{seed:g}" for seed in comparison.apart)
-    return (
-        f"left out, since their arms ran on several kinds of machines: seed{'s' * (len(comparison.apart) > 1)} {seeds}"
-    )
+    seeds = f"seed{'s' * (len(comparison.apart) > 1)} {', '.join(f'{seed:g}' for seed in comparison.apart)}"
+    return f"left out, since their arms ran on several kinds of machines: {seeds}"
 
 
 def _remarks(runs: tuple[list[str], ...], correct: Correct) -> dict[str, Any]:
@@ -320,7 +243,7 @@ def _remarks(runs: tuple[list[str], ...], correct: Correct) -> dict[str, Any]:
 
 def _summed(claim: Claim, compared: dict[str, list[Comparison]], sheet: Sheet, alpha: float) -> Verdict:
     """A statistic over the rows of other claims; it needs every row in the paper's own setting."""
-    result = Verdict(claim, NOT_RUN, paper=claim.stated)
+    result = Verdict(claim, rule.NOT_RUN, paper=claim.stated)
     found, asked = [], [(part, row) for part in claim.of for row in part.rows]
     for part, row in asked:
         own = [each for each in compared[part.id] if Row(*each.setting[:3]) == row and in_own_setting(each, sheet)]
@@ -333,24 +256,24 @@ def _summed(claim: Claim, compared: dict[str, list[Comparison]], sheet: Sheet, a
     expected = max(each.expected for each in found)
     result = replace(result, own=True, mean=mean, seeds=len(together), expected=expected)
     if claim.statistic != "mean":
-        return replace(result, verdict=NONE, reason="an extreme is chosen by the data, and has no interval here")
+        return replace(result, verdict=rule.NONE, reason="an extreme is chosen by the data, and has no interval here")
     if any(map(_interim, found)):
-        return replace(result, verdict=INTERIM, reason=f"{len(together)} of {expected} planned seeds")
+        return replace(result, verdict=rule.INTERIM, reason=f"{len(together)} of {expected} planned seeds")
     if len(together) < 2:
-        return replace(result, verdict=NONE, reason="one seed has no interval")
+        return replace(result, verdict=rule.NONE, reason="one seed has no interval")
     assert claim.stated is not None, claim.id  # as the file of claims is read
     # the mean over rows is one number per seed; its family is itself
     interval = statistics.paired_interval(together.mean(axis=1).to_numpy(), alpha)
     off = statistics.Interval(interval.low - claim.stated, interval.high - claim.stated)
     result = replace(result, family=Family(claim.family, 1, alpha), raw=interval)
-    return replace(result, verdict=_decide(claim, off), interval=interval, turns_at=_turns_at(claim, off))
+    return replace(result, verdict=rule.decide(claim, off), interval=interval, turns_at=rule.turns_at(claim, off))
 
 
 def _not_run(claim: Claim, row: Row | None, paper: DataFrame) -> Verdict:
     reason = claim.needs or _needed(claim, row)
     setting = Setting(*row) if row else None
     stated = paper_difference(claim, row, paper) if row else None
-    return Verdict(claim, NOT_RUN, reason, setting, own=bool(row), paper=stated)
+    return Verdict(claim, rule.NOT_RUN, reason, setting, own=bool(row), paper=stated)
 
 
 def _needed(claim: Claim, place: Row | Setting | None) -> str:

@@ -1,7 +1,7 @@
 """Fig. 2: accuracy against the interval of Spaced KD.
 
 Top-1 test accuracy in percent at the last epoch: mean over seeds, error bars and the band of w/o KD are ± one standard
-deviation over seeds. s = 0 is online KD; offline KD has a tick of its own, as its interval is no number of epochs. The
+deviation over seeds. s = 0 is online KD; offline KD has its own tick, since its interval is not a number of epochs. The
 line is a quadratic polynomial fitted to the means at finite intervals, as in the paper's Fig. 2c. Open diamonds are the
 paper's numbers (its Tab. 6), where it has the same dataset and network.
 """
@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, SPACED, Arm
-from spaced_kd.analysis.layout import by_seed, ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import by_seed, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side

@@ -1,8 +1,8 @@
 """Fig. 3: when Spaced KD starts, (a) for some epochs, (b) to the end of the training.
 
 Top-1 test accuracy in percent at the last epoch: mean over seeds, error bars and bands are ± one standard deviation
-over seeds. Outside of its window a run is online KD. The lines are no window at all, which is online KD, and one of the
-whole training, which is Spaced KD. The interval is 1.5 epochs.
+over seeds. Outside its window, a run is online KD. The lines are online KD (no window) and Spaced KD (a window over the
+whole training). The interval is 1.5 epochs.
 """
 
 import matplotlib
@@ -12,7 +12,8 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
-from spaced_kd.analysis.layout import by_seed, label, ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import by_seed, ours, present, require, several_recipes, where
+from spaced_kd.config.labels import label_parts
 
 PLACE = ["dataset", "network", "recipe"]
 TO_THE_END = "to the end"
@@ -50,7 +51,7 @@ def figure(rows: DataFrame) -> Figure:
 
 def _window(arm: Arm) -> tuple[str, float] | None:
     """Length of a window in words, and where it starts; None for a run that has none."""
-    name, settings = label(arm.method)
+    name, settings = label_parts(arm.method)
     if name != SPACED.method or arm.interval != SPACED.interval or not settings:
         return None
     if not set(settings) <= {"spaced_from", "spaced_until"}:

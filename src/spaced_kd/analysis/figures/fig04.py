@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
-from spaced_kd.analysis.layout import ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}

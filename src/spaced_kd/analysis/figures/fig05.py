@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side

@@ -1,7 +1,7 @@
 """Fig. 6: accuracy against the learning rate and against the batch size.
 
 Top-1 test accuracy in percent at the last epoch. Lines are means over seeds, bands are ± one standard deviation over
-seeds. All else in a panel is the same; the interval of Spaced KD is 1.5 epochs. The paper gives no grids.
+seeds. Within a panel nothing else varies; the interval of Spaced KD is 1.5 epochs. The paper does not state its grids.
 """
 
 import matplotlib
@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import ours, present, require, where
+from spaced_kd.analysis.queries import ours, present, require, where
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.utils.errors import UserError
 

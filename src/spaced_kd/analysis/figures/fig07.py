@@ -1,6 +1,6 @@
 """Fig. 7: the six corruptions at severity 1, 3 and 5, on one image of the test set.
 
-They are those of Tab. 5 and 11.
+Tab. 5 and 11 use these corruptions.
 """
 
 import matplotlib

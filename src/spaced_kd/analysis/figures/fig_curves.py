@@ -1,8 +1,8 @@
 """Learning curves: test accuracy and training loss over epochs, of every arm.
 
-Above, top-1 test accuracy in percent after epochs of the learner's own steps; below, the mean loss that the evaluated
-network was trained on since the point before: of all loss terms with their weights, so that it compares arms of one
-method only. Lines are means over seeds, bands are ± one standard deviation over seeds.
+Above, top-1 test accuracy in percent after epochs of the learner's own steps; below, the mean training loss of the
+evaluated network since the previous point: the weighted sum of all loss terms, so compare it only between arms of one
+method. Lines are means over seeds, bands are ± one standard deviation over seeds.
 """
 
 import matplotlib
@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
-from spaced_kd.analysis.layout import ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 PARTS = {"accuracy": "test accuracy (%)", "training": "training loss (nats)"}  # evaluation -> label of its axis

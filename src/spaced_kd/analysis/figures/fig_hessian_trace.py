@@ -1,8 +1,8 @@
-"""Flatness as in Theorem 4.4: trace of the Hessian of the training loss where training ended.
+"""Flatness as in Theorem 4.4: trace of the Hessian of the training loss at the end of training.
 
 In nats per squared unit of the weights, on a logarithmic scale, estimated with random probes. Large markers are means
-over seeds, error bars ± one standard deviation over seeds; small ones are the seeds, joined because they are paired. A
-smaller trace is a flatter minimum. The paper measures none.
+over seeds, error bars ± one standard deviation over seeds; small ones are single seeds, joined because they are paired.
+A smaller trace is a flatter minimum. The paper measures no trace.
 """
 
 import matplotlib
@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED
-from spaced_kd.analysis.layout import by_seed, ours, present, require, several_recipes, where
+from spaced_kd.analysis.queries import by_seed, ours, present, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side

@@ -1,11 +1,11 @@
 """The paper's main claims beside ours: differences in top-1 test accuracy at the endpoint of the table `overview`.
 
 In percentage points. Grey bars are the range of the paper's differences over the rows of its table, which have no
-deviations; where there is none, the paper does not compare the two. Points are our means over seeds, differences taken
-seed by seed, with the adjusted intervals of that table: 95 % for a family of comparisons together; an arrow stands
-where an interval goes on beyond the axis; n is the number of seeds, two or more. At most six claims, and of each the
-three settings with the most training steps; the table has all. A setting that is none of the paper's own decides none
-of its rows; it stands beside them.
+deviations; without a bar, the paper makes no such comparison. Points are our means over seeds, differences taken seed
+by seed, with the adjusted intervals of that table: 95 % for a family of comparisons together; an arrow marks an
+interval that continues beyond the axis; n is the number of seeds, at least two. At most six claims, and of each the
+three settings with the most training steps; the table has all. Results in other settings than the paper's are not
+evidence for or against its rows.
 """
 
 import textwrap

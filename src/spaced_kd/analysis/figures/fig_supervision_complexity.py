@@ -2,10 +2,10 @@
 
 One row of panels for each dataset and network, a column for each student's method; C of the residual on a logarithmic
 scale, as `evaluations/supervision_complexity.py` defines it, teachers at the highest temperature measured. Lines are
-means over seeds, bands are ± one standard deviation over seeds. At an epoch's beginning the student is about to learn
-from one of the teachers, the others are measured beside it; crosses are the spaced teachers when the student's own
-schedule has them teach, so that panels may be compared at equal accuracy, cross by cross. The paper measures none of
-this.
+means over seeds, bands are ± one standard deviation over seeds. At the beginning of an epoch the student is about to
+learn from one of the teachers; the others are measured beside it. Crosses are the spaced teachers at the time when the
+student's own schedule has them teach, so that panels compare at equal accuracy, cross by cross. The paper measures none
+of this.
 """
 
 import matplotlib
@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import OFFLINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import ours, require, several_recipes, where
+from spaced_kd.analysis.queries import ours, require, several_recipes, where
 
 PLACE = ["dataset", "network", "recipe"]
 LOOKS = {  # target -> name, look

@@ -1,8 +1,8 @@
 """Tuning: the expected best of k equal trials, for each arm.
 
 Mean accuracy in percent, over the seeds of the search, on training images that were held out; no test image takes part.
-Expected over all choices of k of the trials made. Where two lines cross, the order of the arms depends on how long they
-were tuned.
+Expected over all choices of k of the trials made. Where two lines cross, the order of the arms depends on the number of
+trials.
 """
 
 import matplotlib

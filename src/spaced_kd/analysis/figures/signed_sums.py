@@ -17,7 +17,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, Arm
-from spaced_kd.analysis.layout import ours, present, where
+from spaced_kd.analysis.queries import ours, present, where
 from spaced_kd.analysis.statistics import paired_interval
 from spaced_kd.utils.errors import UserError
 

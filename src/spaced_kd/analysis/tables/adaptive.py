@@ -1,17 +1,18 @@
-"""An interval that finds itself, against fixed ones.
+"""Adaptive interval against fixed intervals.
 
-Top-1 test accuracy at the last epoch in percentage points, adaptive less the other, seed by seed: mean ± standard
-deviation over seeds (number of seeds), and in brackets the paired interval. Intervals and p are adjusted after Holm
-over the arms of one setting. All spaced arms take as many steps, of teacher and of student; FLOPs are those of
-training, teachers included, as a ratio. The interval found is the mean of a run's blocks in epochs, mean ± standard
-deviation over seeds.
+Top-1 test accuracy at the last epoch in percentage points, adaptive interval minus the other arm, paired by seed: mean
+± standard deviation over seeds (number of seeds), and in brackets the paired interval. Intervals and p are adjusted
+after Holm over the arms of one setting. All spaced arms take the same number of steps, of teacher and of student. FLOPs
+are those of training, teachers included, as a ratio. The interval found is the mean over a run's blocks, in epochs:
+mean ± standard deviation over seeds.
 """
 
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, ONLINE, Arm
+from spaced_kd.analysis.cells import summary
 from spaced_kd.analysis.effects import accuracies, difference, family, flops, in_place, places, without_one_recipe
-from spaced_kd.analysis.layout import ours, present, summary, where
+from spaced_kd.analysis.queries import ours, present, where
 from spaced_kd.utils.errors import UserError
 
 ADAPTIVE = Arm("adaptive_interval", "0")

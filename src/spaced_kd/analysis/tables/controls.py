@@ -1,10 +1,10 @@
-"""Controls: Spaced KD and spaced self KD with one thing taken out, and training as long without it.
+"""Controls: Spaced KD and spaced self KD without one part, and w/o KD at equal cost.
 
-The control's top-1 test accuracy at the last epoch less its reference's, in percentage points, seed by seed: mean ±
-standard deviation over seeds (number of seeds), and in brackets the paired interval. Below zero, what was taken out has
-helped. Intervals and p are adjusted after Holm over all controls of one setting, but for what spacing as a whole brings
-(online KD, self KD), which the scorecard judges as well. FLOPs are those of training, teachers included, as a ratio of
-the control's to the reference's.
+Top-1 test accuracy of the control at the last epoch minus that of its reference, in percentage points, paired by seed:
+mean ± standard deviation over seeds (number of seeds), and in brackets the paired interval. A negative value means that
+the removed part helps. Intervals and p are adjusted after Holm over all controls of one setting, except the effect of
+spacing as a whole (online KD, self KD), which the scorecard judges as well. FLOPs are those of training, teachers
+included, as a ratio of control to reference.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.effects import Place, accuracies, difference, family, flops, places, without_one_recipe
-from spaced_kd.analysis.layout import ours, present
+from spaced_kd.analysis.queries import ours, present
 from spaced_kd.utils.errors import UserError
 
 FEATURE, SOFT, TRAILS = "[alpha=0.0]", "[beta=0.0]", "[alpha=0.0,beta=0.0]"  # what is left of the losses

@@ -3,16 +3,18 @@
 Top-1 test accuracy in percent at the last epoch and seconds: mean ± standard deviation over seeds (number of seeds).
 FLOPs are floating-point operations of training, counted, in units of 10¹²; their ratio is to the cheapest training
 without KD of that network. Seconds and energy depend on the machine: the energy of its GPU, and that of all processors
-together, with whatever else ran on them. What a student takes includes its teacher's training, also where it read
-stored states of a teacher that was trained once for several students; that is why their sum is more than a study took.
-What no run has measured is not measured, and not 0. Seconds compare runs of one machine, with as many others beside
-them.
+together, with whatever else ran on them. A student's cost includes the training of its teacher, also where the student
+read stored states of a teacher that was trained once for several students; so the sum over students exceeds the cost of
+a study. "Not measured" is not 0. Compare seconds only between runs of one machine and one load.
 """
+
+from typing import Any
 
 from pandas import DataFrame, concat
 
 from spaced_kd.analysis.arms import BASELINE, Arm
-from spaced_kd.analysis.layout import NOTHING, by_seed, ours, present, seeds, several_recipes, summary, where
+from spaced_kd.analysis.cells import NOTHING, summary
+from spaced_kd.analysis.queries import by_seed, ours, present, seeds, several_recipes, where
 from spaced_kd.utils.errors import UserError
 
 PLACE = ["dataset", "network", "recipe"]
@@ -47,7 +49,7 @@ def table(rows: DataFrame) -> DataFrame:
     return table.drop(columns=[*same, *(["teacher"] if (table["teacher"] == table["network"]).all() else [])])
 
 
-def _line(arm: Arm, asked: DataFrame, cost: DataFrame, without: float) -> dict[str, str]:
+def _line(arm: Arm, asked: DataFrame, cost: DataFrame, without: float) -> dict[str, Any]:
     """What an arm reaches and takes; `without`: FLOPs of the training without KD."""
     expected = len(seeds(asked, arm))
     flops = by_seed(where(cost, metric=FLOPS), arm).mean()

@@ -1,10 +1,10 @@
-"""Headline: six of the paper's claims, each in the setting of ours that tells most of it.
+"""Headline: six of the paper's claims, each in our setting with the best evidence.
 
-Differences are in percentage points of top-1 test accuracy, taken seed by seed: mean ± standard deviation over
-seeds (number of seeds). That setting is the one with the most training steps of the student, then with the most
-seeds, then of the first reading among paper, released, textbook and released_loop_only; all settings are in the table
-`overview`. The paper's numbers are the range over its rows, which have no deviations. The verdict is read from the
-adjusted interval, as the table `scorecard` explains.
+Differences are in percentage points of top-1 test accuracy, taken seed by seed: mean ± standard deviation over seeds
+(number of seeds). The best evidence is the setting with the most training steps of the student, then the most seeds,
+then the first reading among paper, released, textbook and released_loop_only; the table `overview` has all settings.
+The paper's numbers are the range over its rows, which have no deviations. The verdict is read from the adjusted
+interval, as the table `scorecard` explains.
 """
 
 from collections import Counter

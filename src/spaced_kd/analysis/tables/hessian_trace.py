@@ -1,17 +1,18 @@
-"""Flatness as in Theorem 4.4: trace of the Hessian of the training loss where training ended.
+"""Flatness as in Theorem 4.4: trace of the Hessian of the training loss at the end of training.
 
 In nats per squared unit of the weights, estimated with random probes: mean ± standard deviation over seeds (number of
 seeds), which includes the error of the estimate. A smaller trace is a flatter minimum. Δ is the mean of the differences
-seed by seed: the theorem expects it below zero for Spaced KD. The loss is cross-entropy, and where it was measured that
-of KD with the run's own teacher, fixed, of which the theorem speaks; the networks' batch norm has the running
-statistics of training, or those re-estimated on all training images. The paper measures no trace.
+seed by seed: the theorem expects it below zero for Spaced KD. The loss is cross-entropy and, where measured, the KD
+loss with the run's own teacher held fixed, which is the theorem's loss. Batch norm uses the running statistics of
+training, or statistics re-estimated on all training images. The paper measures no trace.
 """
 
 import pandas as pd
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF
-from spaced_kd.analysis.layout import NOTHING, Contrast, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Contrast
+from spaced_kd.analysis.cells import NOTHING
+from spaced_kd.analysis.layout import layout
 
 LOSSES = {
     "trace": "cross-entropy",

@@ -4,8 +4,8 @@ Differences are in percentage points of top-1 test accuracy at the endpoint name
 change is in percent. Ours are taken seed by seed: mean ± standard deviation over seeds (number of seeds). The verdict
 is read from the adjusted interval: 95 % for its family together, whose name and number of members m stand beside it,
 after Holm. The raw interval is of 95 % for that comparison alone. Words are those of the table `scorecard`. Steps are
-those of the student. The paper's numbers are the range over its rows, which have no deviations. Another setting than
-the paper's decides none of its rows; it stands beside them.
+those of the student. The paper's numbers are the range over its rows, which have no deviations. Results in other
+settings than the paper's are not evidence for or against its rows.
 """
 
 from pandas import DataFrame

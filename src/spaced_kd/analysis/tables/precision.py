@@ -1,9 +1,10 @@
 """Precision: whether coarser rounding costs accuracy.
 
-Top-1 test accuracy at the last epoch of runs in bf16 or TF32 less that of the same runs in float32, in percentage
-points, seed by seed: mean ± standard deviation over seeds (number of seeds), and the lower limit of its one-sided 95 %
-interval. The coarser one is not inferior where that limit lies above -0.20, inferior where the upper limit lies below
-it, and undecided elsewhere; then the seeds are told that would settle it if mean and deviation stay.
+Top-1 test accuracy at the last epoch of runs in bf16 or TF32 minus that of the same runs in float32, in percentage
+points, paired by seed: mean ± standard deviation over seeds (number of seeds), and the lower limit of its one-sided 95
+% interval. The coarser precision is not inferior where that limit lies above -0.20, inferior where the upper limit lies
+below it, and undecided otherwise; then the table gives the number of seeds that would decide it at this mean and
+deviation.
 """
 
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm
+from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.effects import accuracies, difference, places
-from spaced_kd.analysis.layout import NOTHING, MissingRunsError, summary
+from spaced_kd.analysis.queries import MissingRunsError
 
 MARGIN = 0.2  # percentage points
 COARSER = ("tf32", "bf16")

@@ -9,8 +9,9 @@ of the two ranks higher. Students whose teacher is another kind of network are l
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import SPACED
+from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.effects import accuracies, difference, family, places, reached, without_one_recipe
-from spaced_kd.analysis.layout import NOTHING, present, summary, where
+from spaced_kd.analysis.queries import present, where
 from spaced_kd.utils.errors import UserError
 
 

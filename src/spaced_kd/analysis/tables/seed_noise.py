@@ -1,19 +1,20 @@
-"""Seed noise: how far seeds differ, and which differences three of them can resolve.
+"""Seed noise: the spread over seeds, and the differences that three seeds can resolve.
 
 Top-1 test accuracy in percent, the mean over the tail or at the last step, as the endpoint says: mean ± standard
 deviation over seeds (number of seeds), of an arm or of a difference taken seed by seed. Order alone and augmentation
 alone are the deviation over runs of one seed in which only that was drawn anew: the noise floor. Rounding alone is the
 deviation within seeds over the same runs in other precisions and with other numbers of threads, pooled over seeds
-(number of runs): seeds do not determine a run further than that. What n seeds resolve is the smallest true difference
-that they show with a power of 80 % in a two-sided paired test of 5 %, if the deviation is ours. Beside it: how many of
-the paper's own differences in Tab. 1 are larger, which its three repeats could have resolved if its noise were ours.
-The paper states no deviations; its released code sets no seeds, so that its repeats are not even paired.
+(number of runs): a seed determines a run up to that deviation. The resolution of n seeds is the smallest true
+difference that a two-sided paired test of 5 % detects with a power of 80 %, at our deviation. Beside it: how many of
+the paper's differences in Tab. 1 are larger; its three repeats could have resolved these if its noise were ours. The
+paper states no deviations; its released code sets no seeds, so that its repeats are not even paired.
 """
 
 from pandas import DataFrame
 
 from spaced_kd.analysis import statistics
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Arm, Contrast
+from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.effects import (
     PairedDifferences,
     Place,
@@ -24,7 +25,7 @@ from spaced_kd.analysis.effects import (
     reached,
     without_one_recipe,
 )
-from spaced_kd.analysis.layout import DRAWN, NOTHING, Contrast, paper_changes, summary
+from spaced_kd.analysis.queries import DRAWN, paper_changes
 from spaced_kd.utils.errors import UserError
 
 WHAT = (BASELINE, ONLINE, SPACED, Contrast(ONLINE, BASELINE), Contrast(SPACED, ONLINE))

@@ -1,19 +1,20 @@
-"""Selection: which states of a training are reported, and what that makes of the claims.
+"""Selection: which states of a training are reported, and the sign of each claim with each choice.
 
 Top-1 test accuracy in percent, or a difference of two arms in percentage points, taken seed by seed: mean ± standard
 deviation over seeds (number of seeds), and of a difference its paired 95 % interval, not adjusted. Tail is the mean
 over the states in the last tenth of a network's own steps; last is the last step. Best on test is the largest of all
 evaluated epochs, as the paper's released code reports it: a maximum over noise, the larger the more often a run was
-evaluated. By halves, each half of the test images chooses the epoch that is measured on the other half, so nothing is
-chosen on what is measured. Held out is the epoch that is best on training images that no one learnt, where a study
-holds some out. Evaluated: how many epochs, by arm; states: of how many the tail is the mean. Signs: of a mean
-difference by each of them, in brackets where its interval does not exclude 0. Endpoint: the tail where every run has
-one, else the last step.
+evaluated. By halves: each half of the test images selects the epoch that is measured on the other half, so no image
+selects the epoch that it measures. Held out is the epoch that is best on held-out training images, where a study holds
+some out. Evaluated: number of epochs, by arm; states: number of states in the tail. Signs: of a mean difference by each
+of them, in brackets where its interval does not exclude 0. Endpoint: the tail where every run has one, else the last
+step.
 """
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, Contrast
+from spaced_kd.analysis.cells import NOTHING, Cell, summary
 from spaced_kd.analysis.effects import (
     PairedDifferences,
     Place,
@@ -25,7 +26,7 @@ from spaced_kd.analysis.effects import (
     reached,
     without_one_recipe,
 )
-from spaced_kd.analysis.layout import NOTHING, Contrast, summary, where
+from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.statistics import ALPHA, paired_interval
 from spaced_kd.utils.errors import UserError
 
@@ -64,8 +65,8 @@ def _arms(what: Arm | Contrast) -> tuple[Arm, ...]:
     return (what,) if isinstance(what, Arm) else tuple(what)
 
 
-def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, str]:
-    """Column -> text, of the selections that the runs have."""
+def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, Cell | str]:
+    """Column -> cell, of the selections that the runs have."""
     cells, signs = {}, []
     for selection, column in COLUMNS.items():
         if isinstance(what, Arm):
@@ -73,7 +74,7 @@ def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, str
             told = summary(values, len(seeds))
         else:
             change = difference(rows, place, *what, selection)
-            values, told = change.values, change.told()
+            values, told = change.values, change.cell()
             signs += [f"{column} {_sign(change)}"] if len(values) else []
         if len(values):
             cells[column] = told

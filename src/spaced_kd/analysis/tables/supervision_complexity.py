@@ -1,17 +1,18 @@
 """Supervision complexity: is the spaced teacher a simpler teacher, at equal accuracy?
 
-How hard a target is for the student's own neural tangent kernel, as `evaluations/supervision_complexity.py` defines it:
-C is, of each student and target, the product of its parts, the size of the residual and its alignment with the kernel's
-small eigenvalues; C of the target counts from the uniform prediction. Cells are mean ± standard deviation over seeds
-(number of seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes"
-is the spaced one at the time when the student's own schedule has it teach, so that both students have the same
-teachers, of the same accuracy; below stand the paired differences, with 95 % intervals. The paper measures none of it.
+Supervision complexity C measures how hard a target is for the student's own neural tangent kernel (defined in
+`evaluations/supervision_complexity.py`): the product of the residual's size and its alignment with the kernel's small
+eigenvalues; C of the target starts from the uniform prediction. Cells are mean ± standard deviation over seeds (number
+of seeds); a seed's value is the mean over the epochs at which its student was measured. A teacher "as it comes" is the
+spaced teacher at the time when the student's own schedule has it teach, so that both students have the same teachers
+with the same accuracy; the line below has the paired differences with 95 % intervals. The paper measures none of this.
 """
 
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import ONLINE, SPACED
-from spaced_kd.analysis.layout import NOTHING, by_seed, difference, ours, require, summary, where
+from spaced_kd.analysis.cells import NOTHING, difference, summary
+from spaced_kd.analysis.queries import by_seed, ours, require, where
 
 PLACE = ["dataset", "network", "recipe"]
 TARGETS = {  # target -> its name here

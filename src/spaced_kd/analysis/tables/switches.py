@@ -1,13 +1,13 @@
-"""Switches: what each difference between `textbook` and the released code's loops is worth alone.
+"""Switches: the effect of each of the released loops' differences to `textbook`, alone.
 
-Change of top-1 test accuracy at the last epoch in percentage points when one switch takes the released code's value,
-against `textbook`. In a setting of another reading (protocol, in the recipe) one switch takes the value that is named,
-and accuracy is that of the tail where all runs have one. Changes are taken seed by seed: mean ± standard deviation over
-seeds (number of seeds), and the paired 95 % interval of the mean. The intervals are not adjusted: where nothing has any
-effect, one of twenty excludes 0. The columns are KD without spacing (s = 0), with it (s = 1.5 for online KD, 4 for self
-KD), what spacing brings (the second less the first), and offline KD. A switch that exists at one of the two intervals
-alone leaves the other as it is. Switches are ranked by the largest of these changes, those of a single seed last; all
-of them together end the list. Letters are those of docs/reference/switches.md.
+Change of top-1 test accuracy at the last epoch in percentage points when one switch takes the released code's value
+instead of that of `textbook`. In a setting of another reading (protocol, in the recipe), one switch takes the value
+shown, and accuracy is that of the tail where all runs have one. Changes are paired by seed: mean ± standard deviation
+over seeds (number of seeds), and the paired 95 % interval of the mean. Intervals are not adjusted: without any effect,
+one of twenty excludes 0. Columns are KD without spacing (s = 0), with spacing (s = 1.5 for online KD, 4 for self KD),
+the effect of spacing (the second minus the first), and offline KD. A switch that exists at only one of the two
+intervals leaves the other unchanged. Switches are ranked by their largest change; those with a single seed come last,
+and all switches together end the list. Letters are those of docs/reference/switches.md.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm, words_of
+from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.effects import (
     PairedDifferences,
     Place,
@@ -25,10 +26,9 @@ from spaced_kd.analysis.effects import (
     reached,
     without_one_recipe,
 )
-from spaced_kd.analysis.layout import NOTHING, label
 from spaced_kd.analysis.statistics import shared_seeds
 from spaced_kd.config import presets
-from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.labels import TEXTBOOK, label_parts
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.utils.errors import UserError
 
@@ -59,7 +59,7 @@ BASES = {  # column -> the arm without the switch
 LOOPS = "released_loop_only"  # the protocol whose values are tried
 WHOLE_SETS = (LOOPS, "teacher_checkpoints")  # protocols that are no readings
 ELSEWHERE = {"batch_norm": "halves", "augmentation": "autoaugment_cutout"}  # on two GPUs; on CIFAR-100
-SPACING = "what spacing brings"  # accuracy at s > 0 less that at s = 0
+SPACING = "effect of spacing"  # accuracy at s > 0 minus that at s = 0
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
 Effects = dict[str, PairedDifferences]  # by column
 
@@ -83,7 +83,7 @@ def table(rows: DataFrame) -> DataFrame:
             for switch, letter, effects in told:
                 if any(effect.seeds for effect in effects.values()):
                     line = place._asdict() | {"method": method, "switch": switch, "letter": letter}
-                    lines.append(line | {column: effect.told() for column, effect in effects.items()})
+                    lines.append(line | {column: effect.cell() for column, effect in effects.items()})
     if not lines:
         raise UserError("switches needs runs of config/experiments/released_code.yaml: add them, or leave switches out")
     table = without_one_recipe(lines).fillna(NOTHING)
@@ -130,7 +130,7 @@ def _words(network: str, method: str, recipe: str) -> dict[str, str]:
     """Network, method and recipe of rows as flat words: {"network": "resnet18", "network.width": "0.25", ...}."""
     found = words_of(recipe)
     for role, text in (("network", network), ("method", method)):
-        found[role], settings = label(text)
+        found[role], settings = label_parts(text)
         found |= {f"{role}.{key}": value for key, value in settings.items()}
     return found
 
@@ -163,7 +163,7 @@ def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | 
 
 
 def _of_spacing(plain: PairedDifferences | None, spaced: PairedDifferences | None) -> PairedDifferences:
-    """The change of what spacing brings; an interval at which there is no such switch has no change."""
+    """The change of the effect of spacing; an interval at which there is no such switch has no change."""
     if plain and spaced:
         return PairedDifferences((spaced.values - plain.values).dropna(), shared_seeds(spaced.seeds, plain.seeds))
     if plain:

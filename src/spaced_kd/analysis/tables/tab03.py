@@ -7,8 +7,9 @@ stand here for the soft loss, between logits, and for the feature loss; kl and m
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import ONLINE, SPACED
-from spaced_kd.analysis.layout import Contrast, label, layout
+from spaced_kd.analysis.arms import ONLINE, SPACED, Contrast
+from spaced_kd.analysis.layout import layout
+from spaced_kd.config.labels import label_parts
 
 DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 
@@ -16,7 +17,7 @@ DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of online KD and Spaced KD with each loss, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    methods = [label(method) for method in rows["method"]]
+    methods = [label_parts(method) for method in rows["method"]]
     of_a_loss = [name == ONLINE.method and set(settings) <= set(DEFAULTS) for name, settings in methods]
     losses = {key: [settings.get(key, default) for _, settings in methods] for key, default in DEFAULTS.items()}
     shown = rows.assign(**losses)[of_a_loss].assign(method=ONLINE.method)

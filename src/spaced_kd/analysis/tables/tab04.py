@@ -1,17 +1,19 @@
 """Tab. 4: KD methods with and without spacing.
 
 Top-1 test accuracy in percent at the last epoch, mean ± standard deviation over seeds (number of seeds). Δ is the mean
-of the differences seed by seed, in percentage points. KD is the method alone; where its networks are finished one after
-the other as published (BAN, TAKD), that is offline KD, and KD is all of them together, none late. Spaced is an interval
-of 4 epochs for self KD and of 1.5 for all others. w/o KD of DLB and PS-KD is the network that they train, alone.
-Brackets name another reading of a method, or of its spacing. The paper's six methods are BAN, TAKD, DML, SHAKE, DLB and
-PSKD.
+of the differences seed by seed, in percentage points. KD is the method without spacing. Where a method finishes its
+networks one after another, as published (BAN, TAKD), that is offline KD, and KD trains all of them together without
+delay. Spaced is an interval of 4 epochs for self KD and of 1.5 for all others. w/o KD of DLB and PS-KD is the network
+that they train, trained alone. Brackets name another reading of a method, or of its spacing. The paper's six methods
+are BAN, TAKD, DML, SHAKE, DLB and PSKD.
 """
 
 from pandas import DataFrame, concat
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
-from spaced_kd.analysis.layout import Contrast, label, layout, ours, present, require, where
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, Contrast
+from spaced_kd.analysis.layout import layout
+from spaced_kd.analysis.queries import ours, present, require, where
+from spaced_kd.config.labels import label_parts
 
 KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
@@ -32,7 +34,7 @@ def table(rows: DataFrame) -> DataFrame:
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
         places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
-        arms = {Arm(_alone(name), "0") if label(name)[0] in ALONE else BASELINE: BASELINE}
+        arms = {Arm(_alone(name), "0") if label_parts(name)[0] in ALONE else BASELINE: BASELINE}
         arms |= {Arm(name, interval): column for interval, column in intervals.items()}
         for arm, column in arms.items():
             found = where(rows, kd=arm.method, interval=arm.interval)
@@ -49,7 +51,7 @@ def _named(rows: DataFrame) -> DataFrame:
 
     Settings and other teachers of online KD and self KD are the subject of other tables.
     """
-    names = rows["method"].map(lambda method: label(method)[0])
+    names = rows["method"].map(lambda method: label_parts(method)[0])
     others = (rows["teacher"] != rows["network"]) & (rows["source"] == "ours")
     rows = rows.assign(kd=rows["method"].where(~others, rows["method"] + FROM + rows["teacher"]))
     rows = rows[((rows["kd"] == names) | ~names.isin([ONLINE.method, SELF.method])) & (names != ELSEWHERE)]
@@ -59,15 +61,15 @@ def _named(rows: DataFrame) -> DataFrame:
 def _plain(name: str) -> str:
     """A method as its lines call it, without its settings."""
     method, teachers = name.partition(FROM)[::2]
-    return label(method)[0] + (FROM + teachers if teachers else "")
+    return label_parts(method)[0] + (FROM + teachers if teachers else "")
 
 
 def _settings(name: str) -> dict[str, str]:
-    return label(name.partition(FROM)[0])[1]
+    return label_parts(name.partition(FROM)[0])[1]
 
 
 def _alone(name: str) -> str:
     """The network that a method trains, with no student: "dlb[alpha=2.0]" is "dlb[alpha=2.0,student=alone]"."""
-    method, settings = label(name)
+    method, settings = label_parts(name)
     own = {key: value for key, value in settings.items() if not key.startswith("student_")} | {"student": "alone"}
     return f"{method}[{','.join(f'{key}={own[key]}' for key in sorted(own))}]"

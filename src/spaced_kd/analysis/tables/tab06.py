@@ -9,7 +9,8 @@ deviations, and not at which epoch; its code takes the best on test.
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, OFFLINE, ONLINE, Arm
-from spaced_kd.analysis.layout import layout, present, where
+from spaced_kd.analysis.layout import layout
+from spaced_kd.analysis.queries import present, where
 
 INTERVALS = ("0.5", "1", "1.5", "2")  # the paper's
 

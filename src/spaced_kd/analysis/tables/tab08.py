@@ -2,13 +2,14 @@
 
 Top-1 test accuracy in percent of the student at the last epoch, mean ± standard deviation over seeds (number of seeds);
 w/o KD is the teacher trained alone. Δ is the mean of the differences seed by seed, in percentage points. The paper does
-not say of whom its column Baseline is.
+not define its column Baseline.
 """
 
 from pandas import DataFrame, concat
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import Contrast, layout, where
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Contrast
+from spaced_kd.analysis.layout import layout
+from spaced_kd.analysis.queries import where
 
 
 def table(rows: DataFrame) -> DataFrame:

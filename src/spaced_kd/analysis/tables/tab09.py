@@ -6,8 +6,8 @@ Top-1 test accuracy in percent of the student at the last epoch, mean ± standar
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import OFFLINE, SPACED
-from spaced_kd.analysis.layout import Contrast, layout
+from spaced_kd.analysis.arms import OFFLINE, SPACED, Contrast
+from spaced_kd.analysis.layout import layout
 
 
 def table(rows: DataFrame) -> DataFrame:

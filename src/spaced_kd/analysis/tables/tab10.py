@@ -7,7 +7,8 @@ ours is the mean of the differences to online KD seed by seed, in percentage poi
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import ONLINE, Arm
-from spaced_kd.analysis.layout import layout, present, where
+from spaced_kd.analysis.layout import layout
+from spaced_kd.analysis.queries import present, where
 
 LEADS = ("0.5", "1", "1.5", "2", "2.5")  # the paper's
 METHOD = "constant_lead"  # shorter than the setting of online KD that it is

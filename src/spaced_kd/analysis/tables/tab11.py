@@ -1,13 +1,13 @@
 """Tab. 11: online KD against Spaced KD on corrupted test images, severity 3 and 5.
 
-Top-1 accuracy in percent of the networks at the last epoch, mean ± standard deviation over seeds (number of seeds).
-Δ is the mean of the differences seed by seed, in percentage points. The paper states no deviations.
+Top-1 accuracy in percent of the networks at the last epoch, mean ± standard deviation over seeds (number of seeds). Δ
+is the mean of the differences seed by seed, in percentage points. The paper states no deviations.
 """
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import Contrast, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Contrast
+from spaced_kd.analysis.layout import layout
 
 
 def table(rows: DataFrame) -> DataFrame:

@@ -8,8 +8,8 @@ deviations.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
-from spaced_kd.analysis.layout import Contrast, layout
+from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Contrast
+from spaced_kd.analysis.layout import layout
 
 
 def table(rows: DataFrame) -> DataFrame:

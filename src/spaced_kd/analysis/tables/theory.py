@@ -12,11 +12,15 @@ there is nothing to decide: the difference of which the theorem speaks is that s
 at ±1 up to the error named last, the largest of all.
 """
 
+from dataclasses import replace
+from typing import Any
+
 from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import ONLINE, Arm
-from spaced_kd.analysis.layout import by_seed, ours, present, summary, where
-from spaced_kd.analysis.statistics import differences, paired_interval
+from spaced_kd.analysis.cells import Cell, difference
+from spaced_kd.analysis.queries import by_seed, ours, present, where
+from spaced_kd.analysis.statistics import differences
 from spaced_kd.utils.errors import UserError
 
 
@@ -32,7 +36,7 @@ def table(rows: DataFrame) -> DataFrame:
     return DataFrame(lines).assign(**{"error at the end": f"{error:.2g}"})
 
 
-def _line(rows: DataFrame, arm: Arm, epoch: float) -> dict[str, str]:
+def _line(rows: DataFrame, arm: Arm, epoch: float) -> dict[str, Any]:
     """Of one window."""
 
     def change(metric: str, unit: str) -> Series:
@@ -55,7 +59,6 @@ def _line(rows: DataFrame, arm: Arm, epoch: float) -> dict[str, str]:
     }
 
 
-def _cell(changes: Series) -> str:
-    """E.g. "-4.20 ± 5.10 (20) [-6.59, -1.81], holds in 17"."""
-    low, high = paired_interval(changes)
-    return f"{summary(changes, len(changes), '.3g', '+')} [{low:+.3g}, {high:+.3g}], holds in {(changes <= 0).sum()}"
+def _cell(changes: Series) -> Cell:
+    """E.g. "-4.20 ± 5.10 (20), [-6.59, -1.81], holds in 17"."""
+    return replace(difference(changes, len(changes), ".3g"), remark=f", holds in {(changes <= 0).sum()}")

@@ -1,4 +1,4 @@
-"""Tuned arms: each arm with the recipe that its search chose, on seeds that chose nothing.
+"""Tuned arms: each arm with the recipe that its search selected, on new seeds.
 
 Top-1 test accuracy in percent: mean ± standard deviation over seeds (number of seeds), by the mean over the tail of the
 training where all arms have it, else at the last epoch. Differences are taken seed by seed, with their paired 95 %
@@ -8,8 +8,9 @@ interval, not adjusted.
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, ONLINE, words_of
+from spaced_kd.analysis.cells import NOTHING, difference, summary
 from spaced_kd.analysis.effects import accuracies
-from spaced_kd.analysis.layout import NOTHING, by_seed, difference, present, summary, where
+from spaced_kd.analysis.queries import by_seed, present, where
 from spaced_kd.config.labels import TEXTBOOK
 from spaced_kd.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Tuning: the best of equal trials for each arm, and what fewer trials would have found.
+"""Tuning: the best of equal trials for each arm, and the expected best of fewer trials.
 
 Accuracy in percent on training images that were held out, of the best trial: mean ± standard deviation over seeds
 (number of seeds). No test image takes part. Every arm has the same trials. The best of k trials is its expectation over
@@ -8,7 +8,7 @@ few trials needs less tuning.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.layout import summary
+from spaced_kd.analysis.cells import summary
 from spaced_kd.analysis.tuning import PLACE, expected_best, searches
 
 
