@@ -1,15 +1,19 @@
 """What a run is called, what a study expands to, and what is refused."""
 
 import json
+import re
+from dataclasses import fields
 
 import pytest
 
 from spaced_kd.config import registry
 from spaced_kd.config.run_spec import RunSpec, compare, from_flat, from_overrides
-from spaced_kd.config.study import expand, load_study
+from spaced_kd.config.study import STUDY_KEYS, expand, load_study
 from spaced_kd.utils.errors import UserError
 
 RUN = {"dataset": "digits", "network": "resnet_mini", "method": "online_kd", "interval": 1.5, "seed": 0}
+
+RUN_KEYS = [field.name for field in fields(RunSpec) if field.name != "settings"]
 
 
 def study(**changes):
@@ -241,6 +245,22 @@ def test_bad_configurations_are_refused_in_one_line(change, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
         expand(study(**change))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "start", "end", "known"),
+    [
+        (lambda: from_flat(RUN | {"zzz": 3}), "a run has ", ", and settings", {*RUN_KEYS, "protocol"}),
+        (lambda: expand(study(zzz=3)), "it has ", "$", set(STUDY_KEYS)),
+        (lambda: from_flat(RUN | {"method.zzz": 3}), "it has ", "$", set(registry.defaults("methods", "online_kd"))),
+        (lambda: from_flat(RUN | {"method": "zzz"}), "methods: ", "$", set(registry.names("methods"))),
+    ],
+)
+def test_an_unknown_word_is_answered_by_all_that_there_are(read, start, end, known):
+    with pytest.raises(UserError) as caught:
+        read()
+    (listed,) = re.findall(f"{start}(.*){end}", str(caught.value))
+    assert set(listed.split(", ")) == known
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
