@@ -5,7 +5,7 @@ import statistics
 import pandas as pd
 import pytest
 
-from spaced_kd.analysis import reference, tidy_rows
+from spaced_kd.analysis import latex, reference, tidy_rows
 from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.render import caption, render, table_files
 from spaced_kd.analysis.statistics import paired_interval
@@ -447,14 +447,31 @@ def test_rendered_files(tmp_path, paper):
     assert note in csv
     assert f"\n\n{note}\n" in markdown
     assert f"<p>{note}</p>" in page
-    assert r"{\footnotesize $^{a}$ Tab. 6 has this" in tex.partition(r"\end{tabular}")[2].partition(r"\end{table}")[0]
+    assert r"\noindent $^{a}$ Tab. 6 has this" in tex.partition(r"\end{longtable}")[2]
     assert "95 % interval" in markdown
     assert r"Tiny-ImageNet, 40 classes & mini ResNet & ours & 92.83 $\pm$ 1.04 (3)" in tex
     assert "| Tiny-ImageNet, 40 classes | mini ResNet " in markdown
     assert "tiny_imagenet[classes=40],resnet_mini,ours" in csv  # labels stay in CSV
     assert r"\toprule" in tex
+    assert tex.count("Top-1 test accuracy") == 1  # the caption is not repeated on every page
     assert r"\label{tab:tab01}" in tex
     assert "<caption>Tab. 1: online KD" in page
+
+
+@pytest.mark.parametrize("cells", [1, 3, 8, 14])
+@pytest.mark.parametrize("words", [1, 4, 30])
+def test_columns_of_latex_share_the_line(cells, words):
+    texts = pd.DataFrame({f"column {n}": ["word " * words, "12.34"] for n in range(cells)})
+    tex = latex.table("t", "A caption.", texts, ["A note."])
+    widths = [float(width) for width in re.findall(r"p\{([\d.]+)\\linewidth\}", tex)]
+    room = latex.LANDSCAPE if r"\begin{landscape}" in tex else latex.LINE
+    if widths:
+        assert len(widths) == cells
+        assert sum(widths) <= 1 - latex.MARGIN * cells / room + 0.001 * cells
+        assert min(widths) * room >= len("column") - 0.1  # no word is cut
+    else:
+        assert cells * (max(len("column 0"), 5 * words) + latex.MARGIN) <= room
+    assert (r"\begin{landscape}" in tex) == (cells * (len("column") + latex.MARGIN) > latex.LINE)
 
 
 def test_formats_escape_what_they_must():

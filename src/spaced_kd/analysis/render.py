@@ -3,17 +3,15 @@
 import html
 import inspect
 import io
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis import human_names
+from spaced_kd.analysis import human_names, latex
 from spaced_kd.analysis.cells import NOTHING, texts, with_numbers
-from spaced_kd.analysis.layout import MARKS, NOT_RUN
+from spaced_kd.analysis.layout import NOT_RUN
 from spaced_kd.analysis.queries import MissingRunsError
 from spaced_kd.config import registry, shipped
 from spaced_kd.config.study import experiment_of
@@ -23,13 +21,6 @@ from spaced_kd.utils.files import write_safely
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
-    **{mark: f"$^{{{letter}}}$" for mark, letter in zip(MARKS, "abcdefghijklmnoprstuvwxyz", strict=True)},
-    **{"±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "−": "$-$", "–": "--", "×": r"$\times$"},
-}
 LONG = 40  # characters of a cell that may be broken into several lines
 VERDICTS = {"supported": "supported", "opposite shown": "opposite"}  # cells that have a colour, and its class
 PAGE = """<!DOCTYPE html>
@@ -119,16 +110,12 @@ def table_files(name: str, caption: str, table: DataFrame) -> dict[str, bytes]:
     table = texts(table)
     below = [f"{mark} {text}".strip() for mark, text in notes]
     named = human_names.of_table(table)
-    markdown = _escaped(named, _markdown).to_markdown(index=False, disable_numparse=True)
-    tex = _escaped(named, latex).to_latex(
-        index=False, escape=False, caption=latex(caption), label=f"tab:{name}", position="htbp"
-    )
-    footnotes = "".join(f"\n\n{{\\footnotesize {latex(note)}}}" for note in below)
+    markdown = named.map(_markdown).rename(columns=_markdown).to_markdown(index=False, disable_numparse=True)
     paragraphs = "\n".join(f"<p>{html.escape(note)}</p>" for note in below)
     formats = {
         "csv": _noted(numbers, table, notes).to_csv(index=False, lineterminator="\n"),
         "md": "\n\n".join([caption, markdown, *below]) + "\n",
-        "tex": tex.replace("\n\\end{table}", f"{footnotes}\n\\end{{table}}"),
+        "tex": latex.table(name, caption, named, below),
         "html": PAGE.format(name=html.escape(name), table=_html(caption, named), notes=paragraphs),
     }
     return {ending: text.encode() for ending, text in formats.items()}
@@ -149,12 +136,6 @@ def figure_files(drawing: "Figure") -> dict[str, bytes]:
     return contents
 
 
-def latex(text: str) -> str:
-    """Text as LaTeX typesets it unchanged; signs of numbers become minus signs."""
-    text = text.translate(str.maketrans(LATEX))
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
-
-
 def _noted(numbers: DataFrame, table: DataFrame, notes: list[tuple[str, str]]) -> DataFrame:
     """Numbers of a table with a column that spells out the marks of each line."""
     if not any(mark for mark, _ in notes):
@@ -168,10 +149,6 @@ def _noted(numbers: DataFrame, table: DataFrame, notes: list[tuple[str, str]]) -
 
 def _markdown(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _escaped(table: DataFrame, escape: Callable[[str], str]) -> DataFrame:
-    return table.map(escape).rename(columns=escape)
 
 
 def _html(caption: str, table: DataFrame) -> str:
