@@ -10,7 +10,7 @@ from spaced_kd.analysis.cells import texts
 from spaced_kd.analysis.tuning import expected_best, searches
 from spaced_kd.cli.main import main
 from spaced_kd.config import registry
-from spaced_kd.config.study import load_study
+from spaced_kd.config.study import expand, load_study
 from spaced_kd.utils.errors import UserError
 
 STUDY = """
@@ -101,6 +101,20 @@ def test_the_command_writes_the_study_of_the_comparison(study, tmp_path, capsys)
     assert list(table["arm"]) == ["w/o KD", "online KD"]
     assert list(table["Δ to w/o KD"]) == ["–", "+0.00 ± 0.00 (3), [+0.00, +0.00]"]
     assert set(table["endpoint"]) == {"tail"}
+
+
+def test_a_teacher_with_its_students_trial_is_not_an_arm():
+    arms = [{"method": "baseline", "lr": 0.03}, {"method": "online_kd", "interval": 1.5, "lr": 0.1}]
+    grid = {"dataset": "digits", "network": "resnet_mini", "seed": [0, 1], "held_out": 0.1, "tail_evaluations": 3}
+    final = expand({"study": "s", "grids": [grid | {"arms": arms}]})
+    assert len(final.only_teachers) == 2
+    rows = rows_of(final, best_at(baseline=0.03, online_kd=0.1))
+    rows["only_teacher"] = ["yes" if each in final.only_teachers else "" for each in rows["run"]]
+    table = texts(registry.find("tables", "tuned")(rows))
+    assert list(table["arm"]) == ["w/o KD", "Spaced KD, s = 1.5"]
+    assert [recipe for recipe in table["recipe"] if "lr=0.1" in recipe] == list(table["recipe"])[1:]
+    with pytest.raises(UserError, match="tuned needs a setting with two arms"):
+        registry.find("tables", "tuned")(rows.assign(only_teacher=""))
 
 
 @pytest.mark.parametrize(

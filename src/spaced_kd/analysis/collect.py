@@ -42,10 +42,13 @@ def collect_rows(study: Study, results: Path) -> DataFrame:
         absent = [name for name in ("accuracy", *study.evaluated.get(run.id, ())) if name not in present]
         missing += [f"{name} of {run.id}" for name in absent]
         known = {key: found[0][key] for key in TRAINED if key in found[0]} if found else {"commit": ""}
-        planned = {"planned": " ".join(map(str, study.planned.get(run.id, ())))}
+        of_study = {
+            "planned": " ".join(map(str, study.planned.get(run.id, ()))),
+            "only_teacher": "yes" if run.id in study.only_teachers else "",
+        }
         same = _identity(study.name, run) | known
         rows += [
-            row | planned for row in [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
+            row | of_study for row in [*found, *({"evaluation": name, "metric": "missing"} | same for name in absent)]
         ]
     if missing:
         shown = ", ".join(missing[:MOST_SHOWN]) + (", ..." if len(missing) > MOST_SHOWN else "")

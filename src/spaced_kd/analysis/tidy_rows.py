@@ -20,13 +20,16 @@ COLUMNS = (
     *("evaluation", "metric", "value", "recipe", "selection", "epoch", "states"),
     *("sigma", "draw", "probes", "stderr", "corruption", "severity", "epsilon", "steps"),
     *("target", "temperature", "teacher_epoch"),
-    *("machine", "student_steps", "planned"),  # kind of machine; training steps; seeds listed before the first run
+    *("machine", "student_steps"),  # kind of machine; training steps
+    # seeds listed before the first run; "yes" for a run that no arm of the study asks for, but a student's teacher is
+    *("planned", "only_teacher"),
     *("table", "note"),  # of the paper's numbers
 )
 NUMBERS = (
     *("seed", "value", "epoch", "states", "sigma", "draw", "probes", "stderr", "severity", "epsilon", "steps"),
     *("temperature", "teacher_epoch", "student_steps"),
 )
+OF_STUDY = ("study", "planned", "only_teacher")  # columns in which rows of one run differ between studies
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
 # without which a file has no rows of runs
 NEEDED = ("source", "study", "run", "dataset", "network", "method", "interval", "seed", "commit")
@@ -72,8 +75,12 @@ def read(*paths: Path) -> DataFrame:
     if not frames:
         return join(DataFrame())
     planned = _planned(frames)
+    asked = {run for rows in frames for run in rows.loc[rows["only_teacher"] == "", "run"]}
     rows = reduce(_merge_studies, frames)
-    return rows.assign(planned=[planned.get(run, "") for run in rows["run"]])
+    return rows.assign(
+        planned=[planned.get(run, "") for run in rows["run"]],
+        only_teacher=["" if run in asked else "yes" for run in rows["run"]],
+    )
 
 
 def _described(rows: DataFrame, path: Path) -> DataFrame:

@@ -121,7 +121,7 @@ class Checker:
         self.counts["rows"] += len(ours)
         older = collect.TRAINING not in set(ours["evaluation"])  # from before rows had losses
         for run, group in ours.groupby("run", sort=False):
-            own = group.assign(planned="")  # a plan is the study's alone
+            own = group.assign(planned="", only_teacher="")  # which are the study's alone
             yield from _lines(path, self._rows(path, run, own, older=older))
         if path.with_name("runs.json").exists():
             described = {str(told.get("id")) for told in read_json(path.with_name("runs.json"), list)}

@@ -27,6 +27,7 @@ class Study:
     store_teachers: bool  # whether teachers leave their states for their students
     planned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # id of a run -> seeds planned for its arm
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id of a run that is a trial -> the keys tried
+    only_teachers: frozenset[str] = frozenset()  # ids of runs that no arm asks for, but a student's teacher is
     experiments: tuple["Study", ...] = ()  # of which the study is the union; each has a folder of results in its own
 
     @property
@@ -109,7 +110,9 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
     evaluated: dict[str, set[str]] = {}
     planned: dict[str, tuple[int, ...]] = {}
     tuned: dict[str, tuple[str, ...]] = {}
+    asked = set()
     for point in grids.points(config, evaluations, protocols):
+        asked.add(point.run.id)
         if point.tuned:
             tuned[point.run.id] = point.tuned
         for each in filter(None, (point.run.teacher_spec(), point.run)):
@@ -136,6 +139,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
         planned=planned,
         tuned=tuned,
+        only_teachers=frozenset(runs.keys() - asked),
     )
 
 
@@ -174,6 +178,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
             evaluated.setdefault(run.id, set()).update(part.evaluated[run.id])
             if plan := part.planned.get(run.id):
                 planned[run.id] = tuple(sorted({*planned.get(run.id, ()), *plan}))
+    only_teachers = frozenset(runs).difference(*({run.id for run in part.runs} - part.only_teachers for part in parts))
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
     study_checks.check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
     for kind in drawn:
@@ -190,6 +195,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         data=parts[0].data,
         store_teachers=parts[0].store_teachers,
         planned=planned,
+        only_teachers=only_teachers,
         experiments=tuple(parts),
     )
 

@@ -29,6 +29,7 @@ from spaced_kd.analysis.claims import rule
 from spaced_kd.analysis.claims.comparisons import Comparison, comparisons, in_own_setting
 from spaced_kd.analysis.claims.model import PRIMARY, Claim, Row, Setting, Sheet, paper_difference
 from spaced_kd.analysis.queries import plain, where
+from spaced_kd.analysis.tidy_rows import OF_STUDY
 
 Correct = Callable[[str], np.ndarray | None]  # id of a run -> whether it is right on each test image, (N,)
 
@@ -97,7 +98,7 @@ def judge(
     """
     # a run that two studies share has the same rows in both
     mine = plain(where(rows, source="ours"))
-    mine = mine[~mine.duplicated([column for column in mine if column not in ("study", "planned")])]
+    mine = mine[~mine.duplicated([column for column in mine if column not in OF_STUDY])]
     compared = {
         claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, sheet)]
         for claim in sheet.claims

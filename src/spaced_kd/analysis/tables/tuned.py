@@ -19,7 +19,7 @@ PLACE = ["dataset", "network", "reading"]
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each arm of a setting in which every arm has one recipe."""
-    rows = accuracies(rows)
+    rows = accuracies(where(rows, only_teacher=""))
     readings = [words_of(recipe).get("protocol", TEXTBOOK) for recipe in rows["recipe"]]
     lines = []
     for place, group in rows.assign(reading=readings).groupby(PLACE, sort=False):
