@@ -229,6 +229,7 @@ COLUMNS = {
     "commit": "commit of the code that made the run",
     "student_steps": "training steps of the network that is evaluated",
     "planned": "seeds that were listed before the first run, if any",
+    "only_teacher": "`yes` for a run that no arm of the study asks for, but that is a student's teacher",
     "machine": "kind of machine that trained the run: the GPU's name, or the processor's widest instructions",
     "evaluation": "evaluation: `accuracy`, `training` (loss), `cost`, `schedule`, or the name of a plug-in",
     "metric": "metric of the evaluation; `missing` where a result is not there yet",

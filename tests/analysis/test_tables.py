@@ -75,6 +75,17 @@ def test_the_csv_file_has_the_numbers_of_each_cell():
     assert not {"network: mean", "online KD: low"} & {*file}  # columns without such a number
 
 
+def test_batch_norm_shows_what_the_lag_of_statistics_costs():
+    trained = study(BASELINE, ONLINE, evaluation="batch_norm_reestimated", metric="accuracy_as_trained")
+    anew = ("online_kd", "0", {0: 93.0, 1: 94.0, 2: 94.5}), ("baseline", "", {0: 90.0, 1: 91.0, 2: None})
+    table = draw("batch_norm", trained, study(*anew, evaluation="batch_norm_reestimated"))
+    assert list(table["arm"]) == ["w/o KD", "online KD"]
+    assert list(table["re-estimated"]) == ["90.50 ± 0.71 (2 of 3 seeds)", "93.83 ± 0.76 (3)"]
+    assert table["Δ"].iloc[1] == f"+1.00 ± 0.50 (3), {INTERVAL}"
+    with pytest.raises(UserError, match="batch_norm needs runs of"):
+        draw("batch_norm", study(BASELINE, ONLINE))
+
+
 def test_difference_is_paired_by_seed_not_by_position():
     shuffled = ("online_kd", "1.5", {2: 94.5, 0: 93.0, 1: 94.0})
     assert ours(draw("tab01", study(ONLINE, shuffled)))["Δ to online KD"] == f"+1.00 ± 0.50 (3), {INTERVAL}"
