@@ -13,7 +13,7 @@ from spaced_kd.cli.main import main
 from spaced_kd.config import presets
 from spaced_kd.utils.errors import UserError
 
-needs_bundle = pytest.mark.skipif(find_spec("itables") is None, reason="the extra docs is not installed")
+needs_bundle = pytest.mark.skipif(find_spec("itables") is None, reason="itables is not installed")
 
 
 def study(values):

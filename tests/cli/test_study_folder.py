@@ -5,10 +5,12 @@ import sys
 
 import pytest
 import yaml
+from conftest import tiny
 
 from spaced_kd.cli import main as cli
 from spaced_kd.cli import study_folder
 from spaced_kd.config.study import load_study
+from spaced_kd.training.loop import train
 
 
 def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkeypatch, capsys):
@@ -72,6 +74,26 @@ def test_the_core_needs_no_extra(tmp_path):
     drawn = without(missing, "render", "tab06", "--rows", rows, "--output", str(tmp_path))
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "tables/tab06.md").exists()
+
+
+@pytest.mark.slow
+def test_runs_are_verified_and_rows_become_a_page_without_any_extra(results):
+    from spaced_kd.config import extras, shipped
+
+    missing = set(extras.OF_MODULE) - {"PIL"}
+    folder = train(tiny(method="baseline"), results)
+    told = without(missing, "verify", str(results))
+    assert told.stdout.strip().endswith(
+        "0 findings in 1 runs, 0 rows, 0 tables, 0 images predicted again, 0 files absent"
+    )
+    told = without(missing, "verify", str(results), "--reevaluate")
+    assert told.stderr.endswith("torch is not installed: pip install 'spaced-kd[train]'\n")
+    (folder / "rows.json").write_text("[]")
+    assert "rows.json: not what the run wrote" in without(missing, "verify", str(results)).stdout
+    rows, page = shipped.FOLDER / "results/recorded/demo/rows.csv", results / "page.html"
+    made = without(missing, "site", str(rows), "--output", str(page))
+    assert made.returncode == 0, made.stderr
+    assert b"Spaced KD" in page.read_bytes()
 
 
 def test_a_missing_extra_is_named_in_one_line():

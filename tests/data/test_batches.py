@@ -8,9 +8,10 @@ from conftest import tiny
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data.dataset import load
+from spaced_kd.training.accuracy import accuracy_rows
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
-from spaced_kd.training.metrics import accuracy_rows, predict
+from spaced_kd.training.metrics import predict
 from spaced_kd.utils.errors import UserError
 
 

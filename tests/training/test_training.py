@@ -21,9 +21,10 @@ from spaced_kd.distillation.losses import distillation, hard, teacher_outputs
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.evaluation.evaluate import finished_network
 from spaced_kd.training import checkpoint, curve, provenance, run_recorder
+from spaced_kd.training.accuracy import accuracy
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
-from spaced_kd.training.metrics import accuracy, predict
+from spaced_kd.training.metrics import predict
 from spaced_kd.training.preemption import Interrupted, StopSignal
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError

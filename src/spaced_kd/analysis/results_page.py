@@ -200,6 +200,6 @@ def _bundle() -> dict[str, str]:
     """Code and style of DataTables, found without importing the package."""
     spec = find_spec("itables")
     if spec is None:
-        raise UserError("the results page needs the package itables: pip install 'spaced-kd[docs]'")
+        raise UserError("the results page needs the package itables, which is not installed: pip install itables")
     folder = Path(spec.submodule_search_locations[0]) / "html"
     return {kind: (folder / f"dt_bundle.{kind}").read_text("utf-8") for kind in ("js", "css")}

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from spaced_kd.config import sources
-from spaced_kd.evaluation.evaluate import read_spec
 from spaced_kd.training import provenance
+from spaced_kd.training.run_folder import read_spec
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json, write_safely
 

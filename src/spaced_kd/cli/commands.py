@@ -104,7 +104,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         wanted[name][setting] = value
     wanted = {name: registry.check_settings("evaluations", name, settings) for name, settings in wanted.items()}
     from spaced_kd.config.paths import ResultPaths
-    from spaced_kd.evaluation.evaluate import evaluate, read_spec
+    from spaced_kd.evaluation.evaluate import evaluate
+    from spaced_kd.training.run_folder import read_spec
     from spaced_kd.utils.files import rows_digest, sha256, write_safely
 
     rows = evaluate(arguments.run_id, wanted, arguments.results, device=arguments.device)

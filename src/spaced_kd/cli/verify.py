@@ -12,10 +12,8 @@ from spaced_kd.config import registry, sources
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, compare
 from spaced_kd.config.study import RESERVED
-from spaced_kd.evaluation import evaluate
-from spaced_kd.training import metrics
-from spaced_kd.training.job import autocast
-from spaced_kd.training.run_folder import OUTPUTS
+from spaced_kd.training import accuracy
+from spaced_kd.training.run_folder import OUTPUTS, read_spec
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import altered, read_json, sha256
@@ -62,7 +60,7 @@ class Checker:
     def _run(self, folder: Path) -> Iterator[str]:
         """A run's files against its description, and the description against where the run came from."""
         self.counts["runs"] += 1
-        spec = evaluate.read_spec(folder.name, self.folder)
+        spec = read_spec(folder.name, self.folder)
         described = read_json(folder / "run.json", dict)
         if spec.id != folder.name:
             yield f"{folder}: holds the run {spec.id}"
@@ -102,17 +100,25 @@ class Checker:
         """Accuracies against the predictions, and predictions against the weights."""
         stored, _ = array_file.read(folder / "predictions.safetensors", remedy="train the run again")
         epochs, said = stored["epochs"].tolist(), stored["predictions"]
-        rows = metrics.accuracy_rows(epochs, said, labels, described.get("held_out"))
-        rows += metrics.tail_rows(stored.get("tail_predictions", ()), labels, described.get("tail_held_out"))
+        rows = accuracy.accuracy_rows(epochs, said, labels, described.get("held_out"))
+        rows += accuracy.tail_rows(stored.get("tail_predictions", ()), labels, described.get("tail_held_out"))
         if rows != read_json(folder / "rows.json", list):
             yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
         if self.reevaluate:
-            network, data = evaluate.finished_network(spec.id, self.folder, device=self.device)
-            with autocast(spec, data.labels["test"].device):
-                again = metrics.predict(network, data)
+            again = self._predicted(spec)
             self.counts["images predicted again"] += len(again)
             if other := int((again != said[-1]).sum()):
                 yield f"{folder}: its weights predict {other} of {len(again)} test images otherwise than recorded"
+
+    def _predicted(self, spec: RunSpec) -> Any:
+        """What a run's network says of every test image, uint16 (N,)."""
+        from spaced_kd.evaluation.evaluate import finished_network  # torch, which all other checks do without
+        from spaced_kd.training.job import autocast
+        from spaced_kd.training.metrics import predict
+
+        network, data = finished_network(spec.id, self.folder, device=self.device)
+        with autocast(spec, data.labels["test"].device):
+            return predict(network, data)
 
     def _study(self, path: Path) -> Iterator[str]:
         """A study's rows against those that its runs give now, its descriptions and its tables."""
@@ -142,7 +148,7 @@ class Checker:
 
     def _rows(self, path: Path, run: str, group: DataFrame, *, older: bool) -> Iterator[str]:
         """One run's rows in a study, and of its evaluations those that are kept beside the run."""
-        spec = evaluate.read_spec(run, self.folder)
+        spec = read_spec(run, self.folder)
         fresh = collect.of_run(spec, path.parent.relative_to(self.folder).as_posix(), self.folder)
         fresh = [row for row in fresh if not older or row["evaluation"] != collect.TRAINING]
         for row, made in zip(_plain(group), _plain(tidy_rows.join(DataFrame(fresh))), strict=False):

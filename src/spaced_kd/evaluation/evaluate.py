@@ -21,13 +21,14 @@ from torch import nn
 
 from spaced_kd.config import registry
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.config.run_spec import RunSpec, from_overrides
+from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.dataset import Data
 from spaced_kd.data.loading import load_data
 from spaced_kd.distillation.fixed_teacher import FixedTeacher
 from spaced_kd.evaluation import retraining
 from spaced_kd.evaluation.contract import Evaluation
 from spaced_kd.training import checkpoint, provenance
+from spaced_kd.training.run_folder import read_spec
 from spaced_kd.training.timeline import make_method
 from spaced_kd.utils import array_file
 from spaced_kd.utils.devices import choose_device, set_up_process
@@ -117,17 +118,6 @@ def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeache
     if teacher and not places.weights(teacher).exists():
         raise UserError(f"kd_loss needs {places.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
     return FixedTeacher(method, _trained(teacher, places, data) if teacher else None)
-
-
-def read_spec(run: str, results: Path) -> RunSpec:
-    """The description of a finished run by its id."""
-    path = results / "runs" / Path(run).name / "run.json"  # its folder will do
-    if not path.exists():
-        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
-    words = read_json(path, dict).get("words")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise damaged(path, "it does not say what was trained")
-    return from_overrides(words)
 
 
 def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.loading import load_data
-from spaced_kd.evaluation.evaluate import read_spec
 from spaced_kd.sharing import card, checksums
-from spaced_kd.training.run_folder import OUTPUTS, finished
+from spaced_kd.training.run_folder import OUTPUTS, finished, read_spec
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json, write_safely
 

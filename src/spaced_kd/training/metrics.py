@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaced_kd.config.validation import TAIL_STATES
 from spaced_kd.data.dataset import Data
 from spaced_kd.training import distributed
 from spaced_kd.training.energy import Meter
 from spaced_kd.utils.errors import UserError
-from spaced_kd.utils.seeding import generator
 
 
 def predict(network: nn.Module, data: Data, split: str = "test", batch_size: int = 500) -> np.ndarray:
@@ -27,57 +25,6 @@ def predict(network: nn.Module, data: Data, split: str = "test", batch_size: int
         parts = [network(data.normalise(images)).argmax(1).cpu() for images in data.images[split].split(batch_size)]
     network.train(training)
     return torch.cat(parts).numpy().astype(np.uint16)
-
-
-def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Top-1 accuracy in percent over the last axis."""
-    return 100 * (predictions == labels).mean(axis=-1)
-
-
-def accuracy_rows(
-    epochs: list[int], predictions: np.ndarray, labels: np.ndarray, held_out: list[float] | None = None
-) -> list[dict[str, Any]]:
-    """Accuracy of the last epoch, the best on test, and by halves; and the whole curve. `predictions`: (epochs, N).
-
-    `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other, and the reverse; the
-    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies. With the accuracies
-    on held-out training images of each epoch, also the test accuracy of the epoch that is best on those.
-    """
-    curve = accuracy(predictions, labels)
-    rows = [{"selection": "curve", "epoch": epoch, "value": value} for epoch, value in zip(epochs, curve, strict=True)]
-    best = int(curve.argmax())
-    rows += [{"selection": "last", "epoch": epochs[-1], "value": curve[-1]}]
-    rows += [{"selection": "best", "epoch": epochs[best], "value": curve[best]}]
-    if held_out:
-        chosen = int(np.argmax(held_out))
-        rows += [{"selection": "held_out", "epoch": epochs[chosen], "value": curve[chosen]}]
-    order = generator(0, "halves of test").permutation(len(labels))
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
-    scores = []
-    for chooser, scorer in (halves, halves[::-1]):
-        chosen = accuracy(predictions[:, chooser], labels[chooser]).argmax()
-        scores.append(accuracy(predictions[chosen, scorer], labels[scorer]))
-    rows += [{"selection": "halves", "value": np.mean(scores)}]
-    return [{"metric": "accuracy", **row, "value": float(row["value"])} for row in rows]
-
-
-def tail_rows(
-    predictions: np.ndarray | list[np.ndarray], labels: np.ndarray, held_out: list[float] | None = None
-) -> list[dict[str, Any]]:
-    """Mean accuracy over the states of the last tenth of the network's own steps; none of fewer than three states.
-
-    Free of the noise of one state, and nothing is chosen. With the accuracies on held-out training images of each
-    state, their mean as metric `held_out_accuracy`: to choose between recipes by. `predictions`: (states, N).
-    """
-    if (states := len(predictions)) < TAIL_STATES:
-        return []
-    values = {"accuracy": accuracy(np.stack(predictions), labels)} | (
-        {"held_out_accuracy": held_out} if held_out else {}
-    )
-    return [
-        {"metric": metric, "selection": "tail", "states": states, "value": float(np.mean(value))}
-        for metric, value in values.items()
-    ]
 
 
 class TrainingMetrics:

@@ -1,12 +1,14 @@
 """The folder of a finished run: its outputs, whether they are whole, what to clear up."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spaced_kd.config import sources
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.config.run_spec import RunSpec, compare
+from spaced_kd.config.run_spec import RunSpec, compare, from_overrides
 from spaced_kd.training.run_lock import remove_left
 from spaced_kd.utils import processes
+from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import altered, damaged, read_json, sweep
 
 if TYPE_CHECKING:
@@ -46,3 +48,14 @@ def finished(spec: RunSpec, places: ResultPaths) -> bool:
     compare(spec, run["spec"], folder)
     sources.check(spec, run, folder)
     return not altered(folder, run["outputs"])
+
+
+def read_spec(run: str, results: Path) -> RunSpec:
+    """The description of a finished run by its id."""
+    path = results / "runs" / Path(run).name / "run.json"  # its folder will do
+    if not path.exists():
+        raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
+    words = read_json(path, dict).get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise damaged(path, "it does not say what was trained")
+    return from_overrides(words)

@@ -8,9 +8,10 @@ import numpy as np
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.training import checkpoint
+from spaced_kd.training.accuracy import accuracy_rows, tail_rows
 from spaced_kd.training.checkpointer import check_weights
 from spaced_kd.training.job import Job
-from spaced_kd.training.metrics import TrainingMetrics, accuracy_rows, tail_rows
+from spaced_kd.training.metrics import TrainingMetrics
 from spaced_kd.training.provenance import Origin
 from spaced_kd.training.run_folder import OUTPUTS
 from spaced_kd.utils import array_file, processes

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spaced_kd.training import distributed
+from spaced_kd.training.accuracy import accuracy
 from spaced_kd.training.curve import Curve
 from spaced_kd.training.job import Job
-from spaced_kd.training.metrics import TrainingMetrics, accuracy, predict
+from spaced_kd.training.metrics import TrainingMetrics, predict
 from spaced_kd.utils import processes
 from spaced_kd.utils.seeding import global_seed
 
