@@ -525,7 +525,7 @@ def test_flops_are_counted_and_no_test(sheet, paper):
     found = small(sheet, paper, *twice, claim="same_cost_self")
     assert (found.verdict, found.holds, found.mean) == ("counted", False, pytest.approx(100))
     told = verdict_text.tally(judged(sheet, paper, *twice, claim="same_cost_self"))
-    assert told.endswith("Counts of operations, which are no tests: 1, of which 0 are as the sentence says.")
+    assert told.endswith("Counts of operations (not tests): 0 of 1 are as the claim says.")
     assert "supported" not in told
 
 

@@ -54,13 +54,13 @@ def tally(verdicts: Sequence[Verdict]) -> str:
     told = []
     for own, settings in ((True, "the paper's own settings"), (False, "other settings")):
         counts = Counter(each.verdict for each in judged if each.own == own)
-        told.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none is there'}")
+        told.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none'}")
     absent = sum(each.verdict == NOT_RUN for each in judged)
     text = f"Of {len(judged)} comparisons: {'; '.join(told)}; {absent} not run."
     held = [each.holds for each in verdicts if each.verdict == COUNTED]
     if held:
         true = held.count(True)
-        text += f" Counts of operations, which are no tests: {len(held)}, of which {true} are as the sentence says."
+        text += f" Counts of operations (not tests): {true} of {len(held)} are as the claim says."
     return text
 
 
