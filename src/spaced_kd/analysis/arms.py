@@ -57,11 +57,11 @@ def arm(given: dict[str, Any]) -> Arm:
     """
     own = dict(given)
     times = own.pop("epochs", "x1")
-    told = labels(from_flat(ANY | own))
-    words = words_of(told["recipe"])
+    found = labels(from_flat(ANY | own))
+    words = words_of(found["recipe"])
     if factor(times) != 1:
         words["epochs"] = times
-    return Arm(told["method"], told["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
+    return Arm(found["method"], found["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
 
 
 def factor(times: Any) -> float:

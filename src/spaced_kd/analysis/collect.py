@@ -69,8 +69,8 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
     if not stored:
         return []
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
-    told = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
-    found = stored["rows"] + told + evaluated + _losses(run, stored["description"])
+    derived = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
+    found = stored["rows"] + derived + evaluated + _losses(run, stored["description"])
     trained = {"commit": stored["commit"]} | _trained(stored["description"])
     return [row | _identity(study, run) | trained for row in found]
 
@@ -104,8 +104,8 @@ def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
         data = ResultPaths(results).data(from_overrides(read_json(about, dict)["words"]))
         if not data.exists():
             return None
-        said, _ = array_file.read(about.with_name("predictions.safetensors"), remedy="train the run again")
-        return said["predictions"][-1] == labels(data)
+        stored, _ = array_file.read(about.with_name("predictions.safetensors"), remedy="train the run again")
+        return stored["predictions"][-1] == labels(data)
 
     return correct
 

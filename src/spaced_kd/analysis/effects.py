@@ -69,8 +69,8 @@ def family(changes: dict[Any, PairedDifferences]) -> dict[Any, tuple[Cell | str,
     tested = [key for key, change in changes.items() if len(change.values) > 1 and change.values.std() > 0]
     found = statistics.holm([statistics.paired_test(changes[key].values) for key in tested])
     adjusted = {key: (f"{p:.2g}", level) for key, p, level in zip(tested, *found, strict=True)}
-    told = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}
-    return {key: (changes[key].cell(level), p) for key, (p, level) in told.items()}
+    judged = {key: adjusted.get(key, (NOTHING, statistics.ALPHA)) for key in changes}
+    return {key: (changes[key].cell(level), p) for key, (p, level) in judged.items()}
 
 
 def flops(rows: DataFrame, place: Place, arm: Arm, reference: Arm) -> str:

@@ -72,11 +72,11 @@ def plugin_name(label: str, *, short: bool = False) -> str:
         short: of a dataset's settings only those that tell its size.
     """
     name, given = label_parts(label)
-    told = PLUGINS.get(name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", name)
+    named = PLUGINS.get(name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", name)
     if "width" in given:
-        told += f" x {Fraction(given.pop('width')).limit_denominator(64)}"
+        named += f" x {Fraction(given.pop('width')).limit_denominator(64)}"
     settings = [_word(key, value) for key, value in given.items() if not short or key in IN_SHORT]
-    return ", ".join([told, *settings])
+    return ", ".join([named, *settings])
 
 
 def method_name(label: str, interval: str = "") -> str:
@@ -168,14 +168,14 @@ def setting_name(setting: "Setting") -> str:
 
 def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
     """Names of settings side by side: of a recipe only what tells it from others of its dataset and network."""
-    scales, told = scale_names(settings), {}
+    scales, names = scale_names(settings), {}
     for setting in settings:
         there = [set(recipe_words(other.recipe).items()) for other in settings if other[:2] == setting[:2]]
         common = set.intersection(*there)
         own = [f"{key}={text}" for key, text in recipe_words(setting.recipe).items() if (key, text) not in common]
         words = recipe_name(setting._replace(recipe=" ".join(own)))
-        told[setting] = "; ".join(filter(None, [scales[setting], words, f"reading {reading_name(setting.reading)}"]))
-    return told
+        names[setting] = "; ".join(filter(None, [scales[setting], words, f"reading {reading_name(setting.reading)}"]))
+    return names
 
 
 def recipe_name(setting: "Setting") -> str:

@@ -181,8 +181,8 @@ def _html_table(table: DataFrame, caption: str = "") -> str:
         lines.append("".join(_html_cell(text, again=place < same) for place, text in enumerate(line)))
         above = line
     head, *body = (f"<tr>{line}</tr>\n" for line in lines)
-    told = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
-    return f"<table>\n{told}<thead>{head}</thead>\n<tbody>{''.join(body)}</tbody>\n</table>"
+    caption_tag = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
+    return f"<table>\n{caption_tag}<thead>{head}</thead>\n<tbody>{''.join(body)}</tbody>\n</table>"
 
 
 def _html_cell(text: str, *, again: bool) -> str:

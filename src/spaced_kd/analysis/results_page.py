@@ -166,16 +166,16 @@ def bar(verdict: Verdict, paper: Sequence[float] = ()) -> str:
     def x(value: float) -> float:
         return round(6 + (WIDTH - 12) * (min(max(value, -end), end) + end) / (2 * end), 1)
 
-    told = f"{text.endpoint(verdict)}; ours {verdict.mean:+.2f} {unit}"
+    label = f"{text.endpoint(verdict)}; ours {verdict.mean:+.2f} {unit}"
     drawn = []
     if paper:
         left, right = x(min(paper)), x(max(paper))
         drawn.append(f'<rect x="{left}" y="3" width="{max(right - left, 2):.1f}" height="{HEIGHT - 6}" class="paper"/>')
-        told += f"; the paper {min(paper):+.2f} to {max(paper):+.2f}"
+        label += f"; the paper {min(paper):+.2f} to {max(paper):+.2f}"
     drawn.append(f'<line x1="{x(0)}" x2="{x(0)}" y1="0" y2="{HEIGHT}" class="zero"/>')
     if verdict.interval:
         low, high = verdict.interval
-        told += f"; {text.interval(verdict.interval, unit)}"
+        label += f"; {text.interval(verdict.interval, unit)}"
         drawn.append(f'<line x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}" class="interval"/>')
         for value, way in ((low, -1), (high, 1)):
             place = x(value)
@@ -185,10 +185,10 @@ def bar(verdict: Verdict, paper: Sequence[float] = ()) -> str:
             else:
                 drawn.append(f'<line x1="{place}" x2="{place}" y1="{middle - 4}" y2="{middle + 4}" class="interval"/>')
     drawn.append(f'<circle cx="{x(verdict.mean)}" cy="{middle}" r="4.5"/>')
-    told = html.escape(told)
+    label = html.escape(label)
     kind = CLASSES.get(verdict.verdict, "open")
-    head = f'<svg class="bar {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">'
-    return f"{head}<title>{told}</title>{''.join(drawn)}</svg>"
+    head = f'<svg class="bar {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+    return f"{head}<title>{label}</title>{''.join(drawn)}</svg>"
 
 
 def _script(content: Any) -> str:

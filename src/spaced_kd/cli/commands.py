@@ -158,12 +158,12 @@ def record_command(arguments: argparse.Namespace) -> None:
 
     into = arguments.into or arguments.results / "recorded" / arguments.study.name
     found = recorded.record(arguments.study, into)
-    told = f"recorded: {into} has {found.runs} runs now"
+    message = f"recorded: {into} has {found.runs} runs now"
     if found.again:
-        told += f"; of {found.again} that were trained again, {found.same} came out the same to the bit"
+        message += f"; of {found.again} that were trained again, {found.same} came out the same to the bit"
     if len(found.apart) > 1:
-        told += f", the others' accuracy {mean(found.apart):+.2f} ± {stdev(found.apart):.2f} points apart"
-    print(told)
+        message += f", the others' accuracy {mean(found.apart):+.2f} ± {stdev(found.apart):.2f} points apart"
+    print(message)
 
 
 def render_command(arguments: argparse.Namespace) -> None:
@@ -267,10 +267,10 @@ def verify_command(arguments: argparse.Namespace) -> None:
         print(line, flush=True)
     if not any(checker.counts.values()):
         raise UserError(f"{folder} has nothing to check: neither runs nor rows.csv of a study")
-    told = f"{folder}: {found} findings in {checker.summary()}"
+    message = f"{folder}: {found} findings in {checker.summary()}"
     if found:
-        raise UserError(told)
-    print(told)
+        raise UserError(message)
+    print(message)
 
 
 def list_command(arguments: argparse.Namespace) -> None:

@@ -157,9 +157,9 @@ def error(log: Path) -> str:
         return ""
     starts = [number for number, line in enumerate(lines) if line.startswith("job ")]
     own = [line for line in lines[starts[-1] if starts else 0 :] if line.strip()]
-    told = [line for line in own if line.startswith("spaced-kd:") and not line.startswith("spaced-kd: warning:")]
-    if told:
-        return told[-1].removeprefix("spaced-kd:").strip()
+    errors = [line for line in own if line.startswith("spaced-kd:") and not line.startswith("spaced-kd: warning:")]
+    if errors:
+        return errors[-1].removeprefix("spaced-kd:").strip()
     return own[-1].strip() if any(line.startswith("Traceback ") for line in own) else ""
 
 

@@ -166,5 +166,5 @@ def _difference(own: tuple[str, ...], other: tuple[str, ...]) -> str:
         if mine != theirs and key != "recipe":
             return f"of the {key} {mine}, but {SPACED.name} of {theirs}"
     mine, theirs = (set(recipe.split()) for recipe in (own[-1], other[-1]))
-    told = [" ".join(sorted(words)) or "the defaults" for words in (mine - theirs, theirs - mine)]
-    return f"of {told[0]}, but {SPACED.name} of {told[1]}"
+    differing = [" ".join(sorted(words)) or "the defaults" for words in (mine - theirs, theirs - mine)]
+    return f"of {differing[0]}, but {SPACED.name} of {differing[1]}"

@@ -68,21 +68,21 @@ class Checker:
         compare(spec, described.get("spec", {}), folder)
         if changed := sources.changes(spec, described):
             yield f"{folder}: was trained before {' and '.join(changed)} changed"
-        told = described.get("provenance") or {}
-        if not told.get("commit"):
+        provenance = described.get("provenance") or {}
+        if not provenance.get("commit"):
             yield f"{folder}: does not say which commit it comes from"
         outputs = described.get("outputs", {})
         yield from (f"{folder / name}: run.json has no checksum of it" for name in OUTPUTS if name not in outputs)
         wrong = altered(folder, outputs)
         yield from (f"{folder / name}: not what the run wrote, by its checksum in run.json" for name in wrong)
-        yield from self._teacher(folder, spec, told.get("teacher_sha256"))
+        yield from self._teacher(folder, spec, provenance.get("teacher_sha256"))
         if not self.places.data(spec).exists():
             self.counts["files absent"] += 1
             if self.reevaluate:
                 yield f"{folder}: cannot be predicted again without its data, {self.places.data(spec)}"
             return
         checksum, labels = self.labels(self.places.data(spec))
-        if checksum != told.get("data_sha256"):
+        if checksum != provenance.get("data_sha256"):
             yield f"{folder}: was trained on other data than {self.places.data(spec)}"
         elif not wrong:
             yield from self._accuracy(folder, spec, labels, described)
@@ -99,15 +99,15 @@ class Checker:
     def _accuracy(self, folder: Path, spec: RunSpec, labels: Any, described: dict[str, Any]) -> Iterator[str]:
         """Accuracies against the predictions, and predictions against the weights."""
         stored, _ = array_file.read(folder / "predictions.safetensors", remedy="train the run again")
-        epochs, said = stored["epochs"].tolist(), stored["predictions"]
-        rows = accuracy.accuracy_rows(epochs, said, labels, described.get("held_out"))
+        epochs, predictions = stored["epochs"].tolist(), stored["predictions"]
+        rows = accuracy.accuracy_rows(epochs, predictions, labels, described.get("held_out"))
         rows += accuracy.tail_rows(stored.get("tail_predictions", ()), labels, described.get("tail_held_out"))
         if rows != read_json(folder / "rows.json", list):
             yield f"{folder / 'rows.json'}: does not follow from the run's predictions"
         if self.reevaluate:
             again = self._predicted(spec)
             self.counts["images predicted again"] += len(again)
-            if other := int((again != said[-1]).sum()):
+            if other := int((again != predictions[-1]).sum()):
                 yield f"{folder}: its weights predict {other} of {len(again)} test images otherwise than recorded"
 
     def _predicted(self, spec: RunSpec) -> Any:
@@ -130,13 +130,13 @@ class Checker:
             own = group.assign(planned="", only_teacher="")  # which are the study's alone
             yield from _lines(path, self._rows(path, run, own, older=older))
         if path.with_name("runs.json").exists():
-            described = {str(told.get("id")) for told in read_json(path.with_name("runs.json"), list)}
+            described = {str(description.get("id")) for description in read_json(path.with_name("runs.json"), list)}
             for run in sorted(described ^ set(ours["run"])):
                 yield f"{path}: of {run} there is only {'its description' if run in described else 'its rows'}"
-            for told in read_json(path.with_name("runs.json"), list):
-                own = self.folder / "runs" / str(told.get("id")) / "run.json"
-                if not own.exists() or read_json(own, dict) != told:
-                    yield f"{path.with_name('runs.json')}: describes {told.get('id')} otherwise than {own}"
+            for description in read_json(path.with_name("runs.json"), list):
+                own = self.folder / "runs" / str(description.get("id")) / "run.json"
+                if not own.exists() or read_json(own, dict) != description:
+                    yield f"{path.with_name('runs.json')}: describes {description.get('id')} otherwise than {own}"
         yield from self._tables(path.with_name("tables"), rows)
 
     def _tables(self, folder: Path, rows: DataFrame) -> Iterator[str]:

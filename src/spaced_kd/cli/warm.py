@@ -149,8 +149,8 @@ def _same(environment: Mapping[str, str]) -> str:
     about = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     packages = [os.stat(path).st_mtime_ns for path in sys.path if path.endswith("site-packages")]
     variables = {name: value for name, value in environment.items() if name not in OF_JOB}
-    told = [sys.executable, sys.version, sorted(about), packages, sorted(variables.items())]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    identity = [sys.executable, sys.version, sorted(about), packages, sorted(variables.items())]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def _serve(kind: str, workflow: int, listener: socket.socket) -> bool:

@@ -94,12 +94,12 @@ def _of_others(kind: str) -> Iterator[Plugin]:
     for entry in sorted(entry_points(group=f"spaced_kd.{kind}"), key=lambda entry: entry.name):
         dist = entry.dist  # None of an entry point that was made by hand alone
         package, path = f"{dist.name} {dist.version}" if dist else "", _source(entry.module)
-        told = f"{package}: {entry.name} of spaced_kd.{kind} is to be in the module {entry.module}"
+        problem = f"{package}: {entry.name} of spaced_kd.{kind} is to be in the module {entry.module}"
         if path is None:
-            raise UserError(f"{told}, which cannot be found: install the package again, or remove it")
+            raise UserError(f"{problem}, which cannot be found: install the package again, or remove it")
         there = {plugin.name: plugin for plugin in _read(kind, path)}
         if entry.name not in there:
-            raise UserError(f"{told}, which has {', '.join(there) or 'none'}: give the entry point that name")
+            raise UserError(f"{problem}, which has {', '.join(there) or 'none'}: give the entry point that name")
         yield replace(there[entry.name], package=package, module=entry.module)
 
 
@@ -222,8 +222,8 @@ def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> 
     for item in node.body:
         if isinstance(item, ast.Assign):
             name = ast.unparse(item.targets[0])
-            told = f"{path}: {name} of {node.name} has no type, and is no setting"
-            raise UserError(f"{told}: write {name}: float = ..., or ClassVar for a constant")
+            problem = f"{path}: {name} of {node.name} has no type, and is no setting"
+            raise UserError(f"{problem}: write {name}: float = ..., or ClassVar for a constant")
 
 
 def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:

@@ -48,10 +48,10 @@ def check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
         raise UserError(f"{key} is an empty list: name what is meant, or leave the key out")
     if len(set(values)) < len(values):
         raise UserError(f"{key} lists a value twice: {list(values)!r:.200}")
-    told = f"in {allowed}" if isinstance(allowed, str) else f"one of {', '.join(map(str, allowed))}"
+    wanted = f"in {allowed}" if isinstance(allowed, str) else f"one of {', '.join(map(str, allowed))}"
     for each in values:
         if not (within(each, allowed) if isinstance(allowed, str) else each in allowed):
-            raise UserError(f"{key} {'has' if several else 'is'} {each!r:.200}, but must be {told}")
+            raise UserError(f"{key} {'has' if several else 'is'} {each!r:.200}, but must be {wanted}")
 
 
 def within(value: float, interval: str) -> bool:
@@ -83,8 +83,8 @@ def _in_words(annotation: str) -> str:
         "list": "a list",
         "None": "none",
     }
-    told = []
+    kinds = []
     for option in annotation.split(" | "):
         inner = option.removeprefix("tuple[").split(",")[0]
-        told.append(f"a list, each {words.get(inner, inner)}" if option != inner else words.get(option, option))
-    return " or ".join(told)
+        kinds.append(f"a list, each {words.get(inner, inner)}" if option != inner else words.get(option, option))
+    return " or ".join(kinds)

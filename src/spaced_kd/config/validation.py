@@ -180,9 +180,9 @@ def _check_needs(spec: RunSpec) -> None:
     for key, needs in registry.plugin("methods", method).constants["needs"].items():
         for other, options in needs.items():
             if found[key] != plain[key] and found[other] not in options:
-                told = f"{interval} ({found[other]})" if other == "interval" else found[other]
+                value = f"{interval} ({found[other]})" if other == "interval" else found[other]
                 raise UserError(
-                    f"{method}.{key} is {found[key]}, but {other} is {told}: it needs {other}"
+                    f"{method}.{key} is {found[key]}, but {other} is {value}: it needs {other}"
                     f" {' or '.join(map(str, options))}"
                 )
 

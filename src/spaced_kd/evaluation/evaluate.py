@@ -122,16 +122,16 @@ def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeache
 
 def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:
     """An evaluation's rows; UserError where its settings ask for what has no number."""
-    told = f"{name} cannot be measured with {settings or 'its defaults'}"
+    problem = f"{name} cannot be measured with {settings or 'its defaults'}"
     try:
         rows = [_checked(name, row) for row in measure()]
     except (ValueError, OverflowError) as error:
         if not any(words in str(error) for words in WITHOUT_NUMBER):
             raise
-        raise UserError(f"{told} ({' '.join(str(error).split())[:100]}): give other settings") from error
+        raise UserError(f"{problem} ({' '.join(str(error).split())[:100]}): give other settings") from error
     for row in rows:
         if not math.isfinite(row["value"]):
-            raise UserError(f"{told} ({row['metric']} is {row['value']}): give other settings, or leave it out")
+            raise UserError(f"{problem} ({row['metric']} is {row['value']}): give other settings, or leave it out")
     return rows
 
 

@@ -157,8 +157,8 @@ def _jobs(plan: Plan) -> str:
         "draw": sum(len(part.tables) + len(part.figures) for part in {study.name: study, **parts}.values()),
         "page": int(targets.judged([*study.tables, *study.figures]) and extras.PAGE),
     }
-    told = ", ".join(f"{number} {rule}" for rule, number in numbers.items() if number)
-    return f"{sum(numbers.values())} jobs: {told}."
+    counts = ", ".join(f"{number} {rule}" for rule, number in numbers.items() if number)
+    return f"{sum(numbers.values())} jobs: {counts}."
 
 
 def _parts(plan: Plan) -> list[dict[str, str]]:
@@ -182,7 +182,7 @@ def _totals(plan: Plan) -> list[dict[str, str]]:
         return [{"": "makespan", "in all": "0 s: every training is finished"}]
     flops, spared = sum(cost.flops for cost in costs), sum(cost.spared for cost in costs)
     busy = f", which are busy {sum(plan.seconds.values()) / (plan.makespan * plan.count):.0%} of it"
-    told = {
+    totals = {
         "makespan": f"{_time(plan.makespan)} on {plan.count} devices{busy}",
         "sharing teachers saves": f"{spared:.3g} FLOPs, {_time(plan.spared_seconds)} of a device:"
         f" {spared / (flops + spared):.0%} of what it took if each student trained its own",
@@ -191,7 +191,7 @@ def _totals(plan: Plan) -> list[dict[str, str]]:
         "disk, teachers' states": f"{_size(plan.teacher_states())}, until `make clean`",
         "disk, resume states": f"up to {_size(plan.resume_states())}, until their trainings are through",
     }
-    return [{"": name, "in all": text} for name, text in told.items()]
+    return [{"": name, "in all": text} for name, text in totals.items()]
 
 
 def _throughput(plan: Plan) -> list[dict[str, str]]:

@@ -65,8 +65,8 @@ def _download(address: str, target: Path, left: int, limit: int | None = None) -
                 if count > left:
                     raise _too_much(address, limit or left)
                 file.write(chunk)
-            if (told := answer.headers.get("Content-Length")) and int(told) != count:
-                raise ConnectionError(f"broke off after {count} of {told} bytes")
+            if (promised := answer.headers.get("Content-Length")) and int(promised) != count:
+                raise ConnectionError(f"broke off after {count} of {promised} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(f"{address} cannot be downloaded ({error or type(error).__name__}): try again later") from None
     return count

@@ -177,12 +177,12 @@ class _Whole:
         with global_seed(int(torch.randint(2**62, ())), "share of a batch", rank()):
             return self._gathered(self.network(images, **how))
 
-    def _gathered(self, said: Any) -> Any:
-        if isinstance(said, Tensor):
-            return _Gather.apply(said, self.sizes)
-        if isinstance(said, list):
-            return [self._gathered(each) for each in said]
-        return None if said is None else type(said)(*map(self._gathered, said))  # an Exit
+    def _gathered(self, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return _Gather.apply(output, self.sizes)
+        if isinstance(output, list):
+            return [self._gathered(each) for each in output]
+        return None if output is None else type(output)(*map(self._gathered, output))  # a NetworkOutput
 
 
 class _Gather(torch.autograd.Function):
@@ -218,7 +218,7 @@ def predict_sharded(
         rows = torch.cat(mine)
         part = images.only(rows) if data.streamed else images[rows.to(images.device)]
         moved = data.images | {split: part.to(images.device)}
-        said = predict(network, replace(data, images=moved), split, batch_size)
-        found[rows] = torch.from_numpy(said.astype(np.int32))
+        predicted = predict(network, replace(data, images=moved), split, batch_size)
+        found[rows] = torch.from_numpy(predicted.astype(np.int32))
     dist.all_reduce(found)
     return found.numpy().astype(np.uint16)

@@ -142,7 +142,7 @@ class TrainingMetrics:
             meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none
         self.predictions = list(arrays.get("predictions", ()))
         self.tail_predictions = list(arrays.get("tail_predictions", ()))
-        if any(said.shape != self.predictions[0].shape for said in self.predictions) or not (
+        if any(each.shape != self.predictions[0].shape for each in self.predictions) or not (
             len(self.predictions) == len(self.epochs) == len(self.losses)
             and len(self.tail_predictions) == len(self.tail_steps)
         ):

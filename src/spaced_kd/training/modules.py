@@ -42,19 +42,19 @@ def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: 
         with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):
             settings = described.settings.get("network", {})
             size = f"images of {image_size} pixels"
-            told = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
+            problem = f"{described.network} cannot be built for {size} with {settings or 'its defaults'}"
             try:
-                with _within_memory(told, device):
+                with _within_memory(problem, device):
                     modules[name] = make(classes, image_size, exits=method.exits, **settings)
             except (ValueError, ZeroDivisionError, OverflowError, AssertionError) as error:
-                raise UserError(f"{told} ({' '.join(str(error).split()) or type(error).__name__})") from error
+                raise UserError(f"{problem} ({' '.join(str(error).split()) or type(error).__name__})") from error
             except (RuntimeError, TypeError) as error:
                 reason = next((reason for words, reason in IMPOSSIBLE.items() if words in str(error).lower()), None)
                 if not reason:  # memory may be the matter
                     raise
-                raise UserError(f"{told} ({reason})") from error
+                raise UserError(f"{problem} ({reason})") from error
             if any(0 in weights.shape for weights in modules[name].parameters()):
-                raise UserError(f"{told} (a layer of no width)")
+                raise UserError(f"{problem} (a layer of no width)")
         if spec.batch_norm == "halves":
             halve(modules[name])
     with global_seed(spec.seed, "initial weights of the method"):
@@ -65,7 +65,7 @@ def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: 
 
 
 @contextmanager
-def _within_memory(told: str, device: torch.device) -> Iterator[None]:
+def _within_memory(problem: str, device: torch.device) -> Iterator[None]:
     """UserError as soon as the weights that are made in the block need more than the host has free.
 
     Their memory is asked for before it is written to, so that a slip in a width neither fills it nor is killed for it.
@@ -77,7 +77,7 @@ def _within_memory(told: str, device: torch.device) -> Iterator[None]:
         if parameter is not None and not is_lazy(parameter):  # a lazy one has no shape yet
             needed += parameter.numel() * parameter.element_size()
         if free is not None and needed > free:
-            raise UserError(f"{told} (its weights take more than the {free / 1e9:,.1f} GB that are free)")
+            raise UserError(f"{problem} (its weights take more than the {free / 1e9:,.1f} GB that are free)")
 
     handle = register_module_parameter_registration_hook(count)
     try:

@@ -69,12 +69,12 @@ def dry_run_plugin(
         own, trained = copy.deepcopy((method, modules))
         with global_seed(spec.seed, f"rehearsal of {role}"):
             try:
-                said = own.terms(role, trained, batches[firsts[role]])
+                output = own.terms(role, trained, batches[firsts[role]])
             except KeyError as error:
                 raise UserError(
                     f"{spec.method}: its terms of {role} ask for {error}, but its networks are {', '.join(trained)}"
                 ) from error
-            terms = check_terms(spec.method, role, said)
+            terms = check_terms(spec.method, role, output)
             sum(terms.values()).backward()
         if all(weights.grad is None for weights in trained[method.roles[role]].parameters()):
             raise UserError(f"{spec.method}: no term of {role} depends on its network, {method.roles[role]}")
@@ -128,8 +128,8 @@ def _described(spec: RunSpec, method: Method) -> dict[str, RunSpec]:
 
 def _check_network(name: str, network: nn.Module, batches: Batches) -> None:
     with torch.no_grad():
-        said = copy.deepcopy(network).eval()(batches[0].images)
+        output = copy.deepcopy(network).eval()(batches[0].images)
     expected = (batches.size(0), batches.data.classes)
-    if not isinstance(said, Tensor) or said.shape != expected:
-        what = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else type(said).__name__
+    if not isinstance(output, Tensor) or output.shape != expected:
+        what = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"{name} gives {what} for a batch, but logits {expected} are needed")

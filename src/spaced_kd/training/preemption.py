@@ -76,10 +76,10 @@ def requeue() -> str:
     if not job:
         return ""
     try:
-        told = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        if told.returncode == 0:
+        answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
             return f"Slurm runs job {job} again"
-        reason = " ".join((told.stderr or told.stdout).split())
+        reason = " ".join((answer.stderr or answer.stdout).split())
     except OSError as error:
         reason = f"scontrol: {error.strerror}"
     return f"Slurm does not run job {job} again ({reason}): submit it with --requeue, or start it by hand"

@@ -207,9 +207,9 @@ def imported() -> dict[str, dict[str, str]]:
         folder = path.parents[1] if path.stem == "__init__" else path.parent
         if folder in standard or (folder.parent in standard and folder.name == "lib-dynload"):
             continue
-        told, number = _installed(str(folder)).get(name, (name, ""))
+        name_there, number = _installed(str(folder)).get(name, (name, ""))
         where = folder.relative_to(sys.prefix) if folder.is_relative_to(sys.prefix) else folder
-        found.setdefault(str(where), {})[told] = number
+        found.setdefault(str(where), {})[name_there] = number
     return found
 
 

@@ -29,8 +29,8 @@ def save(path: Path, arrays: dict[str, np.ndarray], **about: Any) -> str:
     """Write arrays with their checksum and a description; gives the checksum."""
     checksum = digest(arrays)
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    told = json.dumps({"checksum": checksum, SEAL: _sealed(about)} | about)
-    write_safely(path, to_bytes(whole, metadata={"about": told}))  # one entry: safetensors has no order of several
+    header = json.dumps({"checksum": checksum, SEAL: _sealed(about)} | about)
+    write_safely(path, to_bytes(whole, metadata={"about": header}))  # one entry: safetensors has no order of several
     return checksum
 
 

@@ -36,10 +36,10 @@ def check(study: str, configs: Sequence[Path], results: Path) -> None:
 
 def claim(study: str, configs: Sequence[Path], results: Path) -> None:
     """Have the folder say whose results it holds, by paths from the folder of all results."""
-    path, told = results / study / NAME, [os.path.relpath(config, results) for config in configs]
+    path, relative = results / study / NAME, [os.path.relpath(config, results) for config in configs]
     check(study, configs, results)
-    if configs and not (path.exists() and read_json(path, dict).get("configs") == told):
-        write_safely(path, json.dumps({"configs": told}).encode())
+    if configs and not (path.exists() and read_json(path, dict).get("configs") == relative):
+        write_safely(path, json.dumps({"configs": relative}).encode())
 
 
 def _name(config: Path) -> str | None:

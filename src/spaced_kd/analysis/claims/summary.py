@@ -33,8 +33,8 @@ def _verdict(line: dict[str, str]) -> str:
     sentence = line["claim"].partition(" (")[0]
     adjusted = line["adjusted 95 %"]
     interval = [] if adjusted == NOTHING else [f"adjusted 95 % {adjusted}"]
-    told = "; ".join([line["ours"], *interval, f"the paper {line['paper']}", line["setting"]])
-    return f"* {_escaped(sentence[0].upper() + sentence[1:])}: **{_escaped(line['verdict'])}**. {_escaped(told)}."
+    details = "; ".join([line["ours"], *interval, f"the paper {line['paper']}", line["setting"]])
+    return f"* {_escaped(sentence[0].upper() + sentence[1:])}: **{_escaped(line['verdict'])}**. {_escaped(details)}."
 
 
 def _escaped(words: str) -> str:

@@ -32,7 +32,7 @@ def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
     paragraphs = []
     found = human_names.of_table(lines([verdict for verdict in verdicts if verdict.verdict != NOT_RUN], rows))
     for (place, claim, paper), group in found.groupby(["place", "claim", "paper"], sort=False):
-        told = [textwrap.fill(f"{place}: {claim}; the paper: {paper}", wide)]
+        paragraph = [textwrap.fill(f"{place}: {claim}; the paper: {paper}", wide)]
         for line in group.to_dict("records"):
             head = "; ".join(line[key] for key in ("ours", "setting", "endpoint") if line[key] != NOTHING)
             names = {"adjusted 95 %": "adjusted 95 % ", "raw 95 %": "raw 95 % ", "resolution": "resolution "}
@@ -43,20 +43,20 @@ def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
                 (line["remark"].replace(NOTHING, ""), "    "),
             ):
                 if text:
-                    told.append(textwrap.fill(text, wide, initial_indent=indent, subsequent_indent="    "))
-        paragraphs.append("\n".join(told))
+                    paragraph.append(textwrap.fill(text, wide, initial_indent=indent, subsequent_indent="    "))
+        paragraphs.append("\n".join(paragraph))
     return "\n\n".join([*paragraphs, textwrap.fill(tally(verdicts), wide)])
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
     """How many comparisons have which verdict, in the paper's own settings and in others; counts stand apart."""
     judged = [each for each in verdicts if each.verdict != COUNTED and not each.claim.counted]
-    told = []
+    parts = []
     for own, settings in ((True, "the paper's own settings"), (False, "other settings")):
         counts = Counter(each.verdict for each in judged if each.own == own)
-        told.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none'}")
+        parts.append(f"in {settings} {', '.join(f'{counts[n]} {n}' for n in DECIDED if counts[n]) or 'none'}")
     absent = sum(each.verdict == NOT_RUN for each in judged)
-    text = f"Of {len(judged)} comparisons: {'; '.join(told)}; {absent} not run."
+    text = f"Of {len(judged)} comparisons: {'; '.join(parts)}; {absent} not run."
     held = [each.holds for each in verdicts if each.verdict == COUNTED]
     if held:
         true = held.count(True)
@@ -94,7 +94,7 @@ def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
 
     The last word of the recipe is the reading.
     """
-    told = {}
+    names = {}
     for setting in settings:
         there = [recipe_words(other.recipe).items() for other in settings if other[:2] == setting[:2]]
         common = set(there[0]).intersection(*there)
@@ -102,8 +102,8 @@ def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
         own |= {k: text for k, text in recipe_words(setting.recipe).items() if k == "epochs" or (k, text) not in common}
         words = " ".join(f"{key}={own[key]}" for key in sorted(own) if key != "protocol")
         parts = [setting.dataset, setting.network, words, setting.shared, f"reading {setting.reading}"]
-        told[setting] = ", ".join(filter(None, parts))
-    return told
+        names[setting] = ", ".join(filter(None, parts))
+    return names
 
 
 def endpoint(verdict: Verdict) -> str:
@@ -213,8 +213,8 @@ def _ours(verdict: Verdict) -> str:
 def _probabilities(verdict: Verdict) -> str:
     """E.g. "p 0.012 adjusted, 0.003 raw, 0.25 by sign flips"."""
     found = ((verdict.p, "adjusted"), (verdict.p_raw, "raw"), (verdict.p_flips, "by sign flips, raw"))
-    told = [f"{p:.2g} {how}" for p, how in found if p is not None]
-    return f"p {', '.join(told)}" if told else NOTHING
+    parts = [f"{p:.2g} {how}" for p, how in found if p is not None]
+    return f"p {', '.join(parts)}" if parts else NOTHING
 
 
 def _remark(verdict: Verdict) -> str:

@@ -77,11 +77,11 @@ def table(rows: DataFrame) -> DataFrame:
         claims = {control: change for control, change in found.items() if control.arm in (ONLINE, SELF)}
         if claims.keys() == found.keys():  # any study has these
             continue
-        told = family({control: change for control, change in found.items() if control not in claims})
+        compared = family({control: change for control, change in found.items() if control not in claims})
         for claim in claims.items():
-            told |= family(dict([claim]))
+            compared |= family(dict([claim]))
         for control in found:
-            change, p = told[control]
+            change, p = compared[control]
             line = {"control": control.name, "reference": control.reference.name, "takes out": control.apart}
             line |= {"control − reference": change, "p": p}
             lines.append(place._asdict() | line | {"FLOPs": flops(costs, place, control.arm, control.reference)})

@@ -48,11 +48,11 @@ def findings(rows: DataFrame) -> str:
     """The verdicts counted, and how short the trainings behind them are beside the paper's, in two sentences."""
     found = best(rows)
     counts = Counter(word(verdict) for verdict in found)
-    told = ", ".join(f"{number} {name}" for name, number in counts.items())
+    tally = ", ".join(f"{number} {name}" for name, number in counts.items())
     steps = sorted({verdict.steps[0] for verdict in found if verdict.steps})
     span = " to ".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
     return (
-        f"Of {len(found)} claims: {told}. Our trainings have {span} steps, the paper's {PAPER_STEPS:,} or more,"
+        f"Of {len(found)} claims: {tally}. Our trainings have {span} steps, the paper's {PAPER_STEPS:,} or more,"
         " so none of these verdicts decides a row of the paper."
     )
 

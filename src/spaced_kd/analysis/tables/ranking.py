@@ -24,13 +24,13 @@ def table(rows: DataFrame) -> DataFrame:
             continue
         values = {arm: reached(rows, place, arm) for arm in arms}
         changes = {arm: difference(rows, place, arm, SPACED) for arm in sorted(arms - {SPACED})}
-        told = {SPACED: (NOTHING, NOTHING)} | family(changes)
+        compared = {SPACED: (NOTHING, NOTHING)} | family(changes)
         means = {arm: found.values.mean() for arm, found in values.items() if len(found.values)}
         for arm in sorted(arms, key=lambda arm: (-means.get(arm, float("-inf")), arm)):
             rank = 1 + sum(mean > means[arm] for mean in means.values()) if arm in means else NOTHING
             line = {"rank": str(rank), "method": arm.name}
             line |= {"accuracy": summary(values[arm].values, len(values[arm].seeds))}
-            lines.append(place._asdict() | line | dict(zip((f"Δ to {SPACED.name}", "p"), told[arm], strict=True)))
+            lines.append(place._asdict() | line | dict(zip((f"Δ to {SPACED.name}", "p"), compared[arm], strict=True)))
     if not lines:
         raise UserError("ranking needs runs of online_kd with interval 1.5: add them, or leave ranking out")
     return without_one_recipe(lines)

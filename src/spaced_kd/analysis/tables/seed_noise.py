@@ -49,8 +49,8 @@ def table(rows: DataFrame) -> DataFrame:
             line["seeds"] = summary(sample.values, len(sample.seeds), sign=sign)
             for word, anew in drawn.items():
                 values = _sample(anew, place, what, selection).values
-                told = f"{values.std(ddof=1):.2f} ({len(values)})" if len(values) > 1 else NOTHING
-                line[f"{word.removesuffix('_seed')} alone"] = told
+                spread = f"{values.std(ddof=1):.2f} ({len(values)})" if len(values) > 1 else NOTHING
+                line[f"{word.removesuffix('_seed')} alone"] = spread
             line["rounding alone"] = _rounding(found, place, what, selection)
             for count in COUNTS:
                 line |= _resolved(what, sample, count, rows)

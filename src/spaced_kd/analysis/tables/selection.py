@@ -71,13 +71,13 @@ def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, Cel
     for selection, column in COLUMNS.items():
         if isinstance(what, Arm):
             values, seeds = reached(rows, place, what, selection)
-            told = summary(values, len(seeds))
+            cell = summary(values, len(seeds))
         else:
             change = difference(rows, place, *what, selection)
-            values, told = change.values, change.cell()
+            values, cell = change.values, change.cell()
             signs += [f"{column} {_sign(change)}"] if len(values) else []
         if len(values):
-            cells[column] = told
+            cells[column] = cell
     return cells | ({"signs": ", ".join(signs)} if signs else {})
 
 
@@ -101,5 +101,5 @@ def _counts(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, st
         found["evaluated"].append(f"{curve.groupby('run').size().max()}" if len(curve) else NOTHING)
         states = sorted(tail["states"].dropna().unique()) if len(tail) else []
         found["states"].append(" to ".join(f"{number:.0f}" for number in (states[:1] + states[1:][-1:])) or NOTHING)
-    told = {column: ", ".join(dict.fromkeys(texts)) for column, texts in found.items()}
-    return {"endpoint": endpoint(rows, place, *_arms(what))} | told
+    counts = {column: ", ".join(dict.fromkeys(texts)) for column, texts in found.items()}
+    return {"endpoint": endpoint(rows, place, *_arms(what))} | counts

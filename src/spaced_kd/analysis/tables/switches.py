@@ -74,13 +74,13 @@ def table(rows: DataFrame) -> DataFrame:
         for method, letters in LETTERS.items():
             found = _against_textbook(rows, place, method) if reading == TEXTBOOK else _varied(rows, place, method)
             ranked = sorted(found.items(), key=lambda line: _largest(line[1]), reverse=True)
-            told = [
+            switches = [
                 (f"{key}: {value}".lower(), (ELSE | letters).get(key, NOTHING), effects)
                 for (key, value), effects in ranked
             ]
             if reading == TEXTBOOK:
-                told.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
-            for switch, letter, effects in told:
+                switches.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
+            for switch, letter, effects in switches:
                 if any(effect.seeds for effect in effects.values()):
                     line = place._asdict() | {"method": method, "switch": switch, "letter": letter}
                     lines.append(line | {column: effect.cell() for column, effect in effects.items()})
