@@ -16,7 +16,7 @@ export PIP_NO_CACHE_DIR = 1
 endif
 
 .PHONY: help env demo paper bench bench-gpu notebooks test unit coverage test-gpu test-slow test-slurm slices torture audit lint format lock
-.PHONY: schema docs docs-blocks docs-full site record readme clean
+.PHONY: schema docs docs-blocks docs-full site record readme artifact archive kick clean
 
 DEVICE ?= h200
 COUNT ?= 8
@@ -123,6 +123,23 @@ bench-gpu: env ## the same on a GPU: four minutes
 
 readme: env ## redraw the results of the README from the recorded rows
 	$(BIN)/python -m scripts.readme
+
+artifact: env ## write ARTIFACT.md anew: claims, commands, minutes, disk, machines, verdicts
+	$(BIN)/python -m scripts.artifact
+
+archive: env ## one zip of the commit with rows, provenance and licences: dist/spaced-kd-VERSION-artifact.zip
+	$(BIN)/python -m scripts.archive
+
+# a narrow network on a part of the digits, in a folder of its own
+kick: RUN = dataset=digits dataset.size=16 network=resnet_mini network.width=0.25 method=online_kd interval=1.5 seed=0 epochs=3
+kick: env ## five minutes: tables from recorded rows, as in the README; a network trained, checked and evaluated again
+	rm -rf results/kick
+	$(BIN)/python -m pytest -q -n 0 tests/repository/test_readme.py
+	$(BIN)/spaced-kd render headline --rows results/recorded/*/rows.csv --output results/kick
+	$(BIN)/spaced-kd prepare dataset=digits dataset.size=16 --results results/kick
+	$(BIN)/spaced-kd train $(RUN) --results results/kick
+	$(BIN)/spaced-kd verify results/kick --reevaluate
+	@echo "Look at results/kick/tables/headline.md, and at the claims in ARTIFACT.md"
 
 clean: ## delete resume states, stored teachers and logs; finished runs stay
 	rm -rf results/state results/logs

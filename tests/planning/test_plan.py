@@ -81,6 +81,7 @@ def test_a_training_confirms_the_counts(results, network, run):
     assert counted.predictions == 2 * shape.test * evaluated
     stored, _ = array_file.read(folder / "weights.safetensors", remedy="")
     assert counted.weights == sum(array.nbytes for array in stored.values())
+    assert RunCosts().disk(described) == counted.weights + counted.predictions
 
 
 @pytest.mark.parametrize("teacher", [{}, {"teacher": "resnet_mini", "teacher.width": 0.125}])

@@ -1,9 +1,11 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -285,6 +287,25 @@ def test_a_run_of_several_processes_is_started_by_torchrun(checkout):
     told = snakemake(checkout, shared, "-n", "--set-resources", "train:mpi=srun", "train:tasks=3")
     assert told.returncode == 1
     assert "4 processes, which 3 tasks cannot share" in told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_workstation_has_a_place_for_each_training_and_evaluation(checkout):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study["grids"][0]["arms"][0] |= {"processes": 2, "batch_norm": "shares"}
+    (checkout / "config/trial.yaml").write_text(yaml.safe_dump(study))
+    code = (  # whole descriptions of jobs in the place of messages
+        "import sys; from snakemake.cli import main; from snakemake.logging import DefaultFormatter as Lines\n"
+        "Lines.format_job_info = lambda self, job: '\\n'.join(self._format_job_info(job))\n"
+        "main(sys.argv[1:])"
+    )
+    words = ("-n", "--workflow-profile", "none", "--cores", "8", "--profile", "profiles/workstation")
+    command = [sys.executable, "-c", code, *words, "--configfile", "config/trial.yaml"]
+    told = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    jobs = re.findall(r"^(?:local)?rule (\w+):.*?place=(\d+)", told.stdout, re.MULTILINE | re.DOTALL)
+    expected = {("train", "2"): 1, ("train", "1"): 3, ("evaluate", "1"): 2}
+    assert Counter(jobs) == expected | {(name, "0"): 1 for name in ("prepare", "collect", "table", "study")}
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ README = """# Study {study}
     snakemake -n                                # list the jobs
     snakemake                                   # train, evaluate, and draw the tables and figures
     snakemake --report results/{study}/report.html    # after the study has finished
+    snakemake --profile workstation             # on several GPUs, after you have edited workstation/profile.yaml
     snakemake --cores 8 --profile slurm         # on a cluster, after you have edited slurm/profile.yaml
 
 - `data/`: the published files of the datasets. Digits need none.
@@ -81,7 +82,7 @@ def write(folder: Path, name: str) -> None:
 def _fill(folder: Path, study: str, source: Path) -> None:
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(source, folder / f"{study}.yaml")
-    for profile, target in (("default", "profiles/default"), ("slurm", "slurm")):
+    for profile, target in (("default", "profiles/default"), ("slurm", "slurm"), ("workstation", "workstation")):
         (folder / target).mkdir(parents=True)
         shutil.copyfile(shipped.PROFILES / profile / "profile.yaml", folder / target / "profile.yaml")
     (folder / "Snakefile").write_text(SNAKEFILE.format(study=study), "utf-8")

@@ -128,6 +128,11 @@ class RunCosts:
             state=networks.state(spec, stored=stored),
         )
 
+    def disk(self, spec: RunSpec) -> int:
+        """Bytes of the weights and predictions that a run leaves; FLOPs, which take seconds, are not counted."""
+        shape = self._shape(spec)
+        return self._networks(spec).weights() + 2 * shape.test * self._turns(spec, shape).evaluations
+
     def images(self, spec: RunSpec) -> int | None:
         """Training images; None of a dataset that tells no size, or none before its files are there."""
         tell = _teller(spec)

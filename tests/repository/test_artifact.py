@@ -1,0 +1,52 @@
+"""What artifact reviewers get: a page that is made from claims and recorded runs, and one archive of a commit."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_provenance import git, repository
+
+from scripts import archive, artifact
+from spaced_kd.training import provenance
+
+
+@pytest.mark.slow
+def test_the_page_is_made_from_claims_and_recorded_runs():
+    assert artifact.TARGET.read_text("utf-8") == artifact.artifact(), "make artifact"
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A repository with all that the archive needs."""
+    package = "src/spaced_kd/training/provenance.py"
+    names = ("LICENSE", "CITATION.cff", "ARTIFACT.md", "README.md", "results/recorded/demo/rows.csv", "docs/data/a.md")
+    repository(tmp_path / "tree", *names, package, "results/recorded/demo/runs.json")
+    return tmp_path / "tree"
+
+
+def test_the_archive_has_the_commit_and_its_files(tree, tmp_path, monkeypatch):
+    path = archive.archive(tree, tmp_path / "dist" / "artifact")
+    with zipfile.ZipFile(path) as file:
+        file.extractall(tmp_path / "unpacked")
+    folder = tmp_path / "unpacked" / "artifact"
+    found = {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
+    assert found == {*git(tree, "ls-files").split("\n"), f"src/spaced_kd/{provenance.BUILT}"}
+    monkeypatch.setattr(provenance, "__file__", str(folder / "src/spaced_kd/training/provenance.py"))
+    monkeypatch.delenv("SPACED_KD_COMMIT", raising=False)
+    assert provenance.commit() == (git(tree, "rev-parse", "HEAD"), False)
+
+
+def test_an_archive_of_something_else_is_refused(tree, tmp_path, monkeypatch):
+    target = tmp_path / "dist" / "artifact"
+    monkeypatch.setattr(archive, "LARGEST", 1)
+    with pytest.raises(SystemExit, match="has more than 0 MB: record fewer rows"):
+        archive.archive(tree, target)
+    (tree / "README.md").write_text("changed")
+    with pytest.raises(SystemExit, match=r"^README\.md is not as committed"):
+        archive.archive(tree, target)
+    git(tree, "checkout", "README.md")
+    git(tree, "rm", "-q", "CITATION.cff")
+    git(tree, "commit", "-qm", "second")
+    with pytest.raises(SystemExit, match=r"^CITATION\.cff is not in the repository"):
+        archive.archive(tree, target)
+    assert not list(target.parent.glob("*.zip"))
