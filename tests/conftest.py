@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dry_runs import dry_run
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -113,10 +114,15 @@ class Training:
 @pytest.fixture
 def checkout(tmp_path):
     """The workflow alone in a fresh folder, with a small study."""
+    return linked(tmp_path)
+
+
+def linked(folder: Path) -> Path:
+    """The folder, with the workflow linked into it."""
     for name in ("Snakefile", "workflow", "profiles"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "config").mkdir()
-    return tmp_path
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "config").mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -137,5 +143,8 @@ def environment(tmp_path, monkeypatch) -> Path:
 def snakemake(folder: Path, study: dict | str, *words: str) -> subprocess.CompletedProcess:
     """Run the workflow on a study, or the text of its file, in such a checkout."""
     (folder / "config" / "trial.yaml").write_text(study if isinstance(study, str) else yaml.safe_dump(study))
-    command = [sys.executable, "-m", "snakemake", *words, "--configfile", "config/trial.yaml"]
+    words = (*words, "--configfile", "config/trial.yaml")
+    if "-n" in words:
+        return dry_run(folder, list(words))
+    command = [sys.executable, "-m", "snakemake", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -17,9 +17,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # whose parts are imported where they are first used: stats alone costs a second
 from numpy.typing import ArrayLike, NDArray
 from pandas import Series
-from scipy import optimize, stats
 
 from spaced_kd.utils.errors import UserError
 
@@ -87,21 +87,23 @@ def deviation(d: ArrayLike, blocks: Blocks = None) -> tuple[NDArray, int]:
 
 def deviation_interval(s: float, freedom: int, alpha: float = ALPHA) -> Interval:
     """Interval of a standard deviation: s √(ν / χ²(1 − α/2; ν)) to s √(ν / χ²(α/2; ν)), ν degrees of freedom."""
-    return Interval(*(float(s * np.sqrt(freedom / stats.chi2.ppf(q, freedom))) for q in (1 - alpha / 2, alpha / 2)))
+    return Interval(
+        *(float(s * np.sqrt(freedom / scipy.stats.chi2.ppf(q, freedom))) for q in (1 - alpha / 2, alpha / 2))
+    )
 
 
 def paired_interval(d: ArrayLike, alpha: float = ALPHA, blocks: Blocks = None) -> Interval:
     """Interval of the mean difference: d̄ ± t(1 − α/2; ν) s / √n, ν = n − 1, or n less the number of blocks."""
     d = _sample(d)
     s, freedom = deviation(d, blocks)
-    half = stats.t.ppf(1 - alpha / 2, freedom) * s / np.sqrt(d.shape[-1])
+    half = scipy.stats.t.ppf(1 - alpha / 2, freedom) * s / np.sqrt(d.shape[-1])
     return Interval(d.mean(-1) - half, d.mean(-1) + half)
 
 
 def paired_test(d: ArrayLike, blocks: Blocks = None) -> NDArray:
     """Two-sided p of the hypothesis that the mean difference is 0: P(|T| ≥ |t|)."""
     t, freedom = _t(d, 0, blocks)
-    return 2 * stats.t.sf(np.abs(t), freedom)
+    return 2 * scipy.stats.t.sf(np.abs(t), freedom)
 
 
 def equivalence_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray:
@@ -111,13 +113,13 @@ def equivalence_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDAr
     α exactly where `paired_interval(d, 2 α)` lies within ±Δ.
     """
     (low, freedom), (high, _) = _t(d, -margin, blocks), _t(d, margin, blocks)
-    return np.maximum(stats.t.sf(low, freedom), stats.t.cdf(high, freedom))
+    return np.maximum(scipy.stats.t.sf(low, freedom), scipy.stats.t.cdf(high, freedom))
 
 
 def below_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray:
     """P of the hypothesis that the mean difference is at least Δ, one-sided: P(T ≤ (d̄ − Δ) √n / s)."""
     t, freedom = _t(d, margin, blocks)
-    return stats.t.cdf(t, freedom)
+    return scipy.stats.t.cdf(t, freedom)
 
 
 def sign_flip_test(d: ArrayLike) -> float:
@@ -173,13 +175,15 @@ def power(delta: float, s: float, n: int, alpha: float = ALPHA, sides: int = 2) 
     if s == 0:
         return float(delta > 0)
     freedom = n - 1
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha / sides, freedom), freedom, delta * np.sqrt(n) / s))
+    return float(scipy.stats.nct.sf(scipy.stats.t.ppf(1 - alpha / sides, freedom), freedom, delta * np.sqrt(n) / s))
 
 
 def detectable(s: float, n: int, alpha: float = ALPHA) -> float:
     """The smallest true difference that n seeds with standard deviation s find with a power of 80 %."""
-    beyond = 4 * (stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)  # in units of s; more than the noise can hide
-    return float(s * optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
+    beyond = (
+        4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)
+    )  # in units of s; more than the noise can hide
+    return float(s * scipy.optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
 
 
 def needed(delta: float, s: float, alpha: float = ALPHA, sides: int = 2) -> int | None:
@@ -211,7 +215,7 @@ def mcnemar(after: ArrayLike, before: ArrayLike) -> float:
     """
     after, before = _correct(after, before)
     b, c = int((after & ~before).sum()), int((before & ~after).sum())
-    return float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
+    return float(scipy.stats.binomtest(b, b + c).pvalue) if b + c else 1.0
 
 
 def bootstrap_images(

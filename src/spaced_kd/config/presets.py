@@ -43,7 +43,7 @@ def family(network: str) -> str:
 
 def protocol_names(folder: Path = PROTOCOLS) -> list[str]:
     """The protocols that there are; UserError where there is none, since every run would be labelled wrongly."""
-    return _stems("protocol", folder)
+    return list(_stems("protocol", folder))
 
 
 @cache
@@ -138,13 +138,14 @@ def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> An
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:
     """The recipes that there are; UserError where there is none, since every run would be labelled wrongly."""
-    return _stems("recipe", folder)
+    return list(_stems("recipe", folder))
 
 
-def _stems(kind: str, folder: Path) -> list[str]:
+@cache
+def _stems(kind: str, folder: Path) -> tuple[str, ...]:
     if not (found := sorted(path.stem for path in folder.glob("*.yaml"))):
         raise UserError(f"{folder} has no {kind}: install the package again, or name another folder")
-    return found
+    return tuple(found)
 
 
 @cache

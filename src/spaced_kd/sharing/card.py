@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scipy import stats
+import scipy
 
 from spaced_kd.analysis import human_names
 from spaced_kd.analysis.arms import Arm
@@ -59,7 +59,7 @@ def card(spec: RunSpec, described: dict[str, Any], rows: list[dict[str, Any]], i
 
     told = labels(spec)
     accuracy = next(row["value"] for row in rows if row["metric"] == "accuracy" and row["selection"] == "last")
-    interval = stats.binomtest(round(accuracy * images / 100), images).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(round(accuracy * images / 100), images).proportion_ci(method="wilson")
     provenance = described["provenance"]
     result = EvalResult(
         task_type="image-classification",
