@@ -8,12 +8,13 @@ that transformers' FLOPs are too low by some percent. All others are exact.
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaced_kd.config import registry
@@ -25,10 +26,12 @@ from spaced_kd.data.epochs import batches_per_epoch
 from spaced_kd.training.job import when_to_evaluate_tail
 from spaced_kd.training.learner import backward
 from spaced_kd.training.modules import build
-from spaced_kd.training.timeline import make_method, make_turns, result_network, states_to_save, when_to_evaluate
+from spaced_kd.training.timeline import make_method, make_turns, result_network, states_of, when_to_evaluate
 from spaced_kd.utils.errors import UserError
 
 META = torch.device("meta")
+# layers that have no product and keep the shape; torch walks them in Python there, so that most of the time is theirs
+PLAIN = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU)
 
 
 class Turns(NamedTuple):
@@ -59,7 +62,7 @@ class Networks:
         if (role, images, before) not in self._flops:
             pixels, labels = self._batch(images)
             last = (lambda number: self._batch(before)) if before else None
-            with FlopCounterMode(display=False) as counter:
+            with _products_alone(self.modules.values()), FlopCounterMode(display=False) as counter:
                 batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
                 backward(self.method.terms(role, self.modules, batch))
             self._flops[role, images, before] = counter.get_total_flops()
@@ -80,6 +83,25 @@ class Networks:
         learning = [module for name, module in self.modules.items() if not (stored and name == "teacher")]
         modules = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
         return _bytes(modules) + moments * _bytes(p for module in learning for p in module.parameters())
+
+
+@contextmanager
+def _products_alone(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """In the block, the modules lack their plain layers."""
+    plain = [
+        (parent, name, child)
+        for module in modules
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if type(child) in PLAIN
+    ]
+    for parent, name, _ in plain:
+        setattr(parent, name, nn.Identity())
+    try:
+        yield
+    finally:
+        for parent, name, child in plain:
+            setattr(parent, name, child)
 
 
 class Cost(NamedTuple):
@@ -195,12 +217,16 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
     sizes = [spec.batch_size] * (per_epoch - 1) + [smaller]
     method = make_method(spec)
     turns = make_turns(spec, method, per_epoch)
-    number = Counter(
-        (role, sizes[index % per_epoch], sizes[(index - 1) % per_epoch] if method.looks_back and index else 0)
-        for role, index in turns
-    )
+    if method.looks_back:
+        number = Counter((role, sizes[i % per_epoch], sizes[(i - 1) % per_epoch] if i else 0) for role, i in turns)
+    else:  # without a tuple for each of millions of turns
+        last = Counter(role for role, i in turns if i % per_epoch == per_epoch - 1)
+        rest = Counter(role for role, _ in turns) - last
+        number = Counter()
+        for size, times in ((spec.batch_size, rest), (smaller, last)):
+            number.update({(role, size, 0): count for role, count in times.items()})
     total = spec.epochs * per_epoch
-    states = states_to_save(spec, per_epoch) if spec.teacher_spec() else set()
+    states = states_of(turns, total) if spec.teacher_spec() and method.teacher_is_shared else set()
     evaluations = len(when_to_evaluate(spec, method, turns, per_epoch)) + len(
         when_to_evaluate_tail(spec, method, turns)
     )

@@ -55,8 +55,13 @@ def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
     method = make_method(follower)
     if not method.teacher_is_shared:
         return set()
-    found = block_ends(make_turns(follower, method, per_epoch))
-    moving = any(after - before == 1 and after != follower.epochs * per_epoch for before, after in pairwise(found))
+    return states_of(make_turns(follower, method, per_epoch), follower.epochs * per_epoch)
+
+
+def states_of(turns: list[Turn], total: int) -> set[int]:
+    """The same of a student's turns, of a method whose teacher is shared, on `total` batches."""
+    found = block_ends(turns)
+    moving = any(after - before == 1 and after != total for before, after in pairwise(found))
     return set() if moving else set(found)
 
 
@@ -120,6 +125,8 @@ def tail(order: Iterable[Turn], roles: Collection[str], number: int) -> dict[int
 
     Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
     """
+    if not number:
+        return {}
     theirs = [done for done, (name, _) in enumerate(order, 1) if name in roles]
     total = len(theirs)
     steps = (total - left * total // (10 * number) for left in reversed(range(number)))
