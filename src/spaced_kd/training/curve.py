@@ -10,11 +10,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from spaced_kd.utils.files import write_safely
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from spaced_kd.training.job import Job
     from spaced_kd.training.metrics import TrainingMetrics
 
@@ -34,7 +34,7 @@ class Curve:
     def __init__(self, path: Path, job: "Job") -> None:
         self.path, self.roles, self.turns = path, tuple(job.learners), len(job.turns)
 
-    def restart(self, record: "TrainingMetrics", labels: np.ndarray) -> None:
+    def restart(self, record: "TrainingMetrics", labels: "np.ndarray") -> None:
         """Write the header and the lines of all epochs that the record has; `labels`: of the test set, (N,).
 
         Without an epoch there is no file, so that a training that fails at once leaves nothing.
@@ -47,7 +47,7 @@ class Curve:
         lines = [self._line(record, labels, place) for place in range(len(record.epochs))]
         write_safely(self.path, _csv([[*columns, *(f"{role}_loss" for role in self.roles)], *lines]).encode())
 
-    def append(self, record: "TrainingMetrics", labels: np.ndarray) -> None:
+    def append(self, record: "TrainingMetrics", labels: "np.ndarray") -> None:
         """Append the line of the epoch that the record has last."""
         if not self.path.exists():
             self.restart(record, labels)
@@ -55,7 +55,7 @@ class Curve:
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(_csv([self._line(record, labels, len(record.epochs) - 1)]))
 
-    def _line(self, record: "TrainingMetrics", labels: np.ndarray, place: int) -> list[str]:
+    def _line(self, record: "TrainingMetrics", labels: "np.ndarray", place: int) -> list[str]:
         accuracy = 100 * (record.predictions[place] == labels).mean()
         held_out = record.held_out[place] if record.held_out else math.nan
         losses, (turn, seconds) = record.loss_by_role(place), record.evaluated_at[place]
