@@ -18,8 +18,12 @@ def where(rows: DataFrame, **keep: Any) -> DataFrame:
     """Rows whose columns have the given values; a tuple gives several values to choose from."""
     places = np.arange(len(rows))  # numbers of rows: a frame for each column takes much longer
     for column, values in keep.items():
-        several = values if isinstance(values, tuple) else (values,)
-        places = places[rows[column].iloc[places].isin(several).to_numpy()]
+        own = rows[column].to_numpy()[places]
+        if isinstance(values, str) and own.dtype == object:
+            found = own == values  # most calls: what pandas does for several values takes ten times as long
+        else:
+            found = Series(own).isin(values if isinstance(values, tuple) else (values,)).to_numpy()
+        places = places[found]
     return rows.iloc[places]
 
 

@@ -76,7 +76,7 @@ def legs(claim: Claim) -> list[Leg]:
 def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
     """The claim's comparison in every setting where all of its arms have been run."""
     metrics = (claim.measured.metric, "missing")  # a missing run still tells that there should be one
-    rows = where(rows, evaluation=claim.measured.evaluation, metric=metrics)
+    rows = where(rows, evaluation=claim.measured.evaluation, metric=metrics).fillna(dict.fromkeys(DETAILS, -1))
     # other teachers are the subject of their own claims
     across = any(row.teacher != row.network for row in claim.rows)
     rows = rows[(rows["teacher"] != rows["network"]) == across]
@@ -181,7 +181,7 @@ def _values(
     measure: Measure, rows: DataFrame, setting: Setting, same: tuple[str, ...]
 ) -> tuple[Series, dict[float, set[Any]], dict[float, str]]:
     """Value, settings of the measurement (`same`: their columns), and run of each seed."""
-    rows = where(rows, metric=measure.metric).fillna(dict.fromkeys(DETAILS, -1))
+    rows = where(rows, metric=measure.metric)
     found = kept(rows, measure.keep)
     several = [*DETAILS, "epoch"] if measure.evaluation in OVER_TIME else DETAILS
     if (twice := found.duplicated(["seed", *several], keep=False)).any():
