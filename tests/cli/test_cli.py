@@ -191,3 +191,24 @@ def test_the_old_name_of_an_option_works_and_warns(monkeypatch, capsys, results)
             cli.main(["train", *words, option, "method=online_kd interval=1.5"])
         told = capsys.readouterr().err
         assert ("--leave is now --save-states-for: write that instead" in told) == (option == "--leave")
+
+
+HEAVY = ("torch", "torchvision", "timm", "matplotlib", "seaborn", "scipy.stats", "pandas", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [
+        (["--help"], []),
+        (["train", "--help"], []),
+        (["render", "overview", "--rows", "missing.csv", "--output", "any"], ["pandas", "numpy"]),
+    ],
+)
+def test_a_command_imports_what_it_needs(words, imported):
+    code = (
+        "import sys\nfrom spaced_kd.cli.main import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == str(imported)

@@ -128,13 +128,13 @@ def test_an_unexpected_error_is_told_by_its_last_line(tmp_path):
     assert error(log) == ""
 
 
-def test_it_imports_no_torch_nor_pandas(study):
+def test_it_imports_no_torch_nor_pandas_nor_numpy(study):
     path, _, places = study
     code = f"""
 import sys
 from spaced_kd.cli.main import main
 main(["status", {str(path)!r}, "--results", {str(places.results)!r}])
-print([name for name in ("torch", "pandas") if name in sys.modules])
+print([name for name in ("torch", "pandas", "numpy") if name in sys.modules])
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.splitlines()[-1] == "[]"

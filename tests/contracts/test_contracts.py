@@ -2,7 +2,8 @@
 
 import ast
 import inspect
-from itertools import islice
+from collections.abc import Iterator
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +186,19 @@ def two_steps(dataset: str, network: str, settings: dict):
     return from_flat(plain | narrow | {f"dataset.{key}": value for key, value in settings.items()})
 
 
-@pytest.mark.parametrize("dataset", registry.names("datasets"))
-@pytest.mark.parametrize("network", registry.names("networks"))
+def pairs() -> Iterator:
+    """Every network with the smallest dataset and every dataset with the smallest network; the other pairs are slow.
+
+    Large networks, whose code is that of the others, have the smallest dataset alone.
+    """
+    for network, dataset in product(registry.names("networks"), registry.names("datasets")):
+        if network not in LARGE and (network == "resnet_mini" or dataset == "digits"):
+            yield pytest.param(network, dataset)
+        elif network not in LARGE or dataset == "digits":
+            yield pytest.param(network, dataset, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("network", "dataset"), pairs())
 def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
     results, settings = every_dataset
     if dataset not in settings:
