@@ -24,7 +24,7 @@ TEXT = """# Artifact
 <!-- written by `make artifact`; edit scripts/artifact.py -->
 
 `make kick` goes in five minutes from nothing to the tables of the README, redrawn from recorded rows and compared,
-and to one network that is trained and evaluated again. It needs Python 3.11, make, and 7 GB of disk for the
+and to recorded networks that are checked and evaluated again. It needs Python 3.11, make, and 7 GB of disk for the
 environment. `make archive` writes what this page describes as one zip.
 
 ## Claims

@@ -144,7 +144,7 @@ def snakemake(folder: Path, study: dict | str, *words: str) -> subprocess.Comple
     """Run the workflow on a study, or the text of its file, in such a checkout."""
     (folder / "config" / "trial.yaml").write_text(study if isinstance(study, str) else yaml.safe_dump(study))
     words = (*words, "--configfile", "config/trial.yaml")
-    if "-n" in words:
+    if "-n" in words and "PYTHONPATH" not in os.environ:  # which a process that has started cannot follow
         return dry_run(folder, list(words))
     command = [sys.executable, "-m", "snakemake", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
