@@ -1063,9 +1063,11 @@ def test_protocols_of_ones_own(tmp_path):
         ),
         ("flat", ["paper"], "not a mapping of methods"),
     ):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        folder = tmp_path / name  # a process reads the names of a folder once
+        folder.mkdir()
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
         with pytest.raises(UserError, match=complaint):
-            expand(study(method="online_kd", protocol=name), tmp_path)
+            expand(study(method="online_kd", protocol=name), folder)
 
 
 @pytest.mark.parametrize("name", READINGS)

@@ -241,9 +241,9 @@ def test_the_table_counts_where_the_inequalities_hold():
         {"teacher_gap": [0.5, 1.0, 5.0], "signed_sum": [0.3, 0.4, 0.0], "trace": [9.0, 11.0, 12.0]},
     )
     (line,) = texts(registry.find("tables", "theory")(rows)).to_dict("records")
-    assert line["u (Lemma 4.3)"].startswith("-25 ± 43.3 (3) [")  # -50, -50, 25 %
+    assert line["u (Lemma 4.3)"].startswith("-25 ± 43.3 (3), [")  # -50, -50, 25 %
     assert line["u (Lemma 4.3)"].endswith("holds in 2")
-    assert line["S (A.1)"].startswith("+0.333 ± 2.89 (3) [")  # 2, 2, -3 % of a trace of 10
+    assert line["S (A.1)"].startswith("+0.333 ± 2.89 (3), [")  # 2, 2, -3 % of a trace of 10
     assert line["S (A.1)"].endswith("holds in 1")
     assert line["u ordered, S not"] == "2 of 3"
     assert line["trace, one minimum (Theorem 4.4)"].endswith("holds in 1")
