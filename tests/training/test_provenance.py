@@ -139,6 +139,16 @@ def test_a_training_of_unknown_code_warns_at_its_start(results, monkeypatch):
     environment = next(found for where, found in told.items() if where.endswith("site-packages"))
     assert {"torch", "numpy", "safetensors"} <= environment.keys()
     assert environment["numpy"] == provenance.describe()["versions"]["numpy"]
+    assert "spaced_kd" in told["src"]  # not a folder of this machine
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results/recorded").glob("*/runs.json")), ids=lambda path: path.parent.name
+)
+def test_recorded_runs_name_no_folder_of_a_machine(path):
+    for run in read_json(path, list):
+        for where in run["provenance"].get("imported", {}):
+            assert not Path(where).is_absolute(), f"{run['id']}: {where}"
 
 
 SHADOW = "import sys\nfrom spaced_kd.training import provenance\nimport timm\nprint(provenance.imported())"

@@ -194,8 +194,9 @@ def _git(folder: Path, *words: str) -> str:
 def imported() -> dict[str, dict[str, str]]:
     """What this process has imported from outside Python itself: folder -> distribution or module -> version.
 
-    The folder is that of the files that were imported, below the environment where it is there; the version is of what
-    is installed in that folder, and empty where no distribution there has the module.
+    The folder is that of the files that were imported, below the environment or the repository where it is there: a
+    recorded run names no folder of its machine. The version is of what is installed in that folder, and empty where no
+    distribution there has the module.
     """
     standard = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     found: dict[str, dict[str, str]] = {}
@@ -208,7 +209,8 @@ def imported() -> dict[str, dict[str, str]]:
         if folder in standard or (folder.parent in standard and folder.name == "lib-dynload"):
             continue
         name_there, number = _installed(str(folder)).get(name, (name, ""))
-        where = folder.relative_to(sys.prefix) if folder.is_relative_to(sys.prefix) else folder
+        roots = (Path(sys.prefix), _package().parents[1])
+        where = next((folder.relative_to(root) for root in roots if folder.is_relative_to(root)), folder)
         found.setdefault(str(where), {})[name_there] = number
     return found
 
