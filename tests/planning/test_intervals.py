@@ -25,9 +25,9 @@ def refusal(run, results) -> str:
 @pytest.mark.parametrize(
     ("interval", "batch_size", "told"),
     [
-        (0.5, 15, "interval=0.5 epochs is 1.50 batches of 3 an epoch"),
-        (0.2, 9, "interval=0.2 epochs is 1.00 batches of 5 an epoch"),
-        (1.5, 80, "interval=1.5 epochs is 1.50 batches of 1 an epoch"),
+        (0.5, 60, "interval=0.5 epochs is 0.50 batches of 1 an epoch"),
+        (0.2, 21, "interval=0.2 epochs is 0.40 batches of 2 an epoch"),
+        (1.5, 160, "interval=1.5 epochs is 1.50 batches of 1 an epoch"),
     ],
 )
 def test_the_size_that_a_dataset_declares_is_enough(tmp_path, interval, batch_size, told):

@@ -5,18 +5,22 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import snakemake, tiny
 from test_workflow import STUDY
 
+from spaced_kd.config import run_spec
 from spaced_kd.config.paths import ResultPaths
+from spaced_kd.planning import throughput
 from spaced_kd.training import provenance
 from spaced_kd.training.loop import train
 from spaced_kd.utils.files import read_json
 
 ROOT = Path(__file__).parents[2]
+PLAIN = run_spec.from_flat({"dataset": "digits", "network": "resnet_mini", "method": "baseline", "seed": 0})
 
 
 def git(folder: Path, *words: str) -> str:
@@ -55,6 +59,21 @@ def test_gits_variables_point_to_no_other_repository(here, tmp_path, monkeypatch
     assert provenance.commit() == (here[1], False)
 
 
+def processor_with(monkeypatch, flags):
+    monkeypatch.setattr(provenance, "_processor_field", {"flags": flags, "model name": "a processor"}.__getitem__)
+
+
+@pytest.mark.parametrize(("flags", "slow"), [("avx2 fma", True), ("avx2 avx512f", False), ("", False)])
+def test_a_precision_that_the_processor_only_emulates_is_told(monkeypatch, flags, slow):
+    processor_with(monkeypatch, flags)
+    half = replace(PLAIN, precision="bf16")
+    assert any("bf16, which this processor only emulates" in text for text in provenance.warnings_of(half)) == slow
+    assert not any("emulates" in text for text in provenance.warnings_of(PLAIN))
+    rate = throughput.Rates("cpu", []).of(half)
+    assert ("bf16 is emulated on this processor" in rate.source) == slow
+    assert (rate.flops < throughput.Rates("cpu", []).of(PLAIN).flops / 5) == slow
+
+
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_copy_in_somebodys_repository_is_of_no_commit(here, tmp_path, monkeypatch, ignored):
     theirs = tmp_path / "theirs"
@@ -64,10 +83,11 @@ def test_a_copy_in_somebodys_repository_is_of_no_commit(here, tmp_path, monkeypa
     shutil.copytree(here[0] / "src/spaced_kd", theirs / "lib/spaced_kd")
     monkeypatch.setattr(provenance, "__file__", str(theirs / "lib/spaced_kd/training/provenance.py"))
     assert provenance.commit() == ("unknown", None)
-    assert "no commit has the code in" in provenance.warning()
+    (warning,) = provenance.warnings_of(PLAIN)
+    assert "no commit has the code in" in warning
     monkeypatch.setenv("SPACED_KD_COMMIT", "abc")
     assert provenance.commit() == ("abc", None)
-    assert provenance.warning() == ""
+    assert provenance.warnings_of(PLAIN) == []
 
 
 @pytest.mark.parametrize("name", ["src/spaced_kd/other.py", "src/spaced_kd/mine.py", "workflow/rules.smk"])

@@ -71,8 +71,8 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
     evaluated = evaluation_rows(results / study / "evaluations" / f"{run.id}.json", stored["description"], asked)
     derived = _costs(run, stored["description"], results) + _schedule(run, stored["description"])
     found = stored["rows"] + derived + evaluated + _losses(run, stored["description"])
-    trained = {"commit": stored["commit"]} | _trained(stored["description"])
-    return [row | _identity(study, run) | trained for row in found]
+    same = _identity(study, run) | {"commit": stored["commit"]} | _trained(stored["description"])
+    return [row | same for row in found]
 
 
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:

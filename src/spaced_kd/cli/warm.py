@@ -21,16 +21,17 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 VARIABLE = "SPACED_KD_WARM"
-COMMANDS = {"train": "training", "evaluate": "training", "collect": "training", "render": "drawing"}
+COMMANDS = {**dict.fromkeys(("prepare", "train", "evaluate", "collect"), "training"), "render": "drawing"}
 KINDS = {  # of warm processes -> what they import
     "training": ("timm.models", "spaced_kd.training.loop", "spaced_kd.evaluation.evaluate", "spaced_kd.cli.main"),
     "drawing": ("scipy.stats", "spaced_kd.analysis.plotting", "spaced_kd.analysis.render", "spaced_kd.cli.main"),
 }
+OPTIONAL: dict[str, tuple[str, ...]] = {"training": ("torchattacks", "curvlinops"), "drawing": ()}  # slow, if installed
 IDLE, PATIENCE = 600.0, 120.0  # seconds without a job; seconds that a command waits for the imports
 SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
@@ -69,7 +70,7 @@ def _ask(kind: str, workflow: int) -> int:
     ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
     request = {"argv": sys.argv, "folder": os.getcwd(), "ignored": ignored, "same": _same(os.environ)}
     request["variables"] = {name: os.environ.get(name) for name in OF_JOB}
-    with _connection(kind, workflow) as warm, warm.makefile("rb") as answers:
+    with _connection(kind, workflow) as warm, warm.makefile("rb") as answers, _held(ignored):
         warm.settimeout(PATIENCE)
         socket.send_fds(warm, [b"3"], [0, 1, 2])
         warm.sendall(json.dumps(request).encode() + b"\n")
@@ -83,6 +84,7 @@ def _ask(kind: str, workflow: int) -> int:
 
         for number in {*SIGNALS} - {*ignored}:
             signal.signal(number, forward)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         ended = b""
         with contextlib.suppress(OSError):
             ended = answers.readline()
@@ -94,6 +96,16 @@ def _ask(kind: str, workflow: int) -> int:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
+
+
+@contextlib.contextmanager
+def _held(ignored: list[int]) -> Iterator[None]:
+    """Signals wait in the block until they are let through: the child may run before this process can forward them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS} - {*ignored})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connection(kind: str, workflow: int) -> socket.socket:
@@ -162,6 +174,9 @@ def _serve(kind: str, workflow: int, listener: socket.socket) -> bool:
     same = _same(before)
     for name in KINDS[kind]:
         importlib.import_module(name)
+    for name in OPTIONAL[kind]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     # sources may have been edited meanwhile; threads would be lost by a fork
     idle = IDLE if _same(before) == same and len(os.listdir("/proc/self/task")) == 1 else 0.0
     gc.collect()
@@ -217,9 +232,7 @@ def _keep(client: socket.socket, same: str) -> bool:
 
 def _become(request: dict[str, Any], streams: list[int], keeper: int) -> None:
     """Make this process what a plain one of the command would be."""
-    import atexit
     import ctypes
-    import gc
     import tempfile
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with its keeper
@@ -242,11 +255,37 @@ def _become(request: dict[str, Any], streams: list[int], keeper: int) -> None:
         if value is not None:
             os.environ[name] = value
     tempfile.tempdir = None  # as the variables say now
-    atexit.register(gc.unfreeze)  # or libraries would take what they cannot free for a leak, and say so
     os.chdir(request["folder"])
     sys.argv = request["argv"]
 
 
+def _end(run: Callable[[], int]) -> NoReturn:
+    """Run a child's command and end as Python's own forked processes do, without taking apart what was imported.
+
+    That would take two seconds, most of them to copy memory that is shared with the warm process.
+    """
+    import atexit
+    import threading
+    import traceback
+
+    status: Any = 1
+    try:
+        status = run()
+    except SystemExit as ending:
+        status = ending.code
+    except BaseException:  # as the interpreter tells it
+        traceback.print_exc()
+    if not isinstance(status, int | None):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as at any end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status or 0)
+
+
 if __name__ == "__main__":
     if _serve(sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))):
-        sys.exit(_run())
+        _end(_run)

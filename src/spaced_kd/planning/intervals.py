@@ -9,16 +9,15 @@ from spaced_kd.data.epochs import batches_per_epoch, images_of
 from spaced_kd.distillation.schedule import interval_in_batches
 from spaced_kd.utils.errors import UserError
 
-SHORT = 0.5  # epochs
-FEW = 100  # training images, of which only a toy has fewer
+FEW = 200  # training images, of which only a toy has fewer
 
 
 def check(runs: Iterable[RunSpec], data: Path, results: Path) -> None:
     """UserError for an interval that is one batch, which would be online KD under another name.
 
     The size of prepared data is read. Before, it is what the dataset declares. That takes the seconds of importing
-    torch, so only runs are asked for whose interval is short, or whose batches are large. A dataset that declares
-    nothing, or that is not there yet, is checked once it is prepared.
+    torch, so it is asked for only where a dataset of `FEW` images would have too few batches. All others, and a dataset
+    that declares nothing or is not there yet, are checked once they are prepared.
 
     Args:
         runs: of a study.
@@ -35,7 +34,7 @@ def check(runs: Iterable[RunSpec], data: Path, results: Path) -> None:
             if key not in sizes:
                 sizes[key] = images_of(*key)
             _check(run, sizes[key])
-        elif run.interval <= SHORT or 2 * run.batch_size / run.interval > FEW:
+        elif 2 * run.batch_size / run.interval > FEW:  # two batches are the least
             unknown.append(run)
     if unknown:
         _ask(unknown, data)

@@ -57,7 +57,7 @@ def train(
         with on_rank_zero(exclusive(places.lock(spec), stop)), closing(job.batches):
             if broadcast_from_zero(finished(spec, places)):  # by the process that this one has waited for
                 return places.run(spec)
-            if rank() == 0 and (message := provenance.warning()):
+            for message in provenance.warnings_of(spec, job.device) if rank() == 0 else ():
                 warnings.warn(message, stacklevel=1)
             return take_turns(job, places, save_states_for, checkpoint_every, stop)
 
