@@ -33,7 +33,10 @@ def global_seed(seed: int, purpose: str, index: int = 0) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         random.seed(words.tobytes())
         np.random.seed(words)
-        torch.manual_seed(int(words[0]) | int(words[1]) << 32)
+        if torch.cuda.is_available():
+            torch.manual_seed(int(words[0]) | int(words[1]) << 32)
+        else:  # without the trace of the stack that torch keeps for a GPU to come
+            torch.default_generator.manual_seed(int(words[0]) | int(words[1]) << 32)
         try:
             yield
         finally:
