@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from spaced_kd.analysis import reference, tidy_rows
-from spaced_kd.analysis.arms import words_of
 from spaced_kd.analysis.tables import headline
+from spaced_kd.config.labels import Recipe
 from spaced_kd.config.presets import REFERENCE
 from spaced_kd.config.run_spec import RunSpec
 
@@ -28,7 +28,7 @@ def results(rows: pd.DataFrame) -> str:
 def scale(rows: pd.DataFrame) -> str:
     """How long the recorded trainings are, and which studies are unfinished, in two sentences."""
     ends = rows[(rows["metric"] == "accuracy") & (rows["selection"] == "last") & (rows["source"] == "ours")]
-    epochs = [int(words_of(recipe).get("epochs", PAPER_EPOCHS)) for recipe in ends["recipe"]]
+    epochs = [int(Recipe.read(recipe).words.get("epochs", PAPER_EPOCHS)) for recipe in ends["recipe"]]
     ends = ends.assign(epochs=epochs)
     long = ends.groupby("study")["epochs"].max() >= PAPER_EPOCHS
     short = ends[~ends["study"].map(long)]["epochs"]

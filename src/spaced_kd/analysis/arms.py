@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from spaced_kd.analysis import human_names
-from spaced_kd.config.labels import labels
+from spaced_kd.config.labels import Recipe, labels
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.utils.errors import UserError
 
@@ -58,10 +58,9 @@ def arm(given: dict[str, Any]) -> Arm:
     own = dict(given)
     times = own.pop("epochs", "x1")
     found = labels(from_flat(ANY | own))
-    words = words_of(found["recipe"])
-    if factor(times) != 1:
-        words["epochs"] = times
-    return Arm(found["method"], found["interval"], " ".join(f"{key}={words[key]}" for key in sorted(words)))
+    multiple = {"epochs": times} if factor(times) != 1 else {}
+    recipe = Recipe(Recipe.read(found["recipe"]).words | multiple)
+    return Arm(found["method"], found["interval"], str(recipe))
 
 
 def factor(times: Any) -> float:
@@ -82,16 +81,10 @@ def changed(recipe: str, words: str) -> str:
     """
     if not words:
         return recipe
-    found = words_of(recipe)
-    epochs = int(found.get("epochs", RunSpec.epochs))
-    found |= words_of(words)
-    if "epochs" in words_of(words):
-        found["epochs"] = str(round(epochs * factor(found["epochs"])))
-        if found["epochs"] == str(RunSpec.epochs):
-            del found["epochs"]
-    return " ".join(f"{key}={found[key]}" for key in sorted(found))
-
-
-def words_of(text: str) -> dict[str, str]:
-    """The words of a recipe: {"epochs": "10"}."""
-    return dict(word.partition("=")[::2] for word in text.split())
+    found, own = Recipe.read(recipe), Recipe.read(words)
+    merged = found.words | own.words
+    if "epochs" in own.words:
+        merged["epochs"] = str(round(int(found.epochs) * factor(own.epochs)))
+        if merged["epochs"] == str(RunSpec.epochs):
+            del merged["epochs"]
+    return str(Recipe(merged))

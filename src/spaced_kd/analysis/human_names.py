@@ -8,8 +8,7 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from spaced_kd.config.labels import CHAIN, label_parts, recipe_words
-from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.config.labels import CHAIN, Label, Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -71,12 +70,12 @@ def plugin_name(label: str, *, short: bool = False) -> str:
         label: as rows have it: the plug-in's name, and settings that differ from the defaults in square brackets.
         short: of a dataset's settings only those that tell its size.
     """
-    name, given = label_parts(label)
-    named = PLUGINS.get(name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", name)
-    if "width" in given:
-        named += f" x {Fraction(given.pop('width')).limit_denominator(64)}"
-    settings = [_word(key, value) for key, value in given.items() if not short or key in IN_SHORT]
-    return ", ".join([named, *settings])
+    plugin = Label.read(label)
+    named = PLUGINS.get(plugin.name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", plugin.name)
+    if "width" in plugin.settings:
+        named += f" x {Fraction(plugin.settings['width']).limit_denominator(64)}"
+    shown = {key: value for key, value in plugin.settings.items() if key != "width" and (not short or key in IN_SHORT)}
+    return ", ".join([named, *(_word(key, value) for key, value in shown.items())])
 
 
 def method_name(label: str, interval: str = "") -> str:
@@ -86,12 +85,12 @@ def method_name(label: str, interval: str = "") -> str:
         label: as rows have it, e.g. `online_kd[soft_loss=l1]`.
         interval: in epochs, "max", or "" where it does not matter.
     """
-    name, settings = label_parts(label)
-    named = METHODS.get(name, name)
+    method = Label.read(label)
+    named = METHODS.get(method.name, method.name)
     if interval:
-        known = INTERVALS.get((name, interval)) or INTERVALS.get((name, "*"), f"{named}, s = {{}}")
+        known = INTERVALS.get((method.name, interval)) or INTERVALS.get((method.name, "*"), f"{named}, s = {{}}")
         named = known.format(interval)
-    return ", ".join([named, *(_word(key, value) for key, value in settings.items())])
+    return ", ".join([named, *(_word(key, value) for key, value in method.settings.items())])
 
 
 def teacher_name(label: str) -> str:
@@ -107,7 +106,7 @@ def kd_name(label: str) -> str:
 
 def recipe_text(recipe: str) -> str:
     """A recipe's words, e.g. "10 epochs, learning rate 0.1, reading released"; text that is no recipe is left alone."""
-    words = recipe_words(recipe)
+    words = Recipe.read(recipe).telling
     return ", ".join(_word(key, value) for key, value in words.items()) if all(words.values()) and words else recipe
 
 
@@ -137,7 +136,7 @@ def of_table(table: "DataFrame") -> "DataFrame":
 
 def family_name(label: str) -> str:
     """A plug-in's name without settings: "Tiny-ImageNet"."""
-    return plugin_name(label_parts(label)[0])
+    return plugin_name(Label.read(label).name)
 
 
 def scale_name(setting: "Setting", *, short: bool = True) -> str:
@@ -148,8 +147,8 @@ def scale_name(setting: "Setting", *, short: bool = True) -> str:
     network = plugin_name(setting.network)
     if setting.teacher != setting.network:
         network += " taught by " + " and ".join(plugin_name(each) for each in setting.teacher.split(CHAIN))
-    epochs = recipe_words(setting.recipe).get("epochs", str(RunSpec.epochs))
-    return "; ".join([plugin_name(setting.dataset, short=short), network, _word("epochs", epochs)])
+    epochs = _word("epochs", Recipe.read(setting.recipe).epochs)
+    return "; ".join([plugin_name(setting.dataset, short=short), network, epochs])
 
 
 def scale_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
@@ -170,18 +169,18 @@ def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
     """Names of settings side by side: of a recipe only what tells it from others of its dataset and network."""
     scales, names = scale_names(settings), {}
     for setting in settings:
-        there = [set(recipe_words(other.recipe).items()) for other in settings if other[:2] == setting[:2]]
-        common = set.intersection(*there)
-        own = [f"{key}={text}" for key, text in recipe_words(setting.recipe).items() if (key, text) not in common]
-        words = recipe_name(setting._replace(recipe=" ".join(own)))
+        there = [Recipe.read(other.recipe).telling.items() for other in settings if other[:2] == setting[:2]]
+        common = set(there[0]).intersection(*there)
+        own = {key: text for key, text in Recipe.read(setting.recipe).telling.items() if (key, text) not in common}
+        words = recipe_name(setting._replace(recipe=str(Recipe(own))))
         names[setting] = "; ".join(filter(None, [scales[setting], words, f"reading {reading_name(setting.reading)}"]))
     return names
 
 
 def recipe_name(setting: "Setting") -> str:
     """What else of the recipe and method differs from the defaults: "batch size 16, learning rate 0.02"."""
-    words = {key: text for key, text in recipe_words(setting.recipe).items() if key not in ("epochs", "protocol")}
-    shared = dict(word.partition("=")[::2] for word in setting.shared.split(",") if word)
+    words = Recipe(Recipe.read(setting.recipe).telling).without(("epochs", "protocol")).words
+    shared = Label.read(f"[{setting.shared}]").settings
     return ", ".join(_word(key, text) for key, text in (words | shared).items())
 
 

@@ -18,6 +18,7 @@ from spaced_kd.analysis.arms import BASELINE, Arm, Contrast
 from spaced_kd.analysis.cells import NOTHING, Cell, difference, summary
 from spaced_kd.analysis.queries import by_seed, ours, present, require, seeds, several_recipes, where
 from spaced_kd.analysis.statistics import shared_seeds
+from spaced_kd.config.labels import Label
 from spaced_kd.utils.errors import UserError
 
 NOT_RUN = "not run"
@@ -210,7 +211,7 @@ def _order(rows: DataFrame, table: str, keys: Sequence[str]) -> Callable[[tuple[
         try:
             return 0, float(text), ""
         except ValueError:
-            plain = text.partition("[")[0]
+            plain = Label.read(text).name
             return 1, names[key].index(plain) if plain in names[key] else -1, text
 
     return lambda place: [rank(key, text) for key, text in zip(keys, place, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
+from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json, write_safely
 
@@ -138,24 +139,15 @@ def beside(ours: DataFrame, paper: DataFrame) -> DataFrame:
     A run that several protocols leave the same, as those without KD, stands in the settings of each that has runs of
     its own there, of any number of epochs.
     """
-    ours = ours.assign(setting=ours["recipe"].map(_without_protocol_and_epochs))
+    settings = {recipe: str(Recipe.read(recipe).without(("protocol", "epochs"))) for recipe in ours["recipe"].unique()}
+    ours = ours.assign(setting=ours["recipe"].map(settings))
     frames, shared = [ours], ["dataset", "network", "setting", "evaluation"]
     named = ours["recipe"].str.extract(r"(?:^| )protocol=(\S+)", expand=False)
     for name, theirs in ours[shared].groupby(named):
         others = ours[(named != name) & ours["protocol"].str.split().map(lambda names, name=name: name in names)]
         there = others.merge(theirs.drop_duplicates())
-        frames.append(there.assign(recipe=[_under(name, recipe) for recipe in there["recipe"]]))
+        frames.append(there.assign(recipe=[str(Recipe.read(recipe).under(name)) for recipe in there["recipe"]]))
     return join(join(*frames).drop(columns="setting"), paper)
-
-
-def _without_protocol_and_epochs(recipe: str) -> str:
-    return " ".join(word for word in recipe.split() if not word.startswith(("protocol=", "epochs=")))
-
-
-def _under(protocol: str, recipe: str) -> str:
-    """A recipe's words, with the name of a protocol among them."""
-    words = [word for word in recipe.split() if not word.startswith("protocol=")]
-    return " ".join(sorted([*words, f"protocol={protocol}"]))
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> DataFrame:

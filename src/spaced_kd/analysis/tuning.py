@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis.arms import Arm, words_of
+from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.queries import where
-from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
 METRIC = "held_out_accuracy"
@@ -39,18 +39,14 @@ class Search(NamedTuple):
 def searches(rows: DataFrame) -> list[Search]:
     """All searches in the rows; UserError where there is none, or where two arms differ in their trials."""
     kept = where(rows, source="ours", metric=METRIC, selection="tail")
-    kept = kept.assign(reading=[words_of(recipe).get("protocol", TEXTBOOK) for recipe in kept["recipe"]])
+    kept = kept.assign(reading=[Recipe.read(recipe).reading for recipe in kept["recipe"]])
     found: list[Search] = []
     for place, group in kept.groupby(PLACE, sort=False):
-        recipes = {recipe: words_of(recipe) for recipe in group["recipe"].unique()}
+        recipes = {recipe: Recipe.read(recipe).words for recipe in group["recipe"].unique()}
         if len(recipes) < 2:
             continue
         alike = set.intersection(*({*words.items()} for words in recipes.values()))
-        named = {
-            recipe: " ".join(f"{key}={value}" for key, value in words.items() if (key, value) not in alike)
-            or "defaults"
-            for recipe, words in recipes.items()
-        }
+        named = {recipe: str(Recipe(dict(words.items() - alike))) or "defaults" for recipe, words in recipes.items()}
         arms = [
             Search(
                 place,

@@ -1,7 +1,9 @@
-"""A run's labels: its plug-ins, its protocol and its recipe, as rows have them."""
+"""A run's labels: its plug-ins, its protocol and its recipe, as rows have them; the only place that reads such text."""
 
 import contextlib
 import re
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def labels(run: RunSpec) -> dict[str, str]:
         "method": run.label("method", words),
         "interval": "" if run.method == "baseline" else interval_name(run.interval),
         "protocol": " ".join(followed) or MIXED,
-        "recipe": " ".join(f"{key}={recipe[key]}".replace(" ", "") for key in sorted(recipe)),
+        "recipe": str(Recipe({key: str(value).replace(" ", "") for key, value in recipe.items()})),
     }
 
 
@@ -48,25 +50,86 @@ def interval_name(interval: float | str) -> str:
     return interval if isinstance(interval, str) else f"{interval:g}"
 
 
-def label_parts(label: str) -> tuple[str, dict[str, str]]:
-    """A plug-in's label taken apart into its name and settings; older rows separate settings by spaces.
+@dataclass(frozen=True)
+class Label:
+    """A plug-in with what differs from its defaults.
 
-    >>> label_parts("online_kd[lead=constant,target=before]")
-    ('online_kd', {'lead': 'constant', 'target': 'before'})
+    name: of the plug-in; settings: by key, as text.
     """
-    name, _, settings = label.removesuffix("]").partition("[")
-    words = re.split(r"[ ,](?=[a-z_0-9]+=)", settings) if settings else []
-    return name, dict(word.partition("=")[::2] for word in words)
 
+    name: str
+    settings: dict[str, str]
 
-def recipe_words(recipe: str) -> dict[str, str]:
-    """Words of a recipe without those that leave it the paper's: {"epochs": "10"}."""
-    words = dict(word.partition("=")[::2] for word in recipe.split())
-    return {key: value for key, value in words.items() if key not in SILENT}
+    @classmethod
+    def read(cls, text: str) -> "Label":
+        """From the text of a row; older rows separate settings by spaces.
+
+        >>> Label.read("online_kd[lead=constant,target=before]")
+        Label(name='online_kd', settings={'lead': 'constant', 'target': 'before'})
+        """
+        name, _, settings = text.removesuffix("]").partition("[")
+        words = re.split(r"[ ,](?=[a-z_0-9]+=)", settings) if settings else []
+        return cls(name, _pairs(words))
+
+    def __str__(self) -> str:
+        """As rows have it, settings sorted."""
+        settings = ",".join(f"{key}={self.settings[key]}" for key in sorted(self.settings))
+        return f"{self.name}[{settings}]" if settings else self.name
 
 
 CHAIN = " > "  # stands between them where both are named
 TEXTBOOK = "textbook"  # the protocol whose switches are the defaults
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of a run differs from the defaults besides its plug-ins.
+
+    words: key -> value, as text; the reading that a run follows stands among them as `protocol`.
+    """
+
+    words: dict[str, str]
+
+    @classmethod
+    def read(cls, text: str) -> "Recipe":
+        """From the text of a row.
+
+        >>> Recipe.read("epochs=10 protocol=released")
+        Recipe(words={'epochs': '10', 'protocol': 'released'})
+        """
+        return cls(_pairs(text.split()))
+
+    def __str__(self) -> str:
+        """As rows have it, words sorted."""
+        return " ".join(f"{key}={self.words[key]}" for key in sorted(self.words))
+
+    @property
+    def epochs(self) -> str:
+        """Number of epochs; as "x2" a multiple of whatever setting an arm is compared in."""
+        return self.words.get("epochs", str(RunSpec.epochs))
+
+    @property
+    def reading(self) -> str:
+        """The reading of the paper (protocol) that it follows."""
+        return self.words.get("protocol", TEXTBOOK)
+
+    @property
+    def telling(self) -> dict[str, str]:
+        """Its words without those that leave it the paper's."""
+        return self.without(SILENT).words
+
+    def without(self, keys: Container[str]) -> "Recipe":
+        """The recipe with the defaults of these keys."""
+        return Recipe({key: value for key, value in self.words.items() if key not in keys})
+
+    def under(self, reading: str) -> "Recipe":
+        """The recipe by another reading; the default one is not named."""
+        named = {"protocol": reading} if reading != TEXTBOOK else {}
+        return Recipe(self.without(("protocol",)).words | named)
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in words)
 
 
 def protocols_of(spec: RunSpec, protocols: Path = presets.PROTOCOLS) -> dict[str, RunSpec]:

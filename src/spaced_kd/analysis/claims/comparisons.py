@@ -14,10 +14,10 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm, changed
-from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept, under
+from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept
 from spaced_kd.analysis.queries import where
 from spaced_kd.config import presets
-from spaced_kd.config.labels import TEXTBOOK, label_parts, recipe_words
+from spaced_kd.config.labels import TEXTBOOK, Label, Recipe
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.yaml_values import read_value
 from spaced_kd.utils.errors import UserError
@@ -102,14 +102,14 @@ def _wanted(claim: Claim, setting: Setting) -> bool:
         return False
     if claim.varies and Row(*setting[:3]) not in claim.rows:
         return False
-    words = recipe_words(setting.recipe)
+    words = Recipe.read(setting.recipe).telling
     found = {key: read_value(words[key]) if key in words else getattr(RunSpec, key) for key in claim.varies}
     return all(found[key] in values for key, values in claim.varies.items())
 
 
 def _in(setting: Setting, leg: Leg, found: dict[Setting, DataFrame]) -> DataFrame | None:
     """Rows of an arm in a setting, whose recipe and reading it may change."""
-    recipe = under(leg.reading, setting.recipe) if leg.reading else setting.recipe
+    recipe = str(Recipe.read(setting.recipe).under(leg.reading)) if leg.reading else setting.recipe
     return found.get(setting._replace(recipe=changed(recipe, leg.arm.recipe)))
 
 
@@ -205,7 +205,8 @@ def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
     row = Row(*setting[:3])
     if setting.reading != PAPER or setting.shared or row not in (comparison.claim.rows or sheet.rows):
         return False
-    words = {key: read_value(text) for key, text in recipe_words(setting.recipe).items() if key != "protocol"}
+    recipe = Recipe.read(setting.recipe).without(("protocol",))
+    words = {key: read_value(text) for key, text in recipe.telling.items()}
     return words == sheet.recipes[row.teachers[0]]
 
 
@@ -214,11 +215,11 @@ def _shared(method: str, wanted: str) -> str | None:
 
     It is another where it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
     """
-    (name, own), (other, needed) = map(label_parts, (method, wanted))
-    if name != other or not needed.items() <= own.items():
+    own, needed = Label.read(method), Label.read(wanted)
+    if own.name != needed.name or not needed.settings.items() <= own.settings.items():
         return None
-    further = {key: value for key, value in own.items() if key not in needed}
-    switches = {key.removeprefix("method.") for key in presets.keys(TEXTBOOK, name)}
+    further = {key: value for key, value in own.settings.items() if key not in needed.settings}
+    switches = {key.removeprefix("method.") for key in presets.keys(TEXTBOOK, own.name)}
     if switches & further.keys() or any(read_value(further.get(weight, "1")) == 0 for weight in WEIGHTS):
         return None
     return ",".join(f"{key}={value}" for key, value in further.items())

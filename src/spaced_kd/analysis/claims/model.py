@@ -16,7 +16,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.queries import where
-from spaced_kd.config.labels import CHAIN, TEXTBOOK, recipe_words
+from spaced_kd.config.labels import CHAIN, Recipe
 
 KINDS = ("greater", "equivalent", "not_greater")
 MAIN = "main claims"  # the family of those that the overview shows
@@ -51,20 +51,19 @@ class Setting(NamedTuple):
     @property
     def scale(self) -> tuple[str, str, str, str]:
         """What settings of one family share: dataset, networks and epochs, whatever else of recipe and reading."""
-        return (*self[:3], recipe_words(self.recipe).get("epochs", ""))
+        return (*self[:3], Recipe.read(self.recipe).words.get("epochs", ""))
 
     @property
     def reading(self) -> str:
         """The reading of the paper (protocol) that its runs follow."""
-        return recipe_words(self.recipe).get("protocol", TEXTBOOK)
+        return Recipe.read(self.recipe).reading
 
     @property
     def name(self) -> str:
         """Display name, e.g. "digits, resnet_mini, epochs=12 lr=0.02, protocol textbook, alpha=0.5"."""
         teacher = f"teacher {self.teacher}" if self.teacher != self.network else ""
-        words = recipe_words(self.recipe)
-        protocol = f"protocol {words.pop('protocol', TEXTBOOK)}"
-        recipe = " ".join(f"{key}={value}" for key, value in words.items())
+        recipe = str(Recipe(Recipe.read(self.recipe).telling).without(("protocol",)))
+        protocol = f"protocol {self.reading}"
         return ", ".join(filter(None, [self.dataset, self.network, teacher, recipe, protocol, self.shared]))
 
 
@@ -174,9 +173,3 @@ def kept(rows: DataFrame, keep: dict[str, Any]) -> DataFrame:
         several = tuple(values) if isinstance(values, list) else values
         rows = rows[rows[column] > 0] if values == POSITIVE else where(rows, **{column: several})
     return rows
-
-
-def under(reading: str, recipe: str) -> str:
-    """A recipe's words, with the reading (protocol) that they name; the default reading is not named."""
-    words = [word for word in recipe.split() if not word.startswith("protocol=")]
-    return " ".join(sorted([*words, f"protocol={reading}"] if reading != TEXTBOOK else words))

@@ -14,8 +14,7 @@ from spaced_kd.analysis.claims.rule import COUNTED, EXCLUDED, INCONCLUSIVE, INTE
 from spaced_kd.analysis.claims.verdicts import Verdict
 from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.statistics import Interval
-from spaced_kd.config.labels import recipe_words
-from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.config.labels import Recipe
 
 COLUMNS = (
     *("place", "claim", "paper", "setting", "endpoint", "verdict", "ours", "adjusted 95 %", "raw 95 %", "p"),
@@ -96,11 +95,11 @@ def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
     """
     names = {}
     for setting in settings:
-        there = [recipe_words(other.recipe).items() for other in settings if other[:2] == setting[:2]]
+        there = [Recipe.read(other.recipe).telling.items() for other in settings if other[:2] == setting[:2]]
         common = set(there[0]).intersection(*there)
-        own = {"epochs": str(RunSpec.epochs)}
-        own |= {k: text for k, text in recipe_words(setting.recipe).items() if k == "epochs" or (k, text) not in common}
-        words = " ".join(f"{key}={own[key]}" for key in sorted(own) if key != "protocol")
+        recipe = Recipe.read(setting.recipe)
+        own = Recipe({key: text for key, text in recipe.telling.items() if (key, text) not in common})
+        words = str(Recipe(own.without(("protocol",)).words | {"epochs": recipe.epochs}))
         parts = [setting.dataset, setting.network, words, setting.shared, f"reading {setting.reading}"]
         names[setting] = ", ".join(filter(None, parts))
     return names

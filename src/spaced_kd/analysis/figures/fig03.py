@@ -13,7 +13,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
 from spaced_kd.analysis.queries import by_seed, ours, present, require, several_recipes, where
-from spaced_kd.config.labels import label_parts
+from spaced_kd.config.labels import Label
 
 PLACE = ["dataset", "network", "recipe"]
 TO_THE_END = "to the end"
@@ -51,7 +51,8 @@ def figure(rows: DataFrame) -> Figure:
 
 def _window(arm: Arm) -> tuple[str, float] | None:
     """Length of a window in words, and where it starts; None for a run that has none."""
-    name, settings = label_parts(arm.method)
+    method = Label.read(arm.method)
+    name, settings = method.name, method.settings
     if name != SPACED.method or arm.interval != SPACED.interval or not settings:
         return None
     if not set(settings) <= {"spaced_from", "spaced_until"}:

@@ -12,6 +12,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED
 from spaced_kd.analysis.queries import ours, present, require, where
+from spaced_kd.config.labels import Recipe
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.utils.errors import UserError
 
@@ -45,9 +46,9 @@ def figure(rows: DataFrame) -> Figure:
 
 def _groups(rows: DataFrame, axis: str) -> list[tuple[list[str], DataFrame]]:
     """Runs that differ in nothing but the axis, which becomes a column; with what to call them."""
-    recipes = [dict(word.split("=", 1) for word in recipe.split()) for recipe in rows["recipe"]]
-    values = [float(recipe.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
-    others = [" ".join(f"{key}={value}" for key, value in recipe.items() if key != axis) for recipe in recipes]
+    recipes = [Recipe.read(recipe) for recipe in rows["recipe"]]
+    values = [float(recipe.words.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
+    others = [str(recipe.without((axis,))) for recipe in recipes]
     groups = rows.assign(**{axis: values}, recipe=others).groupby(["dataset", "network", "recipe"], sort=False)
     found = [(list(place), group) for place, group in groups if group[axis].nunique() > 1]
     return [(place, group) for place, group in found if present(group) - {BASELINE}]

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
 from spaced_kd.analysis.effects import Place, accuracies, difference, family, flops, places, without_one_recipe
 from spaced_kd.analysis.queries import ours, present
+from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
 FEATURE, SOFT, TRAILS = "[alpha=0.0]", "[beta=0.0]", "[alpha=0.0,beta=0.0]"  # what is left of the losses
@@ -92,4 +93,5 @@ def table(rows: DataFrame) -> DataFrame:
 
 def _shared(control: Control, place: Place) -> bool:
     """Whether neither has a teacher: those are the same runs under each protocol, and stand once."""
-    return control.arm.method == control.reference.method == BASELINE.method and "protocol=" in place.recipe
+    without_teacher = control.arm.method == control.reference.method == BASELINE.method
+    return without_teacher and "protocol" in Recipe.read(place.recipe).words

@@ -15,6 +15,7 @@ from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.effects import accuracies, difference, places
 from spaced_kd.analysis.queries import MissingRunsError
+from spaced_kd.config.labels import Recipe
 
 MARGIN = 0.2  # percentage points
 COARSER = ("tf32", "bf16")
@@ -27,7 +28,7 @@ def table(rows: DataFrame) -> DataFrame:
     for place in places(found):
         for arm in arms:
             for precision in COARSER:
-                if "precision=" in place.recipe:
+                if "precision" in Recipe.read(place.recipe).words:
                     continue
                 d = difference(found, place, arm._replace(recipe=f"precision={precision}"), arm)
                 if not d.seeds:

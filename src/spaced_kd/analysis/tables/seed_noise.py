@@ -26,6 +26,7 @@ from spaced_kd.analysis.effects import (
     without_one_recipe,
 )
 from spaced_kd.analysis.queries import DRAWN, paper_changes
+from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
 WHAT = (BASELINE, ONLINE, SPACED, Contrast(ONLINE, BASELINE), Contrast(SPACED, ONLINE))
@@ -70,13 +71,13 @@ def _sample(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str)
 
 def _rounding(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str) -> str:
     """Pooled deviation within seeds, over runs that differ in how they round alone."""
-    exact = _without(place.recipe, ROUNDING)
+    exact = str(Recipe.read(place.recipe).without(ROUNDING))
     beside = rows[(rows["dataset"] == place.dataset) & (rows["network"] == place.network)]["recipe"].unique()
     found = DataFrame(
         {
             recipe: _sample(rows, place._replace(recipe=recipe), what, selection).values
             for recipe in beside
-            if _without(recipe, ROUNDING) == exact
+            if str(Recipe.read(recipe).without(ROUNDING)) == exact
         }
     )
     found = found[found.count(axis=1) > 1]
@@ -85,10 +86,6 @@ def _rounding(rows: DataFrame, place: Place, what: Arm | Contrast, selection: st
     squares = found.sub(found.mean(axis=1), axis=0).pow(2).sum().sum()
     runs = found.count().sum()
     return f"{(squares / (runs - len(found))) ** 0.5:.2f} ({runs})"
-
-
-def _without(recipe: str, words: tuple[str, ...]) -> str:
-    return " ".join(word for word in recipe.split() if word.partition("=")[0] not in words)
 
 
 def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows: DataFrame) -> dict[str, str]:
@@ -103,8 +100,9 @@ def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows:
 
 def _drawn_anew(rows: DataFrame, word: str) -> DataFrame:
     """Runs of the lowest seed that draw one thing anew, each draw in the place of a seed."""
-    draws = rows["recipe"].str.extract(rf"\b{word}=(\d+)")[0].astype(float)
-    rows = rows.assign(draw_of=draws, recipe=rows["recipe"].str.replace(rf"{word}=\d+ ?", "", regex=True).str.strip())
+    recipes = [Recipe.read(recipe) for recipe in rows["recipe"]]
+    draws = [float(recipe.words.get(word, "nan")) for recipe in recipes]
+    rows = rows.assign(draw_of=draws, recipe=[str(recipe.without((word,))) for recipe in recipes])
     rows = rows[rows["draw_of"].notna()]
     rows = rows[rows["seed"] == rows["seed"].min()]
     return rows.assign(seed=rows["draw_of"])

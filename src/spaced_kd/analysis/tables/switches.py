@@ -14,7 +14,7 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
-from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm, words_of
+from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, arm
 from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.effects import (
     PairedDifferences,
@@ -28,7 +28,7 @@ from spaced_kd.analysis.effects import (
 )
 from spaced_kd.analysis.statistics import shared_seeds
 from spaced_kd.config import presets
-from spaced_kd.config.labels import TEXTBOOK, label_parts
+from spaced_kd.config.labels import TEXTBOOK, Label, Recipe
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.utils.errors import UserError
 
@@ -68,7 +68,7 @@ def table(rows: DataFrame) -> DataFrame:
     """A line for each switch that was run, ranked, and one for the released loops' whole set."""
     rows, lines = accuracies(rows), []
     for place in places(rows):
-        reading = words_of(place.recipe).get("protocol", TEXTBOOK)
+        reading = Recipe.read(place.recipe).reading
         if reading in WHOLE_SETS:  # whose effect stands with textbook's setting
             continue
         for method, letters in LETTERS.items():
@@ -128,10 +128,10 @@ def _one_switch_away(rows: DataFrame, place: Place, base: Arm) -> dict[tuple[str
 
 def _words(network: str, method: str, recipe: str) -> dict[str, str]:
     """Network, method and recipe of rows as flat words: {"network": "resnet18", "network.width": "0.25", ...}."""
-    found = words_of(recipe)
+    found = dict(Recipe.read(recipe).words)
     for role, text in (("network", network), ("method", method)):
-        found[role], settings = label_parts(text)
-        found |= {f"{role}.{key}": value for key, value in settings.items()}
+        plugin = Label.read(text)
+        found |= {role: plugin.name} | {f"{role}.{key}": value for key, value in plugin.settings.items()}
     return found
 
 

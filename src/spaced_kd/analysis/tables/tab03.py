@@ -9,7 +9,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis.arms import ONLINE, SPACED, Contrast
 from spaced_kd.analysis.layout import layout
-from spaced_kd.config.labels import label_parts
+from spaced_kd.config.labels import Label
 
 DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 
@@ -17,9 +17,9 @@ DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of online KD and Spaced KD with each loss, and the paired difference."""
     keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    methods = [label_parts(method) for method in rows["method"]]
-    of_a_loss = [name == ONLINE.method and set(settings) <= set(DEFAULTS) for name, settings in methods]
-    losses = {key: [settings.get(key, default) for _, settings in methods] for key, default in DEFAULTS.items()}
+    methods = [Label.read(method) for method in rows["method"]]
+    of_a_loss = [method.name == ONLINE.method and set(method.settings) <= set(DEFAULTS) for method in methods]
+    losses = {key: [method.settings.get(key, default) for method in methods] for key, default in DEFAULTS.items()}
     shown = rows.assign(**losses)[of_a_loss].assign(method=ONLINE.method)
     return layout(
         shown, "tab03", [ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=("dataset", "network", *DEFAULTS)

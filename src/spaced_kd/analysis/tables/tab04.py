@@ -13,7 +13,7 @@ from pandas import DataFrame, concat
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm, Contrast
 from spaced_kd.analysis.layout import layout
 from spaced_kd.analysis.queries import ours, present, require, where
-from spaced_kd.config.labels import label_parts
+from spaced_kd.config.labels import Label
 
 KD = Arm("KD")
 OFFLINE_KD = Arm("offline KD")
@@ -34,7 +34,7 @@ def table(rows: DataFrame) -> DataFrame:
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
         places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
-        arms = {Arm(_alone(name), "0") if label_parts(name)[0] in ALONE else BASELINE: BASELINE}
+        arms = {Arm(_alone(name), "0") if Label.read(name).name in ALONE else BASELINE: BASELINE}
         arms |= {Arm(name, interval): column for interval, column in intervals.items()}
         for arm, column in arms.items():
             found = where(rows, kd=arm.method, interval=arm.interval)
@@ -51,7 +51,7 @@ def _named(rows: DataFrame) -> DataFrame:
 
     Settings and other teachers of online KD and self KD are the subject of other tables.
     """
-    names = rows["method"].map(lambda method: label_parts(method)[0])
+    names = rows["method"].map(lambda method: Label.read(method).name)
     others = (rows["teacher"] != rows["network"]) & (rows["source"] == "ours")
     rows = rows.assign(kd=rows["method"].where(~others, rows["method"] + FROM + rows["teacher"]))
     rows = rows[((rows["kd"] == names) | ~names.isin([ONLINE.method, SELF.method])) & (names != ELSEWHERE)]
@@ -61,15 +61,15 @@ def _named(rows: DataFrame) -> DataFrame:
 def _plain(name: str) -> str:
     """A method as its lines call it, without its settings."""
     method, teachers = name.partition(FROM)[::2]
-    return label_parts(method)[0] + (FROM + teachers if teachers else "")
+    return Label.read(method).name + (FROM + teachers if teachers else "")
 
 
 def _settings(name: str) -> dict[str, str]:
-    return label_parts(name.partition(FROM)[0])[1]
+    return Label.read(name.partition(FROM)[0]).settings
 
 
 def _alone(name: str) -> str:
     """The network that a method trains, with no student: "dlb[alpha=2.0]" is "dlb[alpha=2.0,student=alone]"."""
-    method, settings = label_parts(name)
-    own = {key: value for key, value in settings.items() if not key.startswith("student_")} | {"student": "alone"}
-    return f"{method}[{','.join(f'{key}={own[key]}' for key in sorted(own))}]"
+    method = Label.read(name)
+    own = {key: value for key, value in method.settings.items() if not key.startswith("student_")}
+    return str(Label(method.name, own | {"student": "alone"}))

@@ -7,11 +7,11 @@ interval, not adjusted.
 
 from pandas import DataFrame
 
-from spaced_kd.analysis.arms import BASELINE, ONLINE, words_of
+from spaced_kd.analysis.arms import BASELINE, ONLINE
 from spaced_kd.analysis.cells import NOTHING, difference, summary
 from spaced_kd.analysis.effects import accuracies
 from spaced_kd.analysis.queries import by_seed, present, where
-from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
 PLACE = ["dataset", "network", "reading"]
@@ -20,7 +20,7 @@ PLACE = ["dataset", "network", "reading"]
 def table(rows: DataFrame) -> DataFrame:
     """A line for each arm of a setting in which every arm has one recipe."""
     rows = accuracies(where(rows, only_teacher=""))
-    readings = [words_of(recipe).get("protocol", TEXTBOOK) for recipe in rows["recipe"]]
+    readings = [Recipe.read(recipe).reading for recipe in rows["recipe"]]
     lines = []
     for place, group in rows.assign(reading=readings).groupby(PLACE, sort=False):
         recipes = group.groupby(["method", "interval"])["recipe"].agg(["nunique", "first"])
