@@ -47,10 +47,11 @@ paper: env ## what the whole paper takes, and how to start it: make paper DEVICE
 	@echo "To start it on a machine:   snakemake --cores 8 --configfile config/studies/paper.yaml    # 8 trainings at a time"
 
 notebooks: STUDY ?= demo
-notebooks: env ## run both notebooks on a finished study: make notebooks STUDY=demo
+notebooks: env ## run both notebooks on a finished study, and put them into its report: make notebooks STUDY=demo
 	@test -f results/$(STUDY)/rows.csv || { echo "results/$(STUDY)/rows.csv does not exist: run that study first"; exit 1; }
-	STUDY=$(STUDY) $(BIN)/python -m nbconvert --execute --to html --output-dir results/notebooks notebooks/*.ipynb
-	@echo "Look at results/notebooks/*.html"
+	$(SNAKEMAKE) all notebooks --configfile config/studies/$(STUDY).yaml
+	$(SNAKEMAKE) all notebooks --configfile config/studies/$(STUDY).yaml --report results/$(STUDY)/report.html
+	@echo "Look at results/$(STUDY)/notebooks/*.html, which results/$(STUDY)/report.html has too"
 
 test: lint unit ## lint, format, types, and all tests that take under 5 s
 

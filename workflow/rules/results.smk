@@ -119,6 +119,41 @@ rule page:
         " > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
 
 
+# `snakemake all notebooks` runs them on the study; with `--report` after it, the report has them too
+rule notebook:
+    input:
+        rows=collected(STUDY.name),
+        notebook=lambda wildcards: os.path.relpath(NOTEBOOKS / f"{wildcards.name}.ipynb"),
+    output:
+        report(
+            f"results/{STUDY.name}/notebooks/{{name}}.html",
+            caption="../report/notebook.rst",
+            category="Notebooks",
+            labels={"title": "{name}"},
+        ),
+    log:
+        f"results/logs/{STUDY.name}.{{name}}.notebook.log",
+    wildcard_constraints:
+        name="|".join(path.stem for path in NOTEBOOKS.glob("*.ipynb")) or "none",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        study=STUDY.name,
+    message:
+        "notebook {wildcards.name}"
+    shell:
+        "STUDY={params.study} python -m nbconvert --execute --to html --output-dir {params.folder} {input.notebook}"
+        " > {log} 2>&1 || (tail -n 1 {log} >&2; exit 1)"
+
+
+rule notebooks:
+    input:
+        [f"results/{STUDY.name}/notebooks/{path.stem}.html" for path in sorted(NOTEBOOKS.glob("*.ipynb"))],
+    localrule: True
+
+
 # `snakemake tab06 --configfile config/studies/paper.yaml` draws that table alone, and runs what its experiment needs
 for drawn_kind, drawn_name in [(kind, name) for kind in FORMATS for name in registry.names(kind)]:
 
