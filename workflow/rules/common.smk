@@ -65,7 +65,7 @@ except UserError as error:
 PARTS = {part.name: part for part in STUDY.parts}  # the study, or its experiments, each with results of its own
 RUNS = {run.id: run for run in STUDY.runs}
 DATA = {run.data_id: run for run in STUDY.runs}
-NOTEBOOKS = Path(workflow.basedir).parent / "notebooks"  # of a checkout; a study folder has none
+NOTEBOOKS = registry.ROOT.parents[1] / "notebooks"  # of a checkout; a study folder has none
 FORMATS = {"tables": ("csv", "md", "tex", "html"), "figures": ("pdf", "png")}
 
 
