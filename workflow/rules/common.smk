@@ -227,7 +227,5 @@ def titled(wildcards):
 
 
 def page():
-    """The page of results, of a study that asks for verdicts, where the package that draws it is installed."""
-    return (
-        f"results/{STUDY.name}/results.html" if targets.judged([*STUDY.tables, *STUDY.figures]) and extras.PAGE else []
-    )
+    """The page of results, of a study that asks for verdicts."""
+    return f"results/{STUDY.name}/results.html" if targets.judged([*STUDY.tables, *STUDY.figures]) else []

@@ -8,7 +8,6 @@ from spaced_kd.utils.errors import UserError
 TRAIN = ("torch", "torchvision", "timm", "sklearn", "PIL", "curvlinops", "snakemake", "huggingface_hub")
 ROBUSTNESS = ("torchattacks", "imagecorruptions", "skimage")
 OF_MODULE = dict.fromkeys(TRAIN, "train") | dict.fromkeys(ROBUSTNESS, "robustness")
-PAGE = importlib.util.find_spec("itables") is not None  # whether a page of results can be drawn
 OF_EVALUATION: dict[str, tuple[str, ...]] = {"bim": ("torchattacks",), "corruptions": ("imagecorruptions",)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pandas import DataFrame
 from tqdm import tqdm
 
-from spaced_kd.config import extras, targets
+from spaced_kd.config import targets
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.study import Study
@@ -155,7 +155,7 @@ def _jobs(plan: Plan) -> str:
         "evaluate": sum(bool(names) for part in study.parts for names in part.evaluated.values()),
         "collect": len(study.parts),
         "draw": sum(len(part.tables) + len(part.figures) for part in {study.name: study, **parts}.values()),
-        "page": int(targets.judged([*study.tables, *study.figures]) and extras.PAGE),
+        "page": int(targets.judged([*study.tables, *study.figures])),
     }
     counts = ", ".join(f"{number} {rule}" for rule, number in numbers.items() if number)
     return f"{sum(numbers.values())} jobs: {counts}."
