@@ -16,7 +16,7 @@ from spaced_kd.config import registry
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.distillation.losses import hard, kl, kl_per_logit, mse, teacher_outputs
-from spaced_kd.distillation.methods.shake import SHAKE, look
+from spaced_kd.distillation.methods.shake import SHAKE, maps_and_logits
 from spaced_kd.distillation.methods.takd import TAKD
 from spaced_kd.distillation.schedule import follow, solo, turns
 from spaced_kd.planning.costs import RunCosts
@@ -353,7 +353,7 @@ def test_a_shadow_takes_the_maps_of_every_family(results, teacher):
     job = assemble(tiny(method="shake", teacher=teacher), ResultPaths(results))
     teacher = job.modules[T]
     images = job.batches[0].images
-    maps, logits = look(teacher, images)
+    maps, logits = maps_and_logits(teacher, images)
     assert len(maps) == 3
     assert torch.allclose(logits, said(teacher, images, "eval"), atol=1e-5)
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in job.modules.items()}

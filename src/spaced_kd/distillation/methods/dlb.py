@@ -3,15 +3,15 @@
     L_t = CE(b_t and b'_{t-1}, y) + alpha T^2 KL(p_{t-1}(b_{t-1}) || p_t(b'_{t-1})),   p = softmax(z / T)
 
 A step of the teacher sees its batch b_t, and the batch before under another augmentation, b'; the KL's target is what
-the network said of b_{t-1} in the step before, as it stood before that step's update. CE is the mean over both batches,
-KL that over b'; the first step of all has the CE of its batch alone. Two forward passes a step, so batch norm sees the
-batches apart. Source: Shen et al., CVPR 2022, and their code (Meta-knowledge-Lab/DLB at 8949a46). Their T and alpha
-have no defaults there: 3 and 1 are from memory of the paper, so a choice.
+the network predicted for b_{t-1} in the step before, as it stood before that step's update. CE is the mean over both
+batches, KL that over b'; the first step of all has the CE of its batch alone. Two forward passes a step, so batch norm
+sees the batches apart. Source: Shen et al., CVPR 2022, and their code (Meta-knowledge-Lab/DLB at 8949a46). Their T and
+alpha have no defaults there: 3 and 1 are from memory of the paper, so a choice.
 
-With a student (Appendix A.3 of the Spaced KD paper): the teacher learns by DLB and an identical student from it, online
-(interval 0) or spaced. The student's loss is not told: here it is that of online KD, Sec. 5.1 (Eq. 2 with a feature
-loss; `student_beta: 0` is Eq. 2 alone), on the teacher's view of each batch. DLB itself, that table's w/o KD, is
-`student: alone`.
+With a student (Appendix A.3 of the Spaced KD paper): the teacher learns by DLB and an identical student from it,
+online (interval 0) or spaced. The paper gives no loss of the student: here it is that of online KD, Sec. 5.1 (Eq. 2
+with a feature loss; `student_beta: 0` is Eq. 2 alone), on the teacher's view of each batch. DLB itself, that table's
+w/o KD, is `student: alone`.
 """
 
 from collections.abc import Iterator
@@ -83,15 +83,15 @@ class DLB:
         )
 
     def _from_the_last_batch(self, network: nn.Module, memory: LogitMemory, batch: Batch) -> dict[str, Tensor]:
-        said, labels = network(batch.images), batch.labels
+        logits, labels = network(batch.images), batch.labels
         terms = {}
         if batch.before is None:
-            terms["hard"] = hard(said, labels)
+            terms["hard"] = hard(logits, labels)
         else:
             images, past = batch.before(1)
             again = network(images)
-            terms["hard"] = hard(torch.cat((again, said)), torch.cat((past, labels)))
+            terms["hard"] = hard(torch.cat((again, logits)), torch.cat((past, labels)))
             goal = memory.said[: len(past)]
             terms["soft"] = self.alpha * self.temperature**2 * kl(again, goal, self.temperature)
-        memory.write(slice(len(labels)), said)
+        memory.write(slice(len(labels)), logits)
         return terms

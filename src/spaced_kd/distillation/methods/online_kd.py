@@ -115,9 +115,9 @@ class OnlineKD:
             student = student._replace(distilled=networks["student"](images, exits=True)[-1].soft)
         terms = {}
         if self.joint_backward:
-            said = networks["teacher"](images, exits=True)[-1]
-            teacher = NetworkOutput(said.logits.detach(), said.features.detach())
-            terms = {"hard of the teacher": (1 - self.alpha) * hard(said.logits, batch.labels)}
+            output = networks["teacher"](images, exits=True)[-1]
+            teacher = NetworkOutput(output.logits.detach(), output.features.detach())
+            terms = {"hard of the teacher": (1 - self.alpha) * hard(output.logits, batch.labels)}
         else:
             teacher = losses.teacher_outputs(networks["teacher"], images, self.teacher_mode)
         return terms | distillation(

@@ -8,9 +8,9 @@ ICCV 2021, and their code (lgcnsai/PS-KD-Pytorch at 9aa0828). Kept are the logit
 classes, 4 N K bytes on the device: 20 MB for CIFAR-100, 80 MB for Tiny-ImageNet, 5.1 GB for ImageNet-1K.
 
 With a student (Appendix A.3 of the Spaced KD paper): the teacher learns by PS-KD and an identical student from it,
-online (interval 0) or spaced. The student's loss is not told: here it is that of online KD, Sec. 5.1 (Eq. 2 with a
-feature loss; `student_beta: 0` is Eq. 2 alone), with what the teacher says of the batch and not what is kept. PS-KD
-itself, that table's w/o KD, is `student: alone`.
+online (interval 0) or spaced. The paper gives no loss of the student: here it is that of online KD, Sec. 5.1 (Eq. 2
+with a feature loss; `student_beta: 0` is Eq. 2 alone), with what the teacher says of the batch and not what is kept.
+PS-KD itself, that table's w/o KD, is `student: alone`.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class PSKD:
-    """The teacher's labels give way to what it said an epoch ago; the student learns from the teacher."""
+    """The teacher's labels give way to its own predictions of an epoch ago; the student learns from the teacher."""
 
     alpha: float = 0.8  # share of the teacher's own word in its targets at the end of training
     student: Literal["distilled", "alone"] = "distilled"  # alone: it learns by PS-KD itself, and there is no teacher
@@ -78,10 +78,10 @@ class PSKD:
         )
 
     def _from_the_last_epoch(self, network: nn.Module, memory: LogitMemory, batch: Batch) -> dict[str, Tensor]:
-        said = network(batch.images)
+        logits = network(batch.images)
         share = self.alpha * (batch.epoch + 1) / memory.sizes.epochs if batch.epoch else 0.0
-        terms = {"hard": (1 - share) * hard(said, batch.labels)}
+        terms = {"hard": (1 - share) * hard(logits, batch.labels)}
         if share:
-            terms["soft"] = share * soft_cross_entropy(said, memory.said[batch.ids], temperature=1.0)
-        memory.write(batch.ids, said)
+            terms["soft"] = share * soft_cross_entropy(logits, memory.said[batch.ids], temperature=1.0)
+        memory.write(batch.ids, logits)
         return terms

@@ -66,8 +66,8 @@ class SHAKE:
         teacher, shadow, student = (networks[name] for name in ("teacher", "shadow", "student"))
         if who == "teacher":
             return {"hard": hard(teacher(batch.images), batch.labels)}
-        maps, said = look(teacher, batch.images)
-        t, squared = self._normalised(said), self.temperature**2
+        maps, logits = maps_and_logits(teacher, batch.images)
+        t, squared = self._normalised(logits), self.temperature**2
         if who == "shadow":
             h = self._normalised(shadow(maps, teacher))
             terms = {"hard": self.beta * hard(h, batch.labels), "logits": self.beta * mse(h, t)}
@@ -92,10 +92,10 @@ class Shadow(nn.Module):
 
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
-        told = getattr(getattr(teacher, "trunk", None), "feature_info", None)
-        if not told:
+        known = getattr(getattr(teacher, "trunk", None), "feature_info", None)
+        if not known:
             raise UserError("shake takes the maps of timm's networks, and its teacher is none: choose another teacher")
-        *_, first, second, last = ((each["num_chs"], each["reduction"]) for each in told)
+        *_, first, second, last = ((each["num_chs"], each["reduction"]) for each in known)
         self.fuse = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=shrunk // size, padding=1, bias=False),
@@ -114,7 +114,7 @@ class Shadow(nn.Module):
         return F.linear(fused.mean(dim=(2, 3)), classifier.weight.detach(), classifier.bias.detach())
 
 
-def look(teacher: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
+def maps_and_logits(teacher: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """The last three feature maps and the logits of a finished teacher."""
     with eval_or_train_mode(teacher, "eval"):
         last, maps = teacher.trunk.forward_intermediates(images, indices=3)
