@@ -14,7 +14,7 @@ from spaced_kd.analysis.claims import text as verdict_text
 from spaced_kd.analysis.queries import where
 from spaced_kd.analysis.tables import scorecard
 from spaced_kd.config import labels, registry
-from spaced_kd.config.labels import TEXTBOOK
+from spaced_kd.config.labels import TEXTBOOK, Recipe
 from spaced_kd.config.run_spec import from_flat
 from spaced_kd.utils.errors import UserError
 
@@ -326,7 +326,7 @@ def test_a_contrast_compares_two_differences_seed_by_seed(sheet, paper):
 
 def test_a_contrast_may_be_of_two_readings(sheet, paper):
     def arms(gains, reading):
-        recipe = claims.under(reading, "epochs=12")
+        recipe = str(Recipe.read("epochs=12").under(reading))
         return pair(gains, place=SMALL | {"recipe": recipe})
 
     (first, second), *_ = (each.readings for each in sheet.claims if each.id == "spacing_by_reading")
