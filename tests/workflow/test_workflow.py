@@ -217,8 +217,11 @@ def test_a_bad_study_is_refused(change, complaint):
 @pytest.mark.parametrize(
     ("study", "complaint"),
     [
-        (with_intervals(0.2), "interval=0.2 epochs is 1.00 batches of 5 an epoch, which would be online KD"),
-        (with_intervals(0.5, batch_size=20), "interval=0.5 epochs is 1.00 batches of 2 an epoch"),
+        (
+            with_intervals(0.2, batch_size=21),
+            "interval=0.2 epochs is 0.40 batches of 2 an epoch, which would be online KD",
+        ),
+        (with_intervals(0.5, batch_size=60), "interval=0.5 epochs is 0.50 batches of 1 an epoch"),
     ],
 )
 def test_a_short_interval_of_one_batch_is_refused_by_the_run(tmp_path, study, complaint):
@@ -228,7 +231,10 @@ def test_a_short_interval_of_one_batch_is_refused_by_the_run(tmp_path, study, co
 
 @pytest.mark.parametrize(
     "change",
-    [{"tables": ["tab99"]}, pytest.param(with_intervals(0.2), marks=pytest.mark.slow)],  # which imports torch
+    [
+        {"tables": ["tab99"]},
+        pytest.param(with_intervals(0.2, batch_size=21), marks=pytest.mark.slow),
+    ],  # which imports torch
     ids=["tables", "interval"],
 )
 def test_the_workflow_refuses_a_bad_study_without_a_traceback(checkout, change):
