@@ -10,7 +10,7 @@ from spaced_kd.analysis import reference, tidy_rows
 from spaced_kd.analysis.claims.load import PATH, load
 from spaced_kd.analysis.claims.text import word
 from spaced_kd.analysis.claims.verdicts import judge
-from spaced_kd.analysis.tables import hessian_trace
+from spaced_kd.analysis.tables import batch_norm, hessian_trace
 from spaced_kd.config.presets import REFERENCE
 from spaced_kd.utils.files import read_json
 
@@ -56,3 +56,14 @@ def test_the_hessian_trace_is_larger_of_both_losses_and_with_either_statistics()
 def test_the_seconds_are_those_of_the_recorded_runs():
     runs = read_json(RECORDED / "runs.json", list)
     assert f"The {len(runs)} trainings took {sum(run['cpu_seconds'] for run in runs):,.0f} CPU seconds" in TEXT
+
+
+def test_the_spread_of_the_demo_is_that_of_its_recorded_rows():
+    spread = tidy_rows.read(RECORDED.parent / "demo" / "spread" / "rows.csv")
+    cells = batch_norm.table(tidy_rows.beside(spread, reference.read_reference(REFERENCE)))
+    deviations = [cell.sd for cell in cells["as trained"]]
+    changes = [abs(cell.mean) for cell in cells["Δ"]]
+    assert len(deviations) == 18
+    assert all(cell.n == cell.planned == 10 for cell in cells["as trained"])
+    assert f"No standard deviation exceeds {max(deviations):.2f} points" in TEXT
+    assert f"change no mean by more than {max(changes):.2f}:" in TEXT
