@@ -28,7 +28,7 @@ def results(rows: pd.DataFrame) -> str:
 def scale(rows: pd.DataFrame) -> str:
     """How long the recorded trainings are, and which studies are unfinished, in two sentences."""
     ends = rows[(rows["metric"] == "accuracy") & (rows["selection"] == "last") & (rows["source"] == "ours")]
-    epochs = [int(Recipe.read(recipe).words.get("epochs", PAPER_EPOCHS)) for recipe in ends["recipe"]]
+    epochs = [int(Recipe.read(recipe).epochs) for recipe in ends["recipe"]]
     ends = ends.assign(epochs=epochs)
     long = ends.groupby("study")["epochs"].max() >= PAPER_EPOCHS
     short = ends[~ends["study"].map(long)]["epochs"]

@@ -1,4 +1,4 @@
-"""The sentences of docs/project/results.md on the study mini_80 hold for its recorded rows."""
+"""The sentences of docs/project/results.md on mini_80 and on the spread of the demo hold for the recorded rows."""
 
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ def rows() -> DataFrame:
     [
         ("In this setting, Spaced KD ends above online KD.", {"spaced_beats_online": "supported"}),
         (
-            "It does not end detectably above training without KD, since online KD ends below that.",
+            "It does not end detectably above training without KD, and online KD ends below that.",
             {"spaced_beats_without": "inconclusive", "online_beats_without": "opposite shown"},
         ),
         (

@@ -233,8 +233,8 @@ def test_a_short_interval_of_one_batch_is_refused_by_the_run(tmp_path, study, co
     "change",
     [
         {"tables": ["tab99"]},
-        pytest.param(with_intervals(0.2, batch_size=21), marks=pytest.mark.slow),
-    ],  # which imports torch
+        pytest.param(with_intervals(0.2, batch_size=21), marks=pytest.mark.slow),  # which imports torch
+    ],
     ids=["tables", "interval"],
 )
 def test_the_workflow_refuses_a_bad_study_without_a_traceback(checkout, change):

@@ -98,7 +98,7 @@ def warning() -> str:
 def warnings_of(spec: RunSpec, device: Any = None) -> list[str]:
     """What to say before a run is trained: that nobody will know its code, or that its precision is slow here."""
     slow = (
-        f"precision is {spec.precision}, which this processor only emulates, some ten times slower than fp32:"
+        f"precision is {spec.precision}, which this processor only emulates, some nine times slower than fp32:"
         " train this run on a processor with AVX-512 or on a GPU; with precision=fp32 it is another run"
     )
     return [text for text in (warning(), slow if emulated(spec.precision, device) else "") if text]
@@ -107,7 +107,7 @@ def warnings_of(spec: RunSpec, device: Any = None) -> list[str]:
 def emulated(precision: str, device: Any = None) -> bool:
     """Whether the processor computes in a precision that it has no instructions for.
 
-    Measured with ResNet-18 at 32 px: an epoch in bf16 took 12 times as long as in fp32 on an EPYC without AVX-512.
+    Measured with ResNet-18 at 32 px: a training in bf16 took nine times as long as in fp32 on an EPYC without AVX-512.
     """
     return precision == "bf16" and kind(device) == "avx2"
 
