@@ -11,10 +11,7 @@ SERVER.set_forkserver_preload(["snakemake.cli", "snakemake_executor_plugin_slurm
 
 
 def _become(folder: Path, words: list[str], environment: dict[str, str]) -> None:
-    """What `python -m snakemake WORDS` does, in that folder; its output goes to two files there.
-
-    A third one names the modules that it has imported.
-    """
+    """What `python -m snakemake WORDS` does, in that folder; its output goes to two files there."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -24,10 +21,7 @@ def _become(folder: Path, words: list[str], environment: dict[str, str]) -> None
             os.dup2(file.fileno(), stream.fileno())
     from snakemake.cli import main
 
-    try:
-        main(words)
-    finally:
-        (folder / ".modules").write_text("\n".join(sys.modules))
+    main(words)
 
 
 def dry_run(folder: Path, words: list[str]) -> subprocess.CompletedProcess:
