@@ -51,8 +51,9 @@ class Plugin:
     """One plug-in as its source describes it.
 
     `settings` maps a name to (annotation, default). `constants` are the class variables of a method, its contract's
-    defaults among them, and a file's names in capitals: BATCH_NORM of networks, SOURCES of an evaluation, and RANGES,
-    which maps a setting to an interval such as "(0, 255]" or "[1, inf)", or to a tuple of choices. `package` is the
+    defaults among them, and a file's names in capitals: BATCH_NORM of networks, SOURCES of an evaluation, EVALUATION of
+    a table or figure, whose rows it shows, and RANGES, which maps a setting to an interval such as "(0, 255]" or
+    "[1, inf)", or to a tuple of choices. `package` is the
     other package that it comes from, and its version.
     """
 
@@ -200,7 +201,7 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
         _check_method(path, classes[0], constants)
         constants = contract_defaults() | constants
     else:
-        settings, constants = _keywords(faces[0]), _constants(tree, "SOURCES", "RANGES")
+        settings, constants = _keywords(faces[0]), _constants(tree, "SOURCES", "RANGES", "EVALUATION")
     return [Plugin(kind, path.stem, path, nodes[0].name, described, settings, constants)]
 
 

@@ -128,6 +128,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
     study_checks.check_paired(runs.values())
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
     study_checks.check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
+    study_checks.check_evaluated(drawn, evaluated.values())
     return Study(
         name=name,
         runs=tuple(runs.values()),
@@ -181,6 +182,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
     only_teachers = frozenset(runs).difference(*({run.id for run in part.runs} - part.only_teachers for part in parts))
     drawn = {kind: _names(kind, config.get(kind)) for kind in ("tables", "figures")}
     study_checks.check_precision(runs.values(), [*drawn["tables"], *drawn["figures"]])
+    study_checks.check_evaluated(drawn, evaluated.values())
     for kind in drawn:
         listed = [name for part in parts for name in getattr(part, kind)]
         if twice := {name for name in listed if listed.count(name) > 1}:

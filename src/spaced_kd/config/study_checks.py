@@ -1,9 +1,13 @@
-"""What must hold of a study's runs together: planned seeds, pairs of seeds, one precision, epochs that there are."""
+"""What must hold of a study's runs together.
+
+Planned seeds, pairs of seeds, one precision, epochs that there are, and the evaluations that tables and figures show.
+"""
 
 import itertools
 from collections.abc import Iterable
 from typing import Any
 
+from spaced_kd.config import registry
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.utils.errors import UserError
 
@@ -55,3 +59,21 @@ def check_epochs(wanted: dict[str, dict[str, Any]], spec: RunSpec) -> None:
                 f"evaluations.{name}: epochs has {late[0]}, but the training of {spec.id} has epochs 0 to"
                 f" {spec.epochs - 1}: leave it out, or leave that run out"
             )
+
+
+def check_evaluated(drawn: dict[str, tuple[str, ...]], evaluated: Iterable[Iterable[str]]) -> None:
+    """UserError for a table or figure of an evaluation that the study makes of no run.
+
+    Args:
+        drawn: "tables" and "figures" -> names.
+        evaluated: names of the evaluations of each run.
+    """
+    made = set(itertools.chain(*evaluated))
+    for kind, names in drawn.items():
+        for name in names:
+            needed = registry.plugin(kind, name).constants.get("EVALUATION")
+            if needed and needed not in made:
+                raise UserError(
+                    f"{name} shows the evaluation {needed}, which the study makes of no run: list {needed} under"
+                    f" evaluations and write `evaluate: all` to an arm, or leave {name} out"
+                )

@@ -13,6 +13,7 @@ from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
 from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
+EVALUATION = "weight_noise"
 PLACE = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
 
@@ -20,8 +21,8 @@ METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
 @matplotlib.rc_context(plotting.RC)
 def figure(rows: DataFrame) -> Figure:
     """Two panels, loss above accuracy, for each dataset and network."""
-    asked = ours(rows, present(rows), "weight_noise")
-    require(asked, "fig04", [ONLINE, SPACED], {"evaluation": "weight_noise"})
+    asked = ours(rows, present(rows), EVALUATION)
+    require(asked, "fig04", [ONLINE, SPACED], {"evaluation": EVALUATION})
     groups = [group for _, group in asked.groupby(PLACE, sort=False)]
     recipes = several_recipes(asked)
     drawing, grid = plotting.panels(len(METRICS), len(groups), sharex="col")

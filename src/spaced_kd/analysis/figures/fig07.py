@@ -12,6 +12,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import plotting
 from spaced_kd.utils.errors import UserError
 
+EVALUATION = "corruptions"
 CORRUPTIONS = ("impulse_noise", "zoom_blur", "snow", "frost", "jpeg_compression", "brightness")
 SEVERITIES = (1, 3, 5)
 

@@ -15,13 +15,14 @@ from spaced_kd.analysis.queries import by_seed, ours, present, require, several_
 
 PLACE = ["dataset", "network", "recipe"]
 ACROSS = 4  # panels side by side
+EVALUATION = "hessian_trace"
 
 
 @matplotlib.rc_context(plotting.RC)
 def figure(rows: DataFrame) -> Figure:
     """One panel for each dataset and network, one place on its axis for each method."""
-    keep = {"evaluation": "hessian_trace", "metric": "trace"}
-    asked = ours(rows, present(where(rows, source="ours")), "hessian_trace")
+    keep = {"evaluation": EVALUATION, "metric": "trace"}
+    asked = ours(rows, present(where(rows, source="ours")), EVALUATION)
     require(asked, "fig_hessian_trace", [ONLINE, SPACED], keep)
     groups = [group for _, group in asked.groupby(PLACE, sort=False)]
     drawing, panels = plotting.tiles(len(groups), ACROSS)

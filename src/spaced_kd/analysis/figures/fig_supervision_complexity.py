@@ -25,14 +25,15 @@ LOOKS = {  # target -> name, look
     "offline": ("offline teacher", plotting.LOOKS[OFFLINE]),
 }
 RECEIVED = {"color": plotting.LOOKS[SPACED]["color"], "marker": "x", "markersize": 7, "linestyle": "none"}
+EVALUATION = "supervision_complexity"
 
 
 @matplotlib.rc_context(plotting.RC)
 def figure(rows: DataFrame) -> Figure:
     """C against the student's epoch, a line for each target."""
     arms = [ONLINE, SPACED]
-    asked = ours(rows, arms, "supervision_complexity")
-    require(asked, "fig_supervision_complexity", arms, {"evaluation": "supervision_complexity"})
+    asked = ours(rows, arms, EVALUATION)
+    require(asked, "fig_supervision_complexity", arms, {"evaluation": EVALUATION})
     groups = [group for _, group in asked.groupby(PLACE, sort=False)]
     drawing, grid = plotting.panels(len(groups), len(arms), sharey="row")
     recipes = several_recipes(asked)

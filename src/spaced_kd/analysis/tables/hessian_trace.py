@@ -14,6 +14,7 @@ from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF,
 from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.layout import layout
 
+EVALUATION = "hessian_trace"
 LOSSES = {
     "trace": "cross-entropy",
     "trace_reestimated": "cross-entropy, re-estimated",
@@ -25,14 +26,14 @@ COLUMNS = [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE), SELF, SPACED_SELF
 
 def table(rows: DataFrame) -> DataFrame:
     """Trace for each method, and the paired differences; a column tells the loss where there is another."""
-    measured = rows["evaluation"] == "hessian_trace"
+    measured = rows["evaluation"] == EVALUATION
     metrics = [metric for metric in LOSSES if (measured & (rows["metric"] == metric)).any()] or ["trace"]
     parts = []
     for metric in metrics:
         of_it = rows[~measured | rows["metric"].isin((metric, "missing"))]
         if metric.startswith("kd"):
             of_it = of_it[of_it["method"] != BASELINE.method]
-        keep = {"evaluation": "hessian_trace", "metric": metric}
+        keep = {"evaluation": EVALUATION, "metric": metric}
         parts.append(layout(of_it, "hessian_trace", COLUMNS, keep, style=".4g"))
     if metrics == ["trace"]:
         return parts[0]

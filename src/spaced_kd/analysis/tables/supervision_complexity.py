@@ -23,6 +23,7 @@ TARGETS = {  # target -> its name here
     "offline": "offline teacher, at the end",
     "received": "spaced teacher, as it comes",
 }
+EVALUATION = "supervision_complexity"
 METRICS = {  # metric -> column, style
     "complexity": ("C", ".3f"),
     "residual": ("size of residual", ".3f"),
@@ -39,8 +40,8 @@ METRICS = {  # metric -> column, style
 def table(rows: DataFrame) -> DataFrame:
     """A line for each student, target and temperature, and for the difference of both students."""
     arms = [ONLINE, SPACED]
-    asked = ours(rows, arms, "supervision_complexity")
-    require(asked, "supervision_complexity", arms, {"evaluation": "supervision_complexity"})
+    asked = ours(rows, arms, EVALUATION)
+    require(asked, "supervision_complexity", arms, {"evaluation": EVALUATION})
     lines = []
     for place, group in asked.groupby(PLACE, sort=False):
         head = dict(zip(PLACE, place, strict=True))

@@ -9,9 +9,11 @@ from pandas import DataFrame
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Contrast
 from spaced_kd.analysis.layout import layout
 
+EVALUATION = "corruptions"
+
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy under the six corruptions, and the paired difference."""
-    keep = {"evaluation": "corruptions", "metric": "accuracy", "severity": (3, 5)}
+    keep = {"evaluation": EVALUATION, "metric": "accuracy", "severity": (3, 5)}
     keys = ("dataset", "corruption", "severity", "network")
     return layout(rows, "tab11", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)

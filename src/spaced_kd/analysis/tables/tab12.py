@@ -11,9 +11,11 @@ from pandas import DataFrame
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Contrast
 from spaced_kd.analysis.layout import layout
 
+EVALUATION = "bim"
+
 
 def table(rows: DataFrame) -> DataFrame:
     """Robust accuracy for each budget, and the paired difference."""
-    keep = {"evaluation": "bim", "metric": "accuracy"}
+    keep = {"evaluation": EVALUATION, "metric": "accuracy"}
     keys = ("dataset", "network", "epsilon")
     return layout(rows, "tab12", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
