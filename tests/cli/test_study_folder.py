@@ -21,6 +21,7 @@ def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkey
     assert load_study(folder / "ci.yaml").runs == load_study(study_folder.names()["ci"]).runs
     assert not (folder / "slurm").is_symlink()
     assert yaml.safe_load((folder / "slurm/profile.yaml").read_text())["executor"] == "slurm"
+    assert "snakemake --cores" in (folder / "slurm/one_job.sh").read_text()
     assert "place" in yaml.safe_load((folder / "workstation/profile.yaml").read_text())["default-resources"]
     assert (folder / "data").is_dir()
     assert "results/ci/report.html" in (folder / "README.md").read_text()

@@ -5,6 +5,7 @@ Here the package is a stand-in that holds the real `cli/warm.py` and imports not
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,10 @@ def main():
         print("listening", flush=True)
         while True:
             time.sleep(0.01)
+    elif what == "exit":
+        sys.exit(sys.argv[3] or None)
+    elif what == "raise":
+        raise ValueError("an accident")
     elif what == "ignored":
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return 0
@@ -92,6 +97,11 @@ def told(process: subprocess.Popen, given: str = "") -> tuple[bool, list[str], s
     return int(own) != process.pid, lines, errors
 
 
+def parent(pid: int) -> int:
+    """The process that started another one."""
+    return int(re.search(r"^PPid:\t(\d+)$", Path("/proc", str(pid), "status").read_text(), re.MULTILINE)[1])
+
+
 def gone(pid: int) -> bool:
     """Whether a process ends within some seconds."""
     for _ in range(500):
@@ -129,6 +139,34 @@ def test_it_ends_as_the_command_ends(command):
         assert process.returncode == -number
 
 
+@pytest.mark.parametrize(("text", "status"), [("", 0), ("the reason", 1)])
+def test_an_exit_in_words_is_an_error_that_is_told(command, text, status):
+    process = command("exit", text)
+    assert told(process) == (True, [], f"{text}\n" if text else "")
+    assert process.returncode == status
+
+
+def test_an_exception_is_told_as_the_interpreter_tells_it(command):
+    process = command("raise")
+    elsewhere, _, errors = told(process)
+    assert elsewhere
+    assert errors.startswith("Traceback (most recent call last):\n")
+    assert errors.endswith("ValueError: an accident\n")
+    assert process.returncode == 1
+
+
+def test_signals_to_every_process_of_a_job_end_the_commands_alone(command):
+    first = command("listen")
+    child = int(first.stdout.readline())
+    assert first.stdout.readline() == "listening\n"
+    keeper = parent(child)
+    for pid in (parent(keeper), keeper, child, first.pid):
+        os.kill(pid, signal.SIGTERM)
+    first.communicate(timeout=20)
+    assert first.returncode == 5
+    assert told(command("leave", "3"))[0]
+
+
 def test_signals_reach_the_command(command):
     process = command("listen")
     assert int(process.stdout.readline()) != process.pid
@@ -159,8 +197,7 @@ def test_a_killed_warm_process_takes_the_child_along(command):
     process = command("listen")
     child = int(process.stdout.readline())
     assert process.stdout.readline() == "listening\n"
-    keeper = next(line for line in Path("/proc", str(child), "status").read_text().splitlines() if "PPid" in line)
-    os.kill(int(keeper.split()[1]), signal.SIGKILL)
+    os.kill(parent(child), signal.SIGKILL)
     assert gone(child)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 137
@@ -230,15 +267,11 @@ def test_a_folder_that_others_may_write_is_refused(command, tmp_path):
     assert errors == f"without a warm process: {folder} can be written by others\n"
 
 
-def test_slurm_jobs_and_gpus_have_none(monkeypatch, tmp_path):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+def test_gpus_have_none(monkeypatch, tmp_path):
     monkeypatch.setattr(warm, "GPUS", ())
     assert warm.possible()
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(warm, "GPUS", (f"{tmp_path}/nvidia[0-9]*",))
-    assert not warm.possible()
-    monkeypatch.setattr(warm, "GPUS", ())
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert not warm.possible()
 
 

@@ -19,6 +19,7 @@ from spaced_kd.utils.files import read_json
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "tests/workflow/slurm/study.yaml"
+PACKED = ROOT / "tests/workflow/slurm/packed.yaml"
 PATIENCE = 1200  # seconds for anything that is waited for, on a slow machine that has other work
 TOY = (  # a machine with two cores and no accounting: ask often, and for little
     *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"),
@@ -99,7 +100,7 @@ def control(*words: str) -> None:
 
 
 @contextlib.contextmanager
-def impatient() -> Iterator[Counter[str]]:
+def impatient(pending: Callable[[], dict[str, str]] = lambda: trainings("PENDING")) -> Iterator[Counter[str]]:
     """Slurm lets two minutes pass before it runs a job again; here it is told to start it at once.
 
     Gives a count of how often each run's job came back.
@@ -108,7 +109,7 @@ def impatient() -> Iterator[Counter[str]]:
 
     def hurry() -> None:
         while not done.wait(1):
-            for run, job in trainings("PENDING").items():
+            for run, job in pending().items():
                 subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
                 restarts[run] = max(restarts[run], restarts_of(job))
 
@@ -149,16 +150,10 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
 
     alone = checkout(tmp_path / "alone")
     assert snakemake(alone, "--cores", "2").wait(2 * PATIENCE) == 0, (alone / "driver.log").read_text()
-    runs = sorted(path.parent.name for path in alone.glob("results/runs/*/run.json"))
-    assert runs == sorted(path.parent.name for path in here.glob("results/runs/*/run.json"))
-    assert len(runs) == 8
-    for run in runs:
-        for name in ("weights", "predictions"):
-            files = [folder / "results/runs" / run / f"{name}.safetensors" for folder in (here, alone)]
-            first, second = (read(file, remedy="")[1]["checksum"] for file in files)
-            assert first == second, f"{name} of {run}"
-        log = (here / "results/logs/train" / f"{run}.log").read_text()  # of all its jobs
-        assert log.count("100%") == 1, f"{run} was trained to its end {log.count('100%')} times:\n{log}"
+    assert len(finished(alone)) == 8
+    assert_the_same(here, alone)
+    for run in finished(alone):
+        log = (here / "results/logs/train" / f"{run}.log").read_text()
         began = len(re.findall("^job ", log, re.MULTILINE))
         assert began >= (2 if run in harmed else 1), f"{run} began {began} times:\n{log}"
     told = [line.split() for line in queue("all", "%i %m %T %k").splitlines() if "vit_mini" in line]
@@ -168,6 +163,72 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
 
     tables = [(folder / "results/slurm/tables/tab01.csv").read_text() for folder in (here, alone)]
     assert tables[0] == tables[1]
+
+
+def assert_the_same(here: Path, alone: Path) -> None:
+    """Both folders have the same runs to the bit; each was trained to its end once."""
+    assert finished(here) == finished(alone)
+    for run in finished(alone):
+        for name in ("weights", "predictions"):
+            files = [folder / "results/runs" / run / f"{name}.safetensors" for folder in (here, alone)]
+            first, second = (read(file, remedy="")[1]["checksum"] for file in files)
+            assert first == second, f"{name} of {run}"
+        log = (here / "results/logs/train" / f"{run}.log").read_text()  # of all its jobs
+        assert log.count("100%") == 1, f"{run} was trained to its end {log.count('100%')} times:\n{log}"
+
+
+def finished(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("results/runs/*/run.json"))
+
+
+def test_one_job_has_a_whole_study_and_loses_one_run_alone(tmp_path):
+    here, alone = checkout(tmp_path / "cluster"), checkout(tmp_path / "alone")
+    job = send_as_one_job(here)
+    with impatient(lambda: {job: job} if state(job) == "PENDING" else {}) as restarts:
+        until("a training on its way", lambda: processes(job) and "epoch" in logs(here))
+        subprocess.run(["scancel", "--batch", "--signal=TERM", job], check=True)  # as Slurm does near the limit
+        until("another start", lambda: restarts[job] and processes(job))
+        os.kill(processes(job)[0], signal.SIGKILL)
+        until("its end", lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
+    told = (here / "driver.log").read_text()
+    assert state(job) == "FAILED", told
+    assert told.count("the time limit is near: the job comes back") == restarts[job] == 1
+    assert "goes on after turn" in logs(here)
+    assert "without a warm process" not in logs(here)
+
+    # the two that diverge are named at the end, here as on one machine, and all others are kept
+    assert snakemake(alone, "--cores", "2", "--keep-going", study=PACKED).wait(2 * PATIENCE) == 1
+    diverged = [path.stem for path in alone.glob("results/logs/train/digits*") if "is nan at batch" in path.read_text()]
+    assert len(diverged) == 2
+    for run in diverged:
+        assert run in told.partition("the time limit is near")[2]
+    assert len(finished(alone)) == 6
+    assert_the_same(here, alone)
+
+
+def send_as_one_job(here: Path) -> str:
+    """Send the study as one job; gives its number."""
+    words = ["sbatch", "--parsable", "--cpus-per-task=2", "--mem=8G", f"--output={here}/driver.log"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    sent = subprocess.run(
+        [*words, "slurm/one_job.sh", "--configfile", str(PACKED)],
+        cwd=here,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sent.stdout.strip()
+
+
+def state(job: str) -> str:
+    """What Slurm says of a job."""
+    return dict(line.split() for line in queue("all", "%i %T").splitlines())[job]
+
+
+def logs(folder: Path) -> str:
+    """All that trainings have told."""
+    return "\n".join(path.read_text() for path in folder.glob("results/logs/train/*.log") if path.exists())
 
 
 def live_through(here: Path) -> set[str]:

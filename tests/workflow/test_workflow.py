@@ -1,6 +1,5 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from spaced_kd.config import targets
 from spaced_kd.config.study import expand
 from spaced_kd.planning import intervals, plan
 from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.processes import processors
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -170,12 +170,9 @@ def test_the_figure_of_the_corruptions_needs_no_training(checkout):
     assert scheduled(checkout, study, "fig07") == {"prepare": 1, "corrupt": 1, "figure": 1, "fig07": 1, "total": 4}
 
 
-def test_trainings_side_by_side_share_the_processors_of_a_machine_and_a_slurm_job_has_its_own(
-    checkout, plain, monkeypatch
-):
-    assert plain.count(f"--workers {os.cpu_count()} ") == 3
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    alone = snakemake(checkout, STUDY, *DRY).stdout
+def test_trainings_side_by_side_share_the_processors_and_a_submitted_one_has_its_own(checkout, plain):
+    assert plain.count(f"--workers {processors()} ") == 3
+    alone = snakemake(checkout, STUDY, *DRY, "--mode", "remote").stdout
     assert alone.count("spaced-kd train ") >= 3
     assert "--workers" not in alone
 
@@ -207,6 +204,8 @@ def test_a_training_that_the_workflow_submitted_asks_to_be_run_again(checkout):
         ({"experiments": ["tab10"]}, "a study with experiments has no grids of its own"),
         ({"study": "theory"}, "results/theory is taken: choose another name"),
         ({"evaluations": {"bim": {"step": "big"}}}, "bim.step is 'big', but must be a number"),
+        ({"tables": ["tab11"]}, "tab11 shows the evaluation corruptions, which the study makes of no run: list "),
+        ({"figures": ["fig04"]}, "fig04 shows the evaluation weight_noise, which the study makes of no run: list "),
     ],
 )
 def test_a_bad_study_is_refused(change, complaint):

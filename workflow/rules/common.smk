@@ -16,7 +16,7 @@ from spaced_kd.config.sources import changes as source_changes
 from spaced_kd.config.sources import check as check_sources
 from spaced_kd.planning import intervals
 from spaced_kd.training import provenance
-from spaced_kd.utils import owner, yaml_files
+from spaced_kd.utils import owner, processes, yaml_files
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
 
@@ -187,11 +187,11 @@ def time_limit(wildcards, resources):
 def workers(wildcards, resources):
     """How many processes may decode and augment images for a training: trainings side by side share this machine.
 
-    A Slurm job has its own processors, and takes what it finds.
+    A Slurm job that this workflow has submitted has its own processors, and takes what it finds.
     """
-    if "SLURM_JOB_ID" in os.environ or not workflow.cores:
+    if workflow.remote_exec or not workflow.cores:
         return ""
-    return f"--workers {max(1, (os.cpu_count() or 1) // workflow.cores)}"
+    return f"--workers {max(1, processes.processors() // workflow.cores)}"
 
 
 def judging(wildcards):

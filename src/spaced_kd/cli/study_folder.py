@@ -43,6 +43,7 @@ README = """# Study {study}
 - `data/`: the published files of the datasets. Digits need none.
 - `results/`: runs, rows, tables and figures. A run that was stopped continues with the same command.
 - `profiles/default/profile.yaml`: options of every `snakemake` here. `slurm/profile.yaml`: options of a cluster.
+  `sbatch slurm/one_job.sh` sends a study of short trainings as one job.
 
 `spaced-kd plan {study}.yaml` gives the time and the disk space that the study takes.
 """
@@ -84,6 +85,7 @@ def _fill(folder: Path, study: str, source: Path) -> None:
     shutil.copyfile(source, folder / f"{study}.yaml")
     for profile, target in (("default", "profiles/default"), ("slurm", "slurm"), ("workstation", "workstation")):
         (folder / target).mkdir(parents=True)
-        shutil.copyfile(shipped.PROFILES / profile / "profile.yaml", folder / target / "profile.yaml")
+        for path in (shipped.PROFILES / profile).iterdir():
+            shutil.copyfile(path, folder / target / path.name)
     (folder / "Snakefile").write_text(SNAKEFILE.format(study=study), "utf-8")
     (folder / "README.md").write_text(README.format(study=study), "utf-8")

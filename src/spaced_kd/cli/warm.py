@@ -53,8 +53,8 @@ def main() -> int:
 
 
 def possible() -> bool:
-    """Whether a workflow may keep warm processes here: on Linux, outside Slurm jobs, and where there is no GPU."""
-    return hasattr(os, "pidfd_open") and "SLURM_JOB_ID" not in os.environ and not any(map(glob.glob, GPUS))
+    """Whether a workflow may keep warm processes here: on Linux, and where there is no GPU."""
+    return hasattr(os, "pidfd_open") and not any(map(glob.glob, GPUS))
 
 
 def _run() -> int:
@@ -170,6 +170,8 @@ def _serve(kind: str, workflow: int, listener: socket.socket) -> bool:
     import gc  # here, since a command that is passed on needs none of it
     import importlib
 
+    # Slurm signals every process of a job. Those here leave that to the commands, which forward it to their children
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     over, before, path = os.pidfd_open(workflow), dict(os.environ), Path(listener.getsockname())
     same = _same(before)
     for name in KINDS[kind]:
@@ -257,6 +259,7 @@ def _become(request: dict[str, Any], streams: list[int], keeper: int) -> None:
     tempfile.tempdir = None  # as the variables say now
     os.chdir(request["folder"])
     sys.argv = request["argv"]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came meanwhile comes now
 
 
 def _end(run: Callable[[], int]) -> NoReturn:

@@ -16,9 +16,10 @@ from PIL import Image
 
 from spaced_kd.config.paths import corrupted_path
 from spaced_kd.data import dataset
-from spaced_kd.data.streaming import in_order, processors
+from spaced_kd.data.streaming import in_order
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.library_patches import seeded_corruptions
+from spaced_kd.utils.processes import processors
 from spaced_kd.utils.seeding import global_seed
 
 with warnings.catch_warnings():

@@ -14,7 +14,6 @@ from spaced_kd.data.augmentation import Pictures
 from spaced_kd.data.batches import Augment
 from spaced_kd.data.contract import Dataset
 from spaced_kd.data.dataset import Data, load
-from spaced_kd.data.streaming import processors
 from spaced_kd.utils import processes
 from spaced_kd.utils.errors import UserError
 
@@ -70,4 +69,4 @@ def choose_workers(workers: int | None) -> int:
     """
     if workers is not None:
         return workers
-    return max(0, processors() // processes.on_this_machine() - 1)
+    return max(0, processes.processors() // processes.on_this_machine() - 1)

@@ -3,7 +3,6 @@
 What a worker makes depends on its key alone, so the result is the same to the bit whatever their number.
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -83,11 +82,6 @@ class Files:
                 return file.convert("RGB")
         except (OSError, Image.DecompressionBombError):
             raise UserError(f"{path} is missing or damaged: restore it, or prepare the dataset again") from None
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(

@@ -1,6 +1,11 @@
-"""The processes that share one training, as the environment of torchrun describes them."""
+"""Processors of this process, and the processes that share one training, as torchrun's environment describes them."""
 
 import os
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def started() -> int:
