@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 SHIPPED = ("workflow", "config", "profiles", "environment.yml")
 
 sys.path.insert(0, str(HERE / "src"))
-from spaced_kd.training import provenance  # noqa: E402  needs the standard library alone
+from spaced_kd.training import code_commit  # noqa: E402  needs the standard library alone
 
 
 class Build(build_py):
@@ -31,9 +31,9 @@ class Build(build_py):
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-        commit, dirty = provenance.commit()
+        commit, dirty = code_commit.commit()
         if commit != "unknown":
-            provenance.stamp(package, commit, bool(dirty))
+            code_commit.stamp(package, commit, bool(dirty))
         return None
 
 

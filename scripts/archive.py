@@ -8,7 +8,7 @@ from pathlib import Path
 
 import spaced_kd
 from scripts.readme import ROOT
-from spaced_kd.training import provenance
+from spaced_kd.training import code_commit
 
 NEEDED = ("LICENSE", "CITATION.cff", "ARTIFACT.md", "README.md", "results/recorded", "docs/data")
 LARGEST = 50 * 10**6  # bytes
@@ -31,7 +31,7 @@ def archive(root: Path, target: Path) -> Path:
         folder.mkdir()
         whole = subprocess.run([*git, "archive", "HEAD"], check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=whole, check=True)
-        provenance.stamp(folder / "src" / "spaced_kd", commit, dirty=False)
+        code_commit.stamp(folder / "src" / "spaced_kd", commit, dirty=False)
         target.parent.mkdir(parents=True, exist_ok=True)
         path = Path(shutil.make_archive(str(target), "zip", made, target.name))
     if path.stat().st_size > LARGEST:

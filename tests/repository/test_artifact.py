@@ -7,7 +7,7 @@ import pytest
 from test_provenance import git, repository
 
 from scripts import archive, artifact
-from spaced_kd.training import provenance
+from spaced_kd.training import code_commit
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ def test_the_page_is_made_from_claims_and_recorded_runs():
 @pytest.fixture
 def tree(tmp_path) -> Path:
     """A repository with all that the archive needs."""
-    package = "src/spaced_kd/training/provenance.py"
+    package = "src/spaced_kd/training/code_commit.py"
     names = ("LICENSE", "CITATION.cff", "ARTIFACT.md", "README.md", "results/recorded/demo/rows.csv", "docs/data/a.md")
     repository(tmp_path / "tree", *names, package, "results/recorded/demo/runs.json")
     return tmp_path / "tree"
@@ -30,10 +30,10 @@ def test_the_archive_has_the_commit_and_its_files(tree, tmp_path, monkeypatch):
         file.extractall(tmp_path / "unpacked")
     folder = tmp_path / "unpacked" / "artifact"
     found = {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
-    assert found == {*git(tree, "ls-files").split("\n"), f"src/spaced_kd/{provenance.BUILT}"}
-    monkeypatch.setattr(provenance, "__file__", str(folder / "src/spaced_kd/training/provenance.py"))
+    assert found == {*git(tree, "ls-files").split("\n"), f"src/spaced_kd/{code_commit.BUILT}"}
+    monkeypatch.setattr(code_commit, "__file__", str(folder / "src/spaced_kd/training/code_commit.py"))
     monkeypatch.delenv("SPACED_KD_COMMIT", raising=False)
-    assert provenance.commit() == (git(tree, "rev-parse", "HEAD"), False)
+    assert code_commit.commit() == (git(tree, "rev-parse", "HEAD"), False)
 
 
 def test_an_archive_of_something_else_is_refused(tree, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import setuptools
 from test_provenance import repository
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,16 @@ def run(folder: Path, *words: str | Path) -> str:
     return done.stdout
 
 
+def bare(folder: Path) -> Path:
+    """An environment with setuptools alone, as pip makes one to build a wheel in; gives its Python."""
+    venv.create(folder, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    own = Path(setuptools.__file__).parents[1]
+    for path in (own / "setuptools", own / "_distutils_hack", *own.glob("setuptools-*.dist-info")):
+        (site / path.name).symlink_to(path)
+    return folder / "bin/python"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[Path, str]:
     """A virtual environment with the wheel of a repository of these files, and the repository's commit."""
@@ -39,7 +50,8 @@ def built(tmp_path_factory) -> tuple[Path, str]:
             (source / name).write_bytes((ROOT / name).read_bytes())
     commit = repository(source)
     options = ["--quiet", "--no-deps", "--no-index"]
-    run(folder, sys.executable, "-m", "pip", "wheel", *options, "--no-build-isolation", "-w", "dist", source)
+    builder = ["--python", bare(folder / "builder")]
+    run(folder, sys.executable, "-m", "pip", *builder, "wheel", *options, "--no-build-isolation", "-w", "dist", source)
     venv.create(folder / "env", symlinks=True)
     site = next((folder / "env").glob("lib/python*/site-packages"))
     site.joinpath("outer.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))

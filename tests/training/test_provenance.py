@@ -15,7 +15,7 @@ from test_workflow import STUDY
 from spaced_kd.config import run_spec
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.planning import throughput
-from spaced_kd.training import provenance
+from spaced_kd.training import code_commit, provenance
 from spaced_kd.training.loop import train
 from spaced_kd.utils.files import read_json
 
@@ -44,19 +44,19 @@ def repository(folder: Path, *names: str) -> str:
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> tuple[Path, str]:
     """A checkout with this package in it, as far as provenance can see; its commit."""
-    names = ("src/spaced_kd/training/provenance.py", "src/spaced_kd/other.py", "workflow/rules.smk", "README.md")
+    names = ("src/spaced_kd/training/code_commit.py", "src/spaced_kd/other.py", "workflow/rules.smk", "README.md")
     head = repository(tmp_path / "here", *names)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "here/src/spaced_kd/training/provenance.py"))
+    monkeypatch.setattr(code_commit, "__file__", str(tmp_path / "here/src/spaced_kd/training/code_commit.py"))
     monkeypatch.delenv("SPACED_KD_COMMIT", raising=False)
     return tmp_path / "here", head
 
 
 def test_gits_variables_point_to_no_other_repository(here, tmp_path, monkeypatch):
-    other = repository(tmp_path / "other", "src/spaced_kd/training/provenance.py")
+    other = repository(tmp_path / "other", "src/spaced_kd/training/code_commit.py")
     for name, value in {"GIT_DIR": "other/.git", "GIT_WORK_TREE": "other", "GIT_INDEX_FILE": "none"}.items():
         monkeypatch.setenv(name, str(tmp_path / value))
     assert other != here[1]
-    assert provenance.commit() == (here[1], False)
+    assert code_commit.commit() == (here[1], False)
 
 
 def processor_with(monkeypatch, flags):
@@ -81,12 +81,12 @@ def test_a_copy_in_somebodys_repository_is_of_no_commit(here, tmp_path, monkeypa
     if ignored:
         (theirs / ".gitignore").write_text("lib/\n")
     shutil.copytree(here[0] / "src/spaced_kd", theirs / "lib/spaced_kd")
-    monkeypatch.setattr(provenance, "__file__", str(theirs / "lib/spaced_kd/training/provenance.py"))
-    assert provenance.commit() == ("unknown", None)
+    monkeypatch.setattr(code_commit, "__file__", str(theirs / "lib/spaced_kd/training/code_commit.py"))
+    assert code_commit.commit() == ("unknown", None)
     (warning,) = provenance.warnings_of(PLAIN)
     assert "no commit has the code in" in warning
     monkeypatch.setenv("SPACED_KD_COMMIT", "abc")
-    assert provenance.commit() == ("abc", None)
+    assert code_commit.commit() == ("abc", None)
     assert provenance.warnings_of(PLAIN) == []
 
 
@@ -94,49 +94,49 @@ def test_a_copy_in_somebodys_repository_is_of_no_commit(here, tmp_path, monkeypa
 @pytest.mark.parametrize("hidden", ["ignored", "assumed unchanged"])
 def test_changes_that_git_is_told_to_overlook_count(here, name, hidden):
     folder, head = here
-    assert provenance.commit() == (head, False)
+    assert code_commit.commit() == (head, False)
     (folder / "src/spaced_kd/__pycache__").mkdir()
     (folder / "src/spaced_kd/__pycache__/other.pyc").touch()
     (folder / "README.md").write_text("no code")
-    assert provenance.commit() == (head, False)
+    assert code_commit.commit() == (head, False)
     if hidden == "ignored":
         (folder / ".gitignore").write_text("*\n")
     elif (folder / name).exists():
         git(folder, "update-index", "--assume-unchanged", name)
     (folder / name).write_text("changed = True\n")
-    assert provenance.commit() == (head, True)
+    assert code_commit.commit() == (head, True)
 
 
 def test_a_deleted_file_counts(here):
     (here[0] / "src/spaced_kd/other.py").unlink()
-    assert provenance.commit() == (here[1], True)
+    assert code_commit.commit() == (here[1], True)
 
 
 def test_a_stamped_copy_has_its_commit_until_a_file_changes(here, tmp_path, monkeypatch):
     copy = tmp_path / "site-packages/spaced_kd"
     shutil.copytree(here[0] / "src/spaced_kd", copy)
-    provenance.stamp(copy, "abc", False)
-    monkeypatch.setattr(provenance, "__file__", str(copy / "training/provenance.py"))
-    assert provenance.commit() == ("abc", False)
+    code_commit.stamp(copy, "abc", False)
+    monkeypatch.setattr(code_commit, "__file__", str(copy / "training/code_commit.py"))
+    assert code_commit.commit() == ("abc", False)
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__/other.pyc").touch()
-    assert provenance.commit() == ("abc", False)
+    assert code_commit.commit() == ("abc", False)
     (copy / "other.py").write_text("changed = True\n")
-    assert provenance.commit() == ("abc", True)
-    provenance.stamp(copy, "abc", True)
-    assert provenance.commit() == ("abc", True)
+    assert code_commit.commit() == ("abc", True)
+    code_commit.stamp(copy, "abc", True)
+    assert code_commit.commit() == ("abc", True)
     monkeypatch.setenv("SPACED_KD_COMMIT", "def")
-    assert provenance.commit() == ("def", None)
+    assert code_commit.commit() == ("def", None)
     monkeypatch.delenv("SPACED_KD_COMMIT")
-    (copy / provenance.BUILT).write_text("{")
-    assert provenance.commit() == ("unknown", None)
+    (copy / code_commit.BUILT).write_text("{")
+    assert code_commit.commit() == ("unknown", None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_checkout_of_another_owner_has_its_commit(here):
     for path in (here[0], *here[0].rglob("*")):
         os.chown(path, 12345, 12345)
-    assert provenance.commit() == (here[1], False)
+    assert code_commit.commit() == (here[1], False)
 
 
 def test_the_state_is_read_without_gits_locks(here):
@@ -144,7 +144,7 @@ def test_the_state_is_read_without_gits_locks(here):
     (folder / ".git/index.lock").touch()
     os.utime(folder / "src/spaced_kd/other.py", (0, 0))  # `git status` would refresh its index
     before = (folder / ".git/index").read_bytes()
-    assert provenance.commit() == (head, False)
+    assert code_commit.commit() == (head, False)
     assert (folder / ".git/index").read_bytes() == before
 
 
@@ -159,7 +159,7 @@ def test_a_training_of_unknown_code_warns_at_its_start(results, monkeypatch):
     environment = next(found for where, found in told.items() if where.endswith("site-packages"))
     assert {"torch", "numpy", "safetensors"} <= environment.keys()
     assert environment["numpy"] == provenance.describe()["versions"]["numpy"]
-    assert "spaced_kd" in told["src"]  # not a folder of this machine
+    assert {"spaced_kd", "spaced-kd"} & told["src"].keys()  # not a folder of this machine; a build names the package there
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from spaced_kd.config.paths import ResultPaths
 from spaced_kd.distillation.losses import distillation, hard, teacher_outputs
 from spaced_kd.distillation.schedule import turns
 from spaced_kd.evaluation.evaluate import finished_network
-from spaced_kd.training import checkpoint, curve, provenance, run_recorder
+from spaced_kd.training import checkpoint, code_commit, curve, provenance, run_recorder
 from spaced_kd.training.accuracy import accuracy
 from spaced_kd.training.job import assemble
 from spaced_kd.training.loop import train
@@ -362,7 +362,7 @@ def test_provenance_says_where_a_result_comes_from(results):
     told = run["provenance"]
     assert told["versions"]["torch"] == torch.__version__.split("+")[0]
     assert told["data_sha256"] == assemble(tiny(method="baseline"), ResultPaths(results)).data.checksum
-    assert (told["commit"], told["dirty"]) == provenance.commit()
+    assert (told["commit"], told["dirty"]) == code_commit.commit()
     assert "commits" not in told
     assert run["wall_seconds"] > 0
     assert run["training_flops"]["teacher"] > 0
@@ -384,14 +384,14 @@ def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
 def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
     package = tmp_path / "src" / "spaced_kd"
     (package / "training").mkdir(parents=True)
-    (package / "training" / "provenance.py").write_text("")
+    (package / "training" / "code_commit.py").write_text("")
     who = ["-c", "user.name=n", "-c", "user.email=e"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(package / "training" / "provenance.py"))
-    assert provenance.commit()[1] is False
+    monkeypatch.setattr(code_commit, "__file__", str(package / "training" / "code_commit.py"))
+    assert code_commit.commit()[1] is False
     (package / "mine.py").write_text("")
-    assert provenance.commit()[1] is True
+    assert code_commit.commit()[1] is True
 
 
 def test_looking_for_a_finished_run_imports_no_torch(tmp_path):
