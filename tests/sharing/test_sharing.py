@@ -58,6 +58,10 @@ def refused(source: str | Path, results: Path, capsys, *more: str) -> str:
     assert error.count("\n") == 1, error
     assert not list(results.glob("runs/*"))
     assert not list(results.glob(".get*"))
+    new = results / "new" / "results"  # not even an empty folder
+    assert got(source, new, *more) == 2
+    assert capsys.readouterr().err
+    assert not new.parent.exists()
     return error
 
 
@@ -174,7 +178,9 @@ def test_an_address_of_an_archive_or_of_a_folder(server, results, path):
 
 def test_an_address_that_does_not_give_a_file_is_refused(server, results, capsys):
     assert "page.zip gives an HTML page, not a file" in refused(f"{server}/page.zip", results, capsys)
-    assert "HTTP Error 404" in refused(f"{server}/none.zip", results, capsys)
+    for path in ("none.zip", "page.html"):  # the second is taken for a folder
+        told = refused(f"{server}/{path}", results, capsys)
+        assert "HTTP Error 404: File not found): name the address of a .zip archive, or of the folder" in told
     assert "more than 0.0001 GB" in refused(f"{server}/shared.zip", results, capsys, "--limit", "0.0001")
     assert "more than 0.0001 GB" in refused(f"{server}/shared/{RUN.id}", results, capsys, "--limit", "0.0001")
 

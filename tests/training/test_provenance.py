@@ -159,7 +159,9 @@ def test_a_training_of_unknown_code_warns_at_its_start(results, monkeypatch):
     environment = next(found for where, found in told.items() if where.endswith("site-packages"))
     assert {"torch", "numpy", "safetensors"} <= environment.keys()
     assert environment["numpy"] == provenance.describe()["versions"]["numpy"]
-    assert {"spaced_kd", "spaced-kd"} & told["src"].keys()  # not a folder of this machine; a build names the package there
+    assert {"spaced_kd", "spaced-kd"} & told[
+        "src"
+    ].keys()  # not a folder of this machine; a build names the package there
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
     Raises:
         UserError: a file is not the one that was shared, a description fits no run, or another run of that id is there.
     """
-    results.mkdir(parents=True, exist_ok=True)
     places, got = ResultPaths(results), Got([], [])
-    with tempfile.TemporaryDirectory(prefix=".get-", dir=results) as name:
+    there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
+    with tempfile.TemporaryDirectory(prefix=".get-", dir=there) as name:  # where a rename moves the runs from
         scratch = Path(name)
         found = shared_runs(sources.bring(source, scratch, limit))
         if not found:
@@ -47,7 +47,7 @@ def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
             spec, copy = _copied(folder, scratch)
             copies[spec.id] = copy
             _known_or_new(spec, copy, places, got)
-        places.results.joinpath("runs").mkdir(exist_ok=True)
+        results.joinpath("runs").mkdir(parents=True, exist_ok=True)
         for run in got.new:
             copies[run].rename(results / "runs" / run)
     return got

@@ -15,6 +15,7 @@ SCHEMES = ("http", "https", "file")
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20  # bytes
 PAGES = (b"<!doctype html", b"<html")
+NOWHERE = "name the address of a .zip archive, or of the folder in which `spaced-kd share` wrote SHA256SUMS"
 
 
 def bring(source: str, into: Path, limit: int) -> Path:
@@ -68,7 +69,8 @@ def _download(address: str, target: Path, left: int, limit: int | None = None) -
             if (promised := answer.headers.get("Content-Length")) and int(promised) != count:
                 raise ConnectionError(f"broke off after {count} of {promised} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(f"{address} cannot be downloaded ({error or type(error).__name__}): try again later") from None
+        remedy = NOWHERE if getattr(error, "code", None) in (404, 410) else "try again later"
+        raise UserError(f"{address} cannot be downloaded ({error or type(error).__name__}): {remedy}") from None
     return count
 
 
