@@ -102,3 +102,16 @@ def test_a_missing_extra_is_named_in_one_line():
     told = without({"torch"}, "theory", "--seeds", "2")
     assert told.returncode == 2
     assert told.stderr == "spaced-kd: torch is not installed: pip install 'spaced-kd[train]'\n"
+
+
+def test_a_torchvision_for_another_torch_is_named_in_one_line(monkeypatch, capsys):
+    def fail(arguments):
+        raise RuntimeError("operator torchvision::nms does not exist")  # as torchvision does, when timm imports it
+
+    monkeypatch.setattr(cli, "init_command", fail)
+    assert cli.main(["init", "new"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "spaced-kd: operator torchvision::nms does not exist: install torch and torchvision from one"
+    )
+    assert told.count("\n") == 1

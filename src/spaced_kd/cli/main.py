@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _told(remedy, 2)
     except (MemoryError, RuntimeError) as error:
+        if "operator torchvision::" in str(error):
+            return _told(f"{error}: install torch and torchvision from one index, in versions made for each other", 2)
         if not _out_of_memory(error):
             raise
         return _told(
