@@ -67,6 +67,7 @@ def test_the_wheel_describes_itself(built):
         assert line in text
     core = [line for line in text.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert not any("torch" in line or "snakemake" in line for line in core)
+    assert 'Requires-Dist: pygments; extra == "train"' in text  # `snakemake --report`
 
 
 def test_a_study_runs_in_a_folder_that_the_wheel_writes(built):
