@@ -63,7 +63,7 @@ def memory(device: torch.device, pairs: int, source: Path, places: ResultPaths) 
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "data").symlink_to(places.results.resolve() / "data") if not (folder / "data").exists() else None
             program = MEMORY.replace("DEVICE", repr(str(device)))
-            command = [sys.executable, "-c", program, folder, *run(interval=float(interval), **words).words()]
+            command = [sys.executable, "-c", program, folder, *run(interval=float(interval), **words).overrides()]
             started[interval] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for interval, process in started.items():
             told, _ = process.communicate()
@@ -100,7 +100,7 @@ def start(pairs: int, source: Path, places: ResultPaths) -> tuple[dict[str, list
     """Seconds from the start of a process to the first step of its training, beyond the imports of torch and timm."""
     spec = run(method="online_kd", interval=1.5, dataset__size=32, epochs=10)
     prepare(spec, source, places)
-    job = [START, "train", *spec.words(), "--results", str(places.results)]
+    job = [START, "train", *spec.overrides(), "--results", str(places.results)]
     bare, whole = [], []
     for number in range(pairs + 1):
         for taken, words in ((bare, [BARE]), (whole, job)):

@@ -34,7 +34,7 @@ def test_a_study_of_the_package_goes_by_its_name_and_a_folder_by_its_snakefile(s
     assert cli.main(["run", "demo"]) == 0
     assert started[-1] == str(shipped.STUDIES / "demo.yaml")
     assert cli.main(["init", "folder", "--from", "ci"]) == 0
-    assert run_study.words("folder", ["-n"]) == [
+    assert run_study.snakemake_arguments("folder", ["-n"]) == [
         *("-n", "--directory", "folder", "--snakefile", "folder/Snakefile"),
         *("--workflow-profile", "folder/profiles/default"),
     ]

@@ -254,7 +254,7 @@ def test_the_table_has_every_control_of_the_experiment():
 
 @pytest.mark.skipif("order_seed" not in {f.name for f in fields(RunSpec)}, reason="no run draws its order alone anew")
 def test_the_noise_floor_is_five_draws_of_each_arm():
-    drawn = [run for run in load_study(EXPERIMENTS / "controls.yaml").runs if re.search("_seed=", str(run.words()))]
+    drawn = [run for run in load_study(EXPERIMENTS / "controls.yaml").runs if re.search("_seed=", str(run.overrides()))]
     assert len(drawn) == 2 * 5 * 3
     assert {run.seed for run in drawn} == {0}
 

@@ -714,7 +714,7 @@ def test_textbook_is_the_default_and_every_reading_another_run(method, interval)
     runs = {name: one(method=method, interval=interval, protocol=name) for name in READINGS}
     assert plain.id == runs["textbook"].id
     for name, run in runs.items():
-        assert name in followed(run), run.words()
+        assert name in followed(run), run.overrides()
     alone = 2 if method == "baseline" else 4  # the loops alone have textbook's baselines, and `paper` the code's
     assert len({run.id for run in runs.values()}) == alone
 
@@ -853,7 +853,7 @@ def test_switches_of_networks_hold_for_every_network_that_has_them():
         {"initialisation": "torch", "stem": "by_size"},
     ) * 2
     assert not chain.settings.get("assistant", {}).get("initialisation")
-    assert chain.alone("teacher") == one(network="resnet50", method="baseline", protocol="paper")
+    assert chain.baseline_of("teacher") == one(network="resnet50", method="baseline", protocol="paper")
 
 
 @pytest.mark.parametrize("name", READINGS)

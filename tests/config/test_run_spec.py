@@ -29,7 +29,7 @@ def study(**changes):
 
 def test_words_round_trip():
     run = from_flat(RUN | {"method.alpha": 0.5, "lr": 5e-4, "teacher": "resnet18", "teacher.width": 0.25})
-    assert from_overrides(run.words()) == run
+    assert from_overrides(run.overrides()) == run
     assert from_overrides(["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "lr=5e-4"]).lr == 5e-4
 
 

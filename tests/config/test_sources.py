@@ -177,7 +177,7 @@ def refusal(call) -> str:
 def test_an_edited_method_is_refused_until_it_is_accepted_or_trained_anew(mine, results, capsys):
     run = tiny(**MINE)
     folder = train(run, results)
-    words = ["train", *run.words(), "--results", str(results)]
+    words = ["train", *run.overrides(), "--results", str(results)]
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))
     told = refusal(lambda: train(run, results))
     assert told.startswith(f"{folder} was trained before method mine (mine.py) changed: move it away to train it again")

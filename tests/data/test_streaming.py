@@ -308,10 +308,10 @@ def test_the_command_line_prepares_and_trains(source, streamed, tmp_path, monkey
     assert cli.main(["prepare", "dataset=imagenet1k", "--source", ".", *results]) == 0
     assert "12 training and 6 test images" in capsys.readouterr().out
     monkeypatch.chdir("/")  # where the data lie was made absolute
-    assert cli.main(["train", *of().words(), "--workers", "1", *results]) == 0
+    assert cli.main(["train", *of().overrides(), "--workers", "1", *results]) == 0
     assert weights(tmp_path / "own" / "runs" / of().id) == weights(train(of(), streamed, workers=0))
     (source / "ILSVRC2012").rename(source / "moved")
-    assert cli.main(["train", *of(seed=1).words(), *results]) == 2
+    assert cli.main(["train", *of(seed=1).overrides(), *results]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

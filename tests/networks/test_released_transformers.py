@@ -24,7 +24,7 @@ from torch.nn import functional
 from spaced_kd.config.labels import protocols_of
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec, from_flat
-from spaced_kd.config.yaml_values import parse_word
+from spaced_kd.config.yaml_values import parse_override
 from spaced_kd.distillation.schedule import epochs_of_updates, interval_in_batches, turns
 from spaced_kd.networks import pit, vit
 from spaced_kd.planning.costs import count_turns
@@ -359,7 +359,7 @@ def test_rounding_is_the_students_and_its_teacher_is_told(results):
     down, up = (tiny(method="online_kd", interval=1.5, interval_rounding=way) for way in ("down", "up"))
     assert down.teacher_spec() == up.teacher_spec() == tiny(method="baseline")
     assert "interval_rounding=up" in up.follower()
-    told = down.teacher_spec().changed() | dict(parse_word(word) for word in shlex.split(up.follower()))
+    told = down.teacher_spec().changed() | dict(parse_override(word) for word in shlex.split(up.follower()))
     train(up.teacher_spec(), results, save_states_for=(from_flat(told),))
     folder = ResultPaths(results).trajectory(up.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in folder.glob("*")] == [8]

@@ -216,7 +216,7 @@ ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skim
 
 @pytest.mark.slow
 def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
-    words = tiny(method="online_kd", interval=0.5, epochs=1).words()
+    words = tiny(method="online_kd", interval=0.5, epochs=1).overrides()
     recorded = json.loads((ROOT / "benchmarks/recorded/cpu.json").read_text())
     del recorded["groups"]["sweep"]  # the ceilings stay: without AVX-512, bf16 takes minutes to find its own
     (results / "cpu.json").write_text(json.dumps(recorded))

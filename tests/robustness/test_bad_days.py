@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_at_each_write_in_turn(results, whole, monkeypatch, 
         monkeypatch.setattr(files.os, "replace", lambda old, new: (fails(Path(old)), replace(old, new)))
     places = ResultPaths(results)
     for _ in range(40):
-        if cli.main(["train", *SPEC.words(), "--results", str(results), "--checkpoint-every", "0"]) == 0:
+        if cli.main(["train", *SPEC.overrides(), "--results", str(results), "--checkpoint-every", "0"]) == 0:
             break
         told = capsys.readouterr().err
         assert "cannot be written (No space left on device): make room" in told
@@ -142,7 +142,7 @@ def test_a_real_disk_that_is_full_and_grows(digits, tmp_path, whole, mount, caps
     small = tmp_path / "small"
     disk = mount(small, 100)
     (small / "data").symlink_to(digits / "data")
-    words = ["train", *SPEC.words(), "--results", str(small), "--checkpoint-every", "0"]
+    words = ["train", *SPEC.overrides(), "--results", str(small), "--checkpoint-every", "0"]
     stops = []
     for size in (100, 200, 300, 400, 500, 600, 800, 1600):
         disk.resize(size)
@@ -177,7 +177,7 @@ def test_a_log_on_a_full_disk(results, monkeypatch, capsys):
         raise full()
 
     monkeypatch.setattr(run_recorder.RunRecorder, "say", say)
-    assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
+    assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told
     assert told.count("\n") == 1
@@ -231,7 +231,7 @@ def test_memory_that_does_not_suffice(results, monkeypatch, capsys, kind):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore\nlines")
 
     monkeypatch.setattr(Job, "terms", terms)
-    assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
+    assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert told.startswith("spaced-kd: out of memory: give the job more (mem_mb in the profile")
     assert "lower batch_size" in told
@@ -244,7 +244,7 @@ def test_another_fault_is_no_matter_of_memory(results, monkeypatch):
 
     monkeypatch.setattr(Job, "terms", terms)
     with pytest.raises(RuntimeError, match="ours"):
-        cli.main(["train", *SPEC.words(), "--results", str(results)])
+        cli.main(["train", *SPEC.overrides(), "--results", str(results)])
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(results, monkeypatch):
@@ -306,7 +306,7 @@ def test_results_under_other_words_are_refused_with_what_to_do(results, capsys):
     described = json.loads(path.read_text())
     described["spec"]["nesterov"] = True  # a key that an older version had
     path.write_text(json.dumps(described))
-    assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
+    assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert "was made with nesterov=True" in told
     assert f"move {path.parent} away to train it again" in told

@@ -178,7 +178,7 @@ def test_a_forged_state_is_refused_by_name(original, results, elsewhere, kind, c
     path = ResultPaths(results).state(SPEC) / "turn-000000002.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(resealed(stored, about, FORGED[kind]))
-    assert cli.main(["train", *SPEC.words(), "--results", str(results)]) == 2
+    assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"spaced-kd: {path} ")
     assert told.endswith("delete it\n")
@@ -262,7 +262,7 @@ def test_odd_yaml_is_refused_in_one_line(tmp_path, elsewhere, kind, capsys):
     path.write_bytes(start + b"data: data")
     assert cli.main(["plan", str(path)]) == 0
     if kind != "no text":
-        assert cli.main(["train", *SPEC.words(), f"lr={ODD[kind].decode()}"]) == 2
+        assert cli.main(["train", *SPEC.overrides(), f"lr={ODD[kind].decode()}"]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 

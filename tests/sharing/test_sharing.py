@@ -221,7 +221,7 @@ def test_what_cannot_be_shared_leaves_nothing(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_study_counts_runs_that_came_in_as_finished(trained, checkout):
-    words = {word.partition("=")[0]: yaml.safe_load(word.partition("=")[2]) for word in RUN.words()}
+    words = {word.partition("=")[0]: yaml.safe_load(word.partition("=")[2]) for word in RUN.overrides()}
     (checkout / "results").mkdir()
     (checkout / "results" / "data").symlink_to((trained / "data").resolve())
     assert got(trained.parent / "shared", checkout / "results") == 0

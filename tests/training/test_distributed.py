@@ -327,7 +327,7 @@ def test_one_that_fails_holds_no_other_up(side_by_side, results):
 
 def slice_on_slurm(results: Path, bin: Path) -> int:
     os.environ.update(SLURM_JOB_ID="77", PATH=f"{bin}:{os.environ['PATH']}")
-    words = [*vit().words(), "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    words = [*vit().overrides(), "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
     words += ["--requeue"]
     return cli.main(["train", *words])
 
@@ -341,7 +341,7 @@ def test_a_slice_ends_in_all_and_slurm_is_asked_once(side_by_side, results, tmp_
 
 
 def test_another_number_than_was_started_is_refused(results, capsys, monkeypatch):
-    assert cli.main(["train", *vit().words(), "--results", str(results)]) == 2
+    assert cli.main(["train", *vit().overrides(), "--results", str(results)]) == 2
     told = capsys.readouterr().err
     assert "processes is 2, but 1 were started" in told
     assert "torchrun --nproc-per-node 2 -m spaced_kd train" in told
@@ -393,7 +393,7 @@ def test_torchrun_on_two_machines(made, tmp_path):
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--node-rank"]
-    train_it = ["-m", "spaced_kd", "train", *spec.words(), "--results", str(tmp_path)]
+    train_it = ["-m", "spaced_kd", "train", *spec.overrides(), "--results", str(tmp_path)]
     agents = [subprocess.Popen([*command, node, *train_it], stdout=subprocess.PIPE, text=True) for node in "01"]
     told = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0]

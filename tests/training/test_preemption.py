@@ -59,7 +59,7 @@ def on_turn(monkeypatch):
 )
 def test_a_signal_leaves_a_state_however_often_it_comes(results, other, on_turn, capsys, number, status, times):
     spec = tiny(method="online_kd", interval=1.0, epochs=2)
-    words = ["train", *spec.words(), "--results", str(other)]
+    words = ["train", *spec.overrides(), "--results", str(other)]
     on_turn(4, lambda: [os.kill(os.getpid(), number) for _ in range(times)])
     before = signal.getsignal(number)
     assert cli.main(words) == status
@@ -253,7 +253,7 @@ def test_a_lock_that_cannot_be_made(tmp_path):
 @pytest.mark.slow
 def test_a_signal_to_the_whole_group_leaves_a_state_though_processes_make_images_ahead(results):
     spec = tiny(method="baseline", augmentation="autoaugment_cutout", epochs=999, network__width=2.0, batch_size=40)
-    words = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", str(results), "--workers", "1"]
+    words = [sys.executable, "-m", "spaced_kd", "train", *spec.overrides(), "--results", str(results), "--workers", "1"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(words, **options) as process:
         assert "accuracy" in process.stdout.readline()  # it trains

@@ -209,7 +209,17 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "data").symlink_to(results / "data")
-    command = [sys.executable, "-m", "spaced_kd", "train", *spec.words(), "--results", other, "--checkpoint-every", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "spaced_kd",
+        "train",
+        *spec.overrides(),
+        "--results",
+        other,
+        "--checkpoint-every",
+        "0",
+    ]
     state = ResultPaths(other).state(spec)
     for turns_done in (25, 90, 160):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -395,7 +405,7 @@ def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
 
 
 def test_looking_for_a_finished_run_imports_no_torch(tmp_path):
-    words = ["train", *tiny(method="baseline").words(), "--results", str(tmp_path), "--finished"]
+    words = ["train", *tiny(method="baseline").overrides(), "--results", str(tmp_path), "--finished"]
     code = f"import sys\nfrom spaced_kd.cli import main\nprint(main.main({words}), 'torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "2 False\n"

@@ -59,7 +59,7 @@ def arm(given: dict[str, Any]) -> Arm:
     times = own.pop("epochs", "x1")
     found = labels(from_flat(ANY | own))
     multiple = {"epochs": times} if factor(times) != 1 else {}
-    recipe = Recipe(Recipe.read(found["recipe"]).words | multiple)
+    recipe = Recipe(Recipe.read(found["recipe"]).settings | multiple)
     return Arm(found["method"], found["interval"], str(recipe))
 
 
@@ -82,8 +82,8 @@ def changed(recipe: str, words: str) -> str:
     if not words:
         return recipe
     found, own = Recipe.read(recipe), Recipe.read(words)
-    merged = found.words | own.words
-    if "epochs" in own.words:
+    merged = found.settings | own.settings
+    if "epochs" in own.settings:
         merged["epochs"] = str(round(int(found.epochs) * factor(own.epochs)))
         if merged["epochs"] == str(RunSpec.epochs):
             del merged["epochs"]

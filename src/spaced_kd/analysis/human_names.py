@@ -179,7 +179,7 @@ def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
 
 def recipe_name(setting: "Setting") -> str:
     """What else of the recipe and method differs from the defaults: "batch size 16, learning rate 0.02"."""
-    words = Recipe(Recipe.read(setting.recipe).telling).without(("epochs", "protocol")).words
+    words = Recipe(Recipe.read(setting.recipe).telling).without(("epochs", "protocol")).settings
     shared = Label.read(f"[{setting.shared}]").settings
     return ", ".join(_word(key, text) for key, text in (words | shared).items())
 

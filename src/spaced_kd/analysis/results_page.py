@@ -83,7 +83,7 @@ def descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 def _description(run: dict[str, Any]) -> dict[str, Any]:
     provenance = run.get("provenance") or {}
-    # several runs may have been trained by one command: the words repeat this one
+    # one command may have trained several runs: the overrides repeat this one
     command = ["spaced-kd", "train", *run["words"]] if "words" in run else provenance.get("command") or []
     return {
         "seed": (run.get("spec") or {}).get("seed", ""),

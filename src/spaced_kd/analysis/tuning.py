@@ -42,7 +42,7 @@ def searches(rows: DataFrame) -> list[Search]:
     kept = kept.assign(reading=[Recipe.read(recipe).reading for recipe in kept["recipe"]])
     found: list[Search] = []
     for place, group in kept.groupby(PLACE, sort=False):
-        recipes = {recipe: Recipe.read(recipe).words for recipe in group["recipe"].unique()}
+        recipes = {recipe: Recipe.read(recipe).settings for recipe in group["recipe"].unique()}
         if len(recipes) < 2:
             continue
         alike = set.intersection(*({*words.items()} for words in recipes.values()))

@@ -32,8 +32,8 @@ def plan_command(arguments: argparse.Namespace) -> None:
 
 def prepare_command(arguments: argparse.Namespace) -> None:
     """Decodes a dataset into its file, or makes the corrupted copies of its test images."""
-    # the words of a run are welcome too; only those of its dataset count
-    flat = run_spec.parse_words(arguments.words)
+    # all overrides of a run are accepted; only those of its dataset have an effect
+    flat = run_spec.parse_overrides(arguments.overrides)
     flat = {key: value for key, value in flat.items() if key.startswith("dataset")}
     described = run_spec.from_flat({"network": "resnet_mini", "method": "baseline", "seed": 0} | flat)
     from spaced_kd.config.paths import ResultPaths
@@ -63,8 +63,8 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 def train_command(arguments: argparse.Namespace) -> None:
     """Trains one run, or goes on with it."""
     stop = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
-    described = run_spec.from_overrides(arguments.words)
-    overrides = [run_spec.parse_words(shlex.split(student)) for student in arguments.save_states_for]
+    described = run_spec.from_overrides(arguments.overrides)
+    overrides = [run_spec.parse_overrides(shlex.split(student)) for student in arguments.save_states_for]
     students = tuple(run_spec.from_flat(described.changed() | student) for student in overrides)
     from spaced_kd.config.paths import ResultPaths
     from spaced_kd.training.run_folder import finished
@@ -97,9 +97,9 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Measures a finished run."""
-    given = run_spec.parse_words(word for word in arguments.words if "." in word.partition("=")[0])
-    wanted: dict[str, dict[str, Any]] = {word.partition(".")[0]: {} for word in arguments.words}
-    for key, value in given.items():
+    settings_of = run_spec.parse_overrides(each for each in arguments.evaluations if "." in each.partition("=")[0])
+    wanted: dict[str, dict[str, Any]] = {each.partition(".")[0]: {} for each in arguments.evaluations}
+    for key, value in settings_of.items():
         name, _, setting = key.partition(".")
         wanted[name][setting] = value
     wanted = {name: registry.check_settings("evaluations", name, settings) for name, settings in wanted.items()}

@@ -137,7 +137,9 @@ def _add_prepare(commands: Any) -> None:
     prepare = command(
         commands, "prepare", prepare_command, "decode a dataset once into a verified file of uint8 arrays"
     )
-    prepare.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0")
+    prepare.add_argument(
+        "overrides", nargs="+", metavar="KEY=VALUE", help="the dataset: dataset=digits dataset.split=0"
+    )
     prepare.add_argument("--source", type=Path, default=Path("data"), help="folder of the published files (data)")
     prepare.add_argument(
         "--download", action="store_true", help="first fetch the published files into that folder, where allowed"
@@ -152,7 +154,7 @@ def _add_prepare(commands: Any) -> None:
 
 def _add_train(commands: Any) -> None:
     train = command(commands, "train", train_command, "train one run, or go on where it was stopped")
-    train.add_argument("words", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
+    train.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help=RUN_HELP)
     train.add_argument(
         "--save-states-for",
         "--leave",
@@ -192,7 +194,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate = command(commands, "evaluate", evaluate_command, "measure a finished run")
     evaluate.add_argument("run_id", metavar="RUN", help="id of the run: its folder's name in results/runs")
     evaluate.add_argument(
-        "words", nargs="+", metavar="EVALUATION", help="names, and settings as key=value: bim bim.epsilon=1"
+        "evaluations", nargs="+", metavar="EVALUATION", help="names, and settings as key=value: bim bim.epsilon=1"
     )
     evaluate.add_argument("--output", type=Path, help="write the rows as JSON into this file instead of printing them")
     device(evaluate)

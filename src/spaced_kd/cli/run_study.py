@@ -24,7 +24,7 @@ def add_run(commands: Any) -> None:
     )
 
 
-def words(study: str, options: list[str]) -> list[str]:
+def snakemake_arguments(study: str, options: list[str]) -> list[str]:
     """Arguments of Snakemake for a study.
 
     Args:
@@ -42,7 +42,10 @@ def words(study: str, options: list[str]) -> list[str]:
     if not path.is_file():
         known = study_folder.names()
         if study not in known:
-            raise UserError(f"{study} is no file, no folder, and no study of the package{registry.hint(study, known)}")
+            raise UserError(
+                f"{study} is not a file, a folder or a study of the package{registry.hint(study, known)}: name one,"
+                " such as demo"
+            )
         path = known[study]
     return [*options, "--snakefile", str(shipped.SNAKEFILE), *_profile(Path()), "--configfile", str(path)]
 
@@ -57,8 +60,8 @@ def _profile(folder: Path) -> list[str]:
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.results != Path("results"):
         raise UserError("--results is not for `run`: write results elsewhere by `--directory FOLDER` after the study")
-    given = words(arguments.study, arguments.options)
+    command = snakemake_arguments(arguments.study, arguments.options)
     if importlib.util.find_spec("snakemake") is None:
         raise UserError(extras.remedy("snakemake"))
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *given])
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *command])

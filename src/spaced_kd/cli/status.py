@@ -171,7 +171,7 @@ class Places:
 
     def labels(self, run: RunSpec) -> dict[str, str]:
         """Labels of a run, as rows have them."""
-        key = " ".join(word for word in run.words() if not word.startswith("seed="))
+        key = " ".join(each for each in run.overrides() if not each.startswith("seed="))
         if key not in self._known:
             self._known[key] = labels(run)
         return self._known[key]

@@ -13,9 +13,12 @@ from spaced_kd.utils.files import write_safely
 
 
 class Choice(NamedTuple):
-    """The best trial of an arm; `words`: its run without seed and trial, `edges`: keys at whose end the trial lies."""
+    """The best trial of an arm.
 
-    words: dict[str, Any]
+    overrides: of its run, without seed and trial; edges: keys whose smallest or largest value it has.
+    """
+
+    overrides: dict[str, Any]
     trial: dict[str, Any]
     score: float
     edges: list[str]
@@ -44,7 +47,7 @@ def tune_command(arguments: argparse.Namespace) -> None:
     found = choices(study, read(path))
     for choice in found:
         arm = " ".join(
-            f"{key}={value}" for key, value in choice.words.items() if key.startswith(("method", "interval"))
+            f"{key}={value}" for key, value in choice.overrides.items() if key.startswith(("method", "interval"))
         )
         trial = " ".join(f"{key}={value}" for key, value in choice.trial.items())
         print(f"{arm}: {trial} ({choice.score:.2f} % on held-out images)")
@@ -105,7 +108,7 @@ def _best(runs: list[tuple[RunSpec, float]], study: Study, tried: dict[str, list
 
 def final(study: Study, chosen: list[Choice], seeds: list[int]) -> str:
     """The study of the comparison as YAML: every arm with its trial, on the given seeds."""
-    grids = [choice.words | choice.trial | {"seed": seeds} for choice in chosen]
+    grids = [choice.overrides | choice.trial | {"seed": seeds} for choice in chosen]
     content = {
         "study": f"{study.name}_final",
         "planned_seeds": seeds,

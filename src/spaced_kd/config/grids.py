@@ -38,10 +38,10 @@ def points(config: dict[str, Any], evaluations: dict[str, Any], protocols: Path)
     """
     recipes = mapping("recipes", config.get("recipes"))
     for grid in sequence("grids", config.get("grids")):
-        for words in _product(grid):
-            planned = _planned(words.pop("planned_seeds", config.get("planned_seeds")))
-            wanted = _evaluations(words.pop("evaluate", []), evaluations)
-            flat = _flat(words)
+        for point in _product(grid):
+            planned = _planned(point.pop("planned_seeds", config.get("planned_seeds")))
+            wanted = _evaluations(point.pop("evaluate", []), evaluations)
+            flat = _flat(point)
             tuned = flat.pop(tuning.KEY, ())
             run = from_flat(_recipe(flat, recipes) | flat, protocols)
             if tuned:

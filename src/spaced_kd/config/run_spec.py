@@ -1,13 +1,14 @@
 """What a run is: `RunSpec` and its id.
 
-A run is described by what differs from the defaults, as `key=value` words on the command line and as canonical JSON in
-its id. So a new setting with a default leaves finished runs finished. The full resolved description is stored beside a
-run and compared: a default that changed is refused by name, and never silently means something else.
+A run is described by its overrides: what differs from the defaults, as `key=value` on the command line and as canonical
+JSON in its id. So a new setting with a default leaves finished runs finished. The full resolved description is stored
+beside a run and compared: if a default has changed since, the run is refused, and the message names the key.
 """
 
 import hashlib
 import json
 import shlex
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -17,13 +18,13 @@ from typing import Any, Literal
 from spaced_kd.config import presets, registry, types
 from spaced_kd.config.registry import PLUGINS, TEACHING, network_count
 from spaced_kd.config.validation import check
-from spaced_kd.config.yaml_values import parse_word
+from spaced_kd.config.yaml_values import parse_override
 from spaced_kd.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training. Every field can change the weights; besides, only machine and versions can, which are recorded."""
+    """One training. Every field can change its weights; apart from them only machine and versions do, see run.json."""
 
     dataset: str  # dataset, by name, or {name: {setting: value}}
     network: str  # network of the student, and of the teacher unless `teacher` names another
@@ -87,7 +88,7 @@ class RunSpec:
         return {key: out[key] for key in sorted(out)}
 
     def resolved(self) -> dict[str, Any]:
-        """Every field and every setting with its value, defaults included: what is stored beside a run."""
+        """Every field and every setting with its value, defaults included, as it is stored beside a run."""
         roles = {role: kind for role, kind in PLUGINS.items() if getattr(self, role)}
         full = {
             role: registry.defaults(kind, getattr(self, role)) | self.settings.get(role, {})
@@ -98,7 +99,7 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """Readable parts, and a hash of what differs from the defaults: digits-resnet_mini-online_kd-1.5-0-3f2a91c0."""
+        """Readable parts and a hash of what differs from the defaults: digits-resnet_mini-online_kd-1.5-0-3f2a91c0."""
         parts = [
             self.dataset,
             self.network,
@@ -114,47 +115,52 @@ class RunSpec:
         settings = {key: value for key, value in self.changed().items() if key.startswith("dataset")}
         return f"{self.dataset}-{_hash(settings)}"
 
-    def words(self) -> list[str]:
-        """The run as `key=value` words that the command line takes."""
+    def overrides(self) -> list[str]:
+        """What differs from the defaults as `key=value`, as the command line takes it."""
         return [
             f"{key}={json.dumps(value) if not isinstance(value, str) else value}"
             for key, value in self.changed().items()
         ]
 
+    def words(self) -> list[str]:
+        """The name of `overrides` until version 0.3."""
+        warnings.warn("RunSpec.words is now RunSpec.overrides: use that", DeprecationWarning, stacklevel=2)
+        return self.overrides()
+
     def value(self, key: str) -> Any:
-        """Value of a flat key, be it a default: "lr", "method.alpha"."""
+        """Value of a flat key such as "lr" or "method.alpha", also of one that has its default."""
         role, dot, setting = key.partition(".")
         if not dot:
             return getattr(self, key)
         return (registry.defaults(PLUGINS[role], getattr(self, role)) | self.settings.get(role, {})).get(setting)
 
-    def label(self, role: str, words: dict[str, Any] | None = None) -> str:
-        """Display name of a plug-in: its name, with its own of some flat `words` in brackets.
+    def label(self, role: str, overrides: dict[str, Any] | None = None) -> str:
+        """Display name of a plug-in: its name, and in brackets its own settings among flat `overrides`.
 
-        Words are all that differs from the defaults, unless others are given.
+        `overrides` are all that differs from the defaults, unless others are given.
 
         >>> RunSpec("digits", "resnet18", "online_kd", 0, settings={"method": {"alpha": 0.5}}).label("method")
         'online_kd[alpha=0.5]'
         """
         if role in TEACHING and not getattr(self, role):
             role = "network"
-        words = self.changed() if words is None else words
-        own = [f"{key}={words[key]}" for key in sorted(words) if key.startswith(f"{role}.")]
-        brackets = f"[{','.join(word.removeprefix(f'{role}.') for word in own)}]" if own else ""
+        overrides = self.changed() if overrides is None else overrides
+        own = [f"{key}={overrides[key]}" for key in sorted(overrides) if key.startswith(f"{role}.")]
+        brackets = f"[{','.join(setting.removeprefix(f'{role}.') for setting in own)}]" if own else ""
         return f"{getattr(self, role)}{brackets}"
 
     def teacher_spec(self) -> "RunSpec | None":
-        """The teacher's own run, which is also the baseline `w/o KD`; None where the method has one network only."""
+        """The teacher's own run, which is also the baseline `w/o KD`; None if the method has one network only."""
         if network_count(self.method) == 1:
             return None
         return self._teacher
 
     @cached_property
     def _teacher(self) -> "RunSpec":
-        return self.alone("teacher")
+        return self.baseline_of("teacher")
 
-    def alone(self, role: str) -> "RunSpec":
-        """The run without KD of the network that is teacher, or assistant."""
+    def baseline_of(self, role: str) -> "RunSpec":
+        """The run without KD of the teacher's or the assistant's network."""
         network = getattr(self, role) or self.network
         own = self.settings.get(role if getattr(self, role) else "network", {})
         own = {key: value for key, value in own.items() if key not in STUDENTS}
@@ -164,14 +170,14 @@ class RunSpec:
         return check(replace(self, method="baseline", network=network, settings=settings, **plain))
 
     def follower(self) -> str:
-        """What a teacher needs to know of a student to leave its states for it, as words of one line."""
-        words = [word for word in self.words() if word.partition("=")[0] in FOLLOWERS or word.startswith("method.")]
-        return shlex.join(words)
+        """The overrides of a student that decide which states its teacher saves for it, in one line."""
+        own = [each for each in self.overrides() if each.partition("=")[0] in FOLLOWERS or each.startswith("method.")]
+        return shlex.join(own)
 
 
-# fields, and settings of a network, that a teacher does not have, so that it is shared whatever they are
+# fields, and settings of a network, that only a student has: its teacher is shared whatever their values are
 STUDENTS = ("clock", "initial_weights", "interval_rounding", "distillation_token")
-FOLLOWERS = ("interval", "interval_rounding", "method")  # fields by which a teacher knows when its student learns
+FOLLOWERS = ("interval", "interval_rounding", "method")  # fields that decide when a student learns
 
 
 def from_flat(flat: dict[str, Any], protocols: Path = presets.PROTOCOLS) -> RunSpec:
@@ -206,16 +212,16 @@ def from_flat(flat: dict[str, Any], protocols: Path = presets.PROTOCOLS) -> RunS
     return check(RunSpec(**values))
 
 
-def from_overrides(words: list[str]) -> RunSpec:
-    """A checked RunSpec from `key=value` words; values are read as YAML."""
-    return from_flat(parse_words(words))
+def from_overrides(overrides: list[str]) -> RunSpec:
+    """A checked RunSpec from overrides such as `method.alpha=0.5`; values are read as YAML."""
+    return from_flat(parse_overrides(overrides))
 
 
-def parse_words(words: Iterable[str]) -> dict[str, Any]:
-    """Flat keys of `key=value` words; UserError for a key that stands there twice."""
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Flat keys of `key=value` overrides; UserError for a key that is given twice."""
     found: dict[str, Any] = {}
-    for word in words:
-        key, value = parse_word(word)
+    for override in overrides:
+        key, value = parse_override(override)
         if key in found:
             raise UserError(f"{key} is given twice, as {found[key]} and as {value}: leave one of them out")
         found[key] = value
@@ -223,7 +229,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 
 
 def compare(spec: RunSpec, stored: dict[str, Any], where: Path | str) -> None:
-    """UserError if a stored resolved description means something else than `spec` does today; new keys do not count."""
+    """UserError if a stored description has another value than `spec` for one of its keys; new keys are ignored."""
     for key, (before, now) in _differences(stored, spec.resolved()).items():
         raise UserError(
             f"{where} was made with {key}={before}, but {key} is now {now} by default: write {key}={before} into the"

@@ -26,8 +26,8 @@ def check_paired(runs: Iterable[RunSpec]) -> None:
     """UserError for two arms of a setting whose seeds do not pair: each has one that the other lacks."""
     arms: dict[str, dict[str, set[int]]] = {}
     for run in runs:
-        own = [word for word in run.words() if word.startswith(("method", "interval="))]
-        rest = [word for word in run.words() if word not in own and not word.startswith("seed=")]
+        own = [each for each in run.overrides() if each.startswith(("method", "interval="))]
+        rest = [each for each in run.overrides() if each not in own and not each.startswith("seed=")]
         arms.setdefault(" ".join(rest), {}).setdefault(" ".join(own), set()).add(run.seed)
     for setting, seeds in arms.items():
         for (one, its), (other, others) in itertools.combinations(seeds.items(), 2):

@@ -7,23 +7,23 @@ from spaced_kd.utils import yaml_files
 from spaced_kd.utils.errors import UserError
 
 
-def parse_word(word: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, Any]:
     """`key=value` with the value read as YAML (1e-3 counts as a number)."""
-    key, equals, text = word.partition("=")
+    key, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"{word!r} is not of the form key=value")
+        raise UserError(f"{override!r} is not of the form key=value")
     return key, read_value(text)
 
 
 def read_value(text: str) -> Any:
     """One YAML value; unlike YAML 1.1, numbers like 5e-4 are numbers."""
-    return numbers(yaml_files.parse_word(text))
+    return numbers(yaml_files.parse_value(text))
 
 
 def numbers(value: Any, what: Any = "it") -> Any:
-    """YAML 1.1 reads 5e-4 as a string: read such strings as the numbers that they look like.
+    """Convert strings such as 5e-4, which YAML 1.1 does not read as numbers, to the numbers that they denote.
 
-    UserError for what YAML has and settings have not, such as a date; `what` is the key that it belongs to.
+    UserError for a value that no setting can have, such as a date; `what` is its key.
     """
     if isinstance(value, dict):
         return {key: numbers(item, key) for key, item in value.items()}
@@ -39,7 +39,7 @@ EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)e[-+]?[0-9]+", re.I)
 
 
 def mapping(key: str, value: Any) -> dict[str, Any]:
-    """A key's mapping, empty for None; UserError for another value, or for keys that are no words."""
+    """A key's mapping, empty for None; UserError for another value, or for keys that are not words."""
     if not isinstance(value or {}, dict):
         raise UserError(f"{key} is {value!r:.200}, but must be a mapping")
     for name in value or {}:

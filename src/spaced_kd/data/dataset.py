@@ -121,11 +121,11 @@ class Data:
 
         Its own with other `names` and `severities` than the evaluation's defaults, which None stands for.
         """
-        path, words = corrupted_path(self.path, images, names, severities), f"--corrupt {images}"
+        path, options = corrupted_path(self.path, images, names, severities), f"--corrupt {images}"
         if path != corrupted_path(self.path, images):
             for key, given in (("names", names), ("severities", severities)):
-                words += f" --{key} {' '.join(map(str, given))}" if given else ""
-        stored, _ = array_file.read(path, remedy=f"make it with `spaced-kd prepare dataset=... {words}`")
+                options += f" --{key} {' '.join(map(str, given))}" if given else ""
+        stored, _ = array_file.read(path, remedy=f"make it with `spaced-kd prepare dataset=... {options}`")
         parts = [(*key.split("/"), array) for key, array in stored.items()]
         return {(name, int(severity)): torch.from_numpy(array) for name, severity, array in parts}
 
@@ -201,9 +201,10 @@ def load(
         standardisation: by whose mean and standard deviation: the dataset's own, or those of another.
         workers: processes that decode a streamed dataset ahead.
     """
-    words = [f"dataset={dataset}"] if dataset else []
-    words += [f"dataset.{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
-    stored, about = array_file.read(path, remedy=f"make it with `spaced-kd prepare {' '.join(words) or 'dataset=...'}`")
+    overrides = [f"dataset={dataset}"] if dataset else []
+    overrides += [f"dataset.{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    command = f"spaced-kd prepare {' '.join(overrides) or 'dataset=...'}"
+    stored, about = array_file.read(path, remedy=f"make it with `{command}`")
     made = about.get("settings", {})
     for key, value in (settings or {}).items():
         if made.get(key, value) != value:

@@ -22,7 +22,7 @@ TEXT = """
 | Top-1 test accuracy | {accuracy:.2f} % after the last epoch |
 | 95 % interval | [{low:.2f}, {high:.2f}], after Wilson, over {images} test images |
 | Seeds | this one alone; the interval does not contain the spread over seeds |
-| Recipe | `{words}` |
+| Recipe | `{overrides}` |
 | Cost | {cost} |
 | Machine | {machine} |
 | Commit of the code | `{commit}` |
@@ -94,7 +94,7 @@ def card(spec: RunSpec, described: dict[str, Any], rows: list[dict[str, Any]], i
         low=100 * interval.low,
         high=100 * interval.high,
         images=images,
-        words=" ".join(spec.words()),
+        overrides=" ".join(spec.overrides()),
         cost=_cost(described),
         machine=provenance.get("accelerator") or provenance.get("processor") or "not recorded",
         commit=_commit(provenance),

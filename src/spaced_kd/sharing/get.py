@@ -65,10 +65,10 @@ def checked(folder: Path) -> RunSpec:
     if lacking := {"run.json", "config.json", "README.md", *OUTPUTS} - {*names}:
         raise UserError(f"{folder} lacks {min(lacking)}: share the run again")
     described = read_json(folder / "run.json", dict)
-    words, outputs = described.get("words"), described.get("outputs")
-    if not isinstance(words, list) or not isinstance(described.get("spec"), dict) or not isinstance(outputs, dict):
+    overrides, outputs = described.get("words"), described.get("outputs")
+    if not isinstance(overrides, list) or not isinstance(described.get("spec"), dict) or not isinstance(outputs, dict):
         raise damaged(folder / "run.json", "it does not say what was trained")
-    spec = from_overrides(words)
+    spec = from_overrides(overrides)
     compare(spec, described["spec"], folder)
     if spec.id != described.get("id"):
         raise UserError(f"{folder / 'run.json'} calls itself {described.get('id')}, but describes {spec.id}")

@@ -36,7 +36,7 @@ def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: 
     for name in dict.fromkeys(method.roles.values()):
         if name in method.parts:
             continue
-        described = spec.alone(name) if name in TEACHING else spec
+        described = spec.baseline_of(name) if name in TEACHING else spec
         make: MakeNetwork = registry.find("networks", described.network)
         differs = name != "teacher" and "different" in (spec.initial_weights, method.initial_weights)
         with global_seed(spec.seed, f"initial weights of the {name}" if differs else "initial weights"):

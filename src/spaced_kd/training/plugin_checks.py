@@ -123,7 +123,7 @@ def _black(count: int, batches: Batches) -> Batch:
 def _described(spec: RunSpec, method: Method) -> dict[str, RunSpec]:
     """Which run describes each network."""
     names = set(method.roles.values()) - set(method.parts)
-    return {name: spec.alone(name) if name in TEACHING else spec for name in sorted(names)}
+    return {name: spec.baseline_of(name) if name in TEACHING else spec for name in sorted(names)}
 
 
 def _check_network(name: str, network: nn.Module, batches: Batches) -> None:

@@ -55,7 +55,7 @@ def read_spec(run: str, results: Path) -> RunSpec:
     path = results / "runs" / Path(run).name / "run.json"  # its folder will do
     if not path.exists():
         raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
-    words = read_json(path, dict).get("words")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    overrides = read_json(path, dict).get("words")
+    if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise damaged(path, "it does not say what was trained")
-    return from_overrides(words)
+    return from_overrides(overrides)

@@ -57,7 +57,7 @@ def describe(job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Or
     return {
         "id": spec.id,
         "spec": spec.resolved(),
-        "words": spec.words(),
+        "words": spec.overrides(),  # the key's name in every run.json so far
         **origin.sources,
         "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
         "provenance": origin.provenance

@@ -76,7 +76,7 @@ def parse(text: str | TextIO, where: Path | str) -> Any:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def parse_word(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """Value of one word of a command line."""
     try:
         return _value(text)

@@ -51,7 +51,7 @@ class Setting(NamedTuple):
     @property
     def scale(self) -> tuple[str, str, str, str]:
         """What settings of one family share: dataset, networks and epochs, whatever else of recipe and reading."""
-        return (*self[:3], Recipe.read(self.recipe).words.get("epochs", ""))
+        return (*self[:3], Recipe.read(self.recipe).settings.get("epochs", ""))
 
     @property
     def reading(self) -> str:

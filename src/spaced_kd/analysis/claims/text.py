@@ -99,7 +99,7 @@ def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
         common = set(there[0]).intersection(*there)
         recipe = Recipe.read(setting.recipe)
         own = Recipe({key: text for key, text in recipe.telling.items() if (key, text) not in common})
-        words = str(Recipe(own.without(("protocol",)).words | {"epochs": recipe.epochs}))
+        words = str(Recipe(own.without(("protocol",)).settings | {"epochs": recipe.epochs}))
         parts = [setting.dataset, setting.network, words, setting.shared, f"reading {setting.reading}"]
         names[setting] = ", ".join(filter(None, parts))
     return names

@@ -47,7 +47,7 @@ def figure(rows: DataFrame) -> Figure:
 def _groups(rows: DataFrame, axis: str) -> list[tuple[list[str], DataFrame]]:
     """Runs that differ in nothing but the axis, which becomes a column; with what to call them."""
     recipes = [Recipe.read(recipe) for recipe in rows["recipe"]]
-    values = [float(recipe.words.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
+    values = [float(recipe.settings.get(axis, getattr(RunSpec, axis))) for recipe in recipes]
     others = [str(recipe.without((axis,))) for recipe in recipes]
     groups = rows.assign(**{axis: values}, recipe=others).groupby(["dataset", "network", "recipe"], sort=False)
     found = [(list(place), group) for place, group in groups if group[axis].nunique() > 1]

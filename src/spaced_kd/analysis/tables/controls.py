@@ -94,4 +94,4 @@ def table(rows: DataFrame) -> DataFrame:
 def _shared(control: Control, place: Place) -> bool:
     """Whether neither has a teacher: those are the same runs under each protocol, and stand once."""
     without_teacher = control.arm.method == control.reference.method == BASELINE.method
-    return without_teacher and "protocol" in Recipe.read(place.recipe).words
+    return without_teacher and "protocol" in Recipe.read(place.recipe).settings

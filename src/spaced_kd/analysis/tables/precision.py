@@ -28,7 +28,7 @@ def table(rows: DataFrame) -> DataFrame:
     for place in places(found):
         for arm in arms:
             for precision in COARSER:
-                if "precision" in Recipe.read(place.recipe).words:
+                if "precision" in Recipe.read(place.recipe).settings:
                     continue
                 d = difference(found, place, arm._replace(recipe=f"precision={precision}"), arm)
                 if not d.seeds:

@@ -101,7 +101,7 @@ def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows:
 def _drawn_anew(rows: DataFrame, word: str) -> DataFrame:
     """Runs of the lowest seed that draw one thing anew, each draw in the place of a seed."""
     recipes = [Recipe.read(recipe) for recipe in rows["recipe"]]
-    draws = [float(recipe.words.get(word, "nan")) for recipe in recipes]
+    draws = [float(recipe.settings.get(word, "nan")) for recipe in recipes]
     rows = rows.assign(draw_of=draws, recipe=[str(recipe.without((word,))) for recipe in recipes])
     rows = rows[rows["draw_of"].notna()]
     rows = rows[rows["seed"] == rows["seed"].min()]

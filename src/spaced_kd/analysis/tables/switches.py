@@ -128,7 +128,7 @@ def _one_switch_away(rows: DataFrame, place: Place, base: Arm) -> dict[tuple[str
 
 def _words(network: str, method: str, recipe: str) -> dict[str, str]:
     """Network, method and recipe of rows as flat words: {"network": "resnet18", "network.width": "0.25", ...}."""
-    found = dict(Recipe.read(recipe).words)
+    found = dict(Recipe.read(recipe).settings)
     for role, text in (("network", network), ("method", method)):
         plugin = Label.read(text)
         found |= {role: plugin.name} | {f"{role}.{key}": value for key, value in plugin.settings.items()}
