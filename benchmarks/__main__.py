@@ -57,16 +57,16 @@ def main() -> None:
 
 def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Group]:
     """What is measured, by name, in the order of the table."""
-    source, places, pairs = arguments.source, ResultPaths(arguments.results), arguments.pairs
+    source, paths, pairs = arguments.source, ResultPaths(arguments.results), arguments.pairs
     found: dict[str, Group] = {
-        "steps": partial(steps.measure, device, arguments.threads, pairs, source, places),
-        "deterministic": partial(steps.deterministic, device, arguments.threads, pairs, source, places),
+        "steps": partial(steps.measure, device, arguments.threads, pairs, source, paths),
+        "deterministic": partial(steps.deterministic, device, arguments.threads, pairs, source, paths),
         "sweep": study_costs.sweep,
-        "memory": partial(study_costs.memory, device, pairs, source, places),
-        "states": partial(study_costs.states, device, pairs, source, places),
-        "corrupted": partial(_evaluation, "corrupted", min(3, pairs), source, places),
-        "trace": partial(_evaluation, "trace", device, pairs, source, places),
-        "start": partial(study_costs.start, pairs, source, places),
+        "memory": partial(study_costs.memory, device, pairs, source, paths),
+        "states": partial(study_costs.states, device, pairs, source, paths),
+        "corrupted": partial(_evaluation, "corrupted", min(3, pairs), source, paths),
+        "trace": partial(_evaluation, "trace", device, pairs, source, paths),
+        "start": partial(study_costs.start, pairs, source, paths),
         "tab01": partial(study_costs.tab01, Path("results")),
     }
     wanted = arguments.only or [name for name in found if name not in LEFT_OUT[device.type]]

@@ -26,13 +26,13 @@ ERROR = 0.05  # standard error of the trace, as a share of it
 IMAGES, SKETCH, PROBES = 50, 8, 20
 
 
-def corrupted(times: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def corrupted(times: int, source: Path, paths: ResultPaths) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds for the six corruptions of 10,000 images of 32 px in three severities, from those for 1,000."""
     from spaced_kd.data.corruptions import NAMES, SEVERITIES, corrupt_images
 
     spec = run(dataset__size=32)
-    prepare(spec, source, places)
-    images = dataset.load(places.data(spec)).images["test"].numpy()
+    prepare(spec, source, paths)
+    images = dataset.load(paths.data(spec)).images["test"].numpy()
     corrupt_images(images[:1], np.arange(1))  # the pictures of frost are read
     taken = []
     for number in range(times):
@@ -45,20 +45,20 @@ def corrupted(times: int, source: Path, places: ResultPaths) -> tuple[dict[str, 
 
 
 def trace(
-    device: torch.device, pairs: int, source: Path, places: ResultPaths, *, width: float = 0.25, epochs: int = 10
+    device: torch.device, pairs: int, source: Path, paths: ResultPaths, *, width: float = 0.25, epochs: int = 10
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Time to the same standard error: products of each, as their measured spread asks for, times seconds of each.
 
     Args:
         device: where.
         pairs: timings of a product of either.
-        source, places: of data and results.
+        source, paths: of data and results.
         width, epochs: of the ResNet-18 that is trained first.
     """
     spec = run(network__width=width, epochs=epochs, precision="bf16", eval_every=5, dataset__size=32)
-    prepare(spec, source, places)
-    train(spec, places.results, device=str(device))
-    network, images = finished_network(spec.id, places.results, device=str(device))
+    prepare(spec, source, paths)
+    train(spec, paths.results, device=str(device))
+    network, images = finished_network(spec.id, paths.results, device=str(device))
     naive, ours = [], []
     for number in range(pairs):
         naive.append(seconds(lambda number=number: naive_form(network, images, number), device))

@@ -45,7 +45,7 @@ def measure(
     threads: int,
     pairs: int,
     source: Path,
-    places: ResultPaths,
+    paths: ResultPaths,
     *,
     sizes: tuple[int, ...] = (32, 64),
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
@@ -54,8 +54,8 @@ def measure(
     arithmetic: dict[str, Any] = {}
     for size in sizes:
         specs = {precision: _spec(size, precision, device, threads) for precision in ("bf16", "fp32")}
-        prepare(specs["fp32"], source, places)
-        plain, ours, making = _times(specs, device, pairs, places, with_warm_up=size == 32 or device.type == "cuda")
+        prepare(specs["fp32"], source, paths)
+        plain, ours, making = _times(specs, device, pairs, paths, with_warm_up=size == 32 or device.type == "cuda")
         for precision, times in ours.items():
             for who, before, after in _kinds(plain, times):
                 values[f"step_{size}_{precision}_{who}"] = [b / a for b, a in zip(before, after, strict=True)]
@@ -69,12 +69,12 @@ def measure(
 
 
 def deterministic(
-    device: torch.device, threads: int, pairs: int, source: Path, places: ResultPaths, *, size: int = 32
+    device: torch.device, threads: int, pairs: int, source: Path, paths: ResultPaths, *, size: int = 32
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Percent that a teacher's and a student's step take longer where every kernel gives the same bits each time."""
     spec = _spec(size, "bf16", device, threads)
-    prepare(spec, source, places)
-    loop = ours(assemble(spec, places, str(device)), places)
+    prepare(spec, source, paths)
+    loop = ours(assemble(spec, paths, str(device)), paths)
     usual = torch.are_deterministic_algorithms_enabled()
     times: dict[bool, list[float]] = {True: [], False: []}
     try:
@@ -102,11 +102,11 @@ def block(device: torch.device) -> int:
 
 
 def _times(
-    specs: dict[str, RunSpec], device: torch.device, pairs: int, places: ResultPaths, *, with_warm_up: bool
+    specs: dict[str, RunSpec], device: torch.device, pairs: int, paths: ResultPaths, *, with_warm_up: bool
 ) -> tuple[Times, dict[str, Times], list[float]]:
     """Seconds of a step: of the plain loop, of ours in each precision; of making a batch."""
-    jobs = {precision: assemble(spec, places, str(device)) for precision, spec in specs.items()}
-    loops = {precision: ours(job, places) for precision, job in jobs.items()}
+    jobs = {precision: assemble(spec, paths, str(device)) for precision, spec in specs.items()}
+    loops = {precision: ours(job, paths) for precision, job in jobs.items()}
     plain = plain_loop(jobs["fp32"])
     if with_warm_up:
         _block(plain, device, "tf32")
@@ -127,14 +127,14 @@ def _times(
     return of_plain, of_ours, making
 
 
-def ours(job: Job, places: ResultPaths) -> Iterator[str]:
+def ours(job: Job, paths: ResultPaths) -> Iterator[str]:
     """The loop of train.py; yields who has learnt, each time."""
     metrics = TrainingMetrics(energy.meters(job.device))
     recorder, origin = (
-        RunRecorder(job, metrics, Curve(places.curve(job.spec), job)),
+        RunRecorder(job, metrics, Curve(paths.curve(job.spec), job)),
         provenance.origin(job.spec, job.device),
     )
-    checkpointer = Checkpointer(job, metrics, places, origin, 1e9, StopSignal())
+    checkpointer = Checkpointer(job, metrics, paths, origin, 1e9, StopSignal())
     checkpointer.resume()
     for role, index in checkpointer.turns_to_go():
         with recorder.watching(role, index):

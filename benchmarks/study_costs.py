@@ -50,18 +50,18 @@ def sweep() -> tuple[dict[str, list[float]], dict[str, Any]]:
     return {"sweep": [here / alone]}, {"flops here": here, "flops of independent runs": alone}
 
 
-def memory(device: torch.device, pairs: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
+def memory(device: torch.device, pairs: int, source: Path, paths: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Peak memory of a student 4 epochs behind, against one half an epoch behind."""
     peaks: dict[str, list[dict[str, int]]] = {"4": [], "0.5": []}
     words = {"network": "resnet_mini", "network__width": 0.0625, "method": "online_kd", "epochs": 4, "eval_every": 4}
     words |= {"dataset__size": 32, "dataset__train_per_class": 100}  # 2,000 images: 86 MB more, were they buffered
-    prepare(run(**words), source, places)
+    prepare(run(**words), source, paths)
     for number in range(pairs):
         started = {}
         for interval in peaks:  # both at once, each in a process and a folder of its own
-            folder = Path(places.results, f"memory-{interval}-{number}")
+            folder = Path(paths.results, f"memory-{interval}-{number}")
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "data").symlink_to(places.results.resolve() / "data") if not (folder / "data").exists() else None
+            (folder / "data").symlink_to(paths.results.resolve() / "data") if not (folder / "data").exists() else None
             program = MEMORY.replace("DEVICE", repr(str(device)))
             command = [sys.executable, "-c", program, folder, *run(interval=float(interval), **words).overrides()]
             started[interval] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -79,14 +79,14 @@ def memory(device: torch.device, pairs: int, source: Path, places: ResultPaths) 
     return more, {"peaks": peaks}
 
 
-def states(device: torch.device, times: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
+def states(device: torch.device, times: int, source: Path, paths: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Time of a resume state of two ResNet-18 and their optimisers, as a share of the time between two."""
     spec = run(method="online_kd", dataset__size=32)
-    prepare(spec, source, places)
-    job = assemble(spec, places, str(device))
+    prepare(spec, source, paths)
+    job = assemble(spec, paths, str(device))
     for who in ("teacher", "student"):  # so that the optimisers have their momentum
         job.learners[who].learn(0, lambda who=who: job.passes(who, 0))
-    folder = Path(places.results, "states")
+    folder = Path(paths.results, "states")
 
     def save(turn: int) -> None:
         checkpoint.save_state(folder, turn, job.modules, job.own_learners, before=turn - 1, record={})
@@ -96,11 +96,11 @@ def states(device: torch.device, times: int, source: Path, places: ResultPaths) 
     return {"states": [100 * each / CHECKPOINT_EVERY for each in taken]}, {"bytes": size, "seconds": taken}
 
 
-def start(pairs: int, source: Path, places: ResultPaths) -> tuple[dict[str, list[float]], dict]:
+def start(pairs: int, source: Path, paths: ResultPaths) -> tuple[dict[str, list[float]], dict]:
     """Seconds from the start of a process to the first step of its training, beyond the imports of torch and timm."""
     spec = run(method="online_kd", interval=1.5, dataset__size=32, epochs=10)
-    prepare(spec, source, places)
-    job = [START, "train", *spec.overrides(), "--results", str(places.results)]
+    prepare(spec, source, paths)
+    job = [START, "train", *spec.overrides(), "--results", str(paths.results)]
     bare, whole = [], []
     for number in range(pairs + 1):
         for taken, words in ((bare, [BARE]), (whole, job)):

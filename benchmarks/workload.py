@@ -16,9 +16,9 @@ def run(**changes: object) -> RunSpec:
     return from_flat(PART | {"network": "resnet18", "method": "baseline", "seed": 0} | given)
 
 
-def prepare(spec: RunSpec, source: Path, places: ResultPaths) -> None:
+def prepare(spec: RunSpec, source: Path, paths: ResultPaths) -> None:
     """Decode the run's dataset, unless that is done."""
-    path, settings = places.data(spec), spec.resolved()["settings"]["dataset"]
+    path, settings = paths.data(spec), spec.resolved()["settings"]["dataset"]
     if not path.exists():
         content = registry.find("datasets", spec.dataset).prepare(source, **settings)
         dataset.save(path, content, dataset=spec.dataset, settings=settings)

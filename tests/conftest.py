@@ -95,10 +95,10 @@ class Training:
         from spaced_kd.training.preemption import StopSignal
         from spaced_kd.training.run_recorder import RunRecorder
 
-        self.job, metrics, places = job, TrainingMetrics({}), ResultPaths(results)
+        self.job, metrics, paths = job, TrainingMetrics({}), ResultPaths(results)
         origin = provenance.origin(job.spec, job.device)
-        self.recorder = RunRecorder(job, metrics, Curve(places.curve(job.spec), job))
-        self.checkpointer = Checkpointer(job, metrics, places, origin, every, StopSignal())
+        self.recorder = RunRecorder(job, metrics, Curve(paths.curve(job.spec), job))
+        self.checkpointer = Checkpointer(job, metrics, paths, origin, every, StopSignal())
         self.done = self.checkpointer.resume()
         self.recorder.begin(origin.earlier)
 

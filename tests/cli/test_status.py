@@ -37,29 +37,29 @@ def study(tmp_path):
     return path, load_study(path).runs, ResultPaths(tmp_path / "results")
 
 
-def status(path, places, *options):
-    return main(["status", str(path), "--results", str(places.results), *options])
+def status(path, paths, *options):
+    return main(["status", str(path), "--results", str(paths.results), *options])
 
 
-def finish(places, run, seconds, accuracy=90.0):
-    folder = places.run(run)
+def finish(paths, run, seconds, accuracy=90.0):
+    folder = paths.run(run)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"wall_seconds": seconds}))
     (folder / "rows.json").write_text(json.dumps([{"selection": "last", "epoch": 12, "value": accuracy}]))
 
 
-def begin(places, run, *lines, log=""):
+def begin(paths, run, *lines, log=""):
     """A run that has evaluated some epochs and written some lines into its log."""
-    places.curve(run).parent.mkdir(parents=True)
-    places.curve(run).write_text(HEADER + "".join(lines))
-    path = places.results / "logs" / "train" / f"{run.id}.log"
+    paths.curve(run).parent.mkdir(parents=True)
+    paths.curve(run).write_text(HEADER + "".join(lines))
+    path = paths.results / "logs" / "train" / f"{run.id}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(log)
 
 
 def test_a_study_that_never_ran_waits(study, capsys):
-    path, _, places = study
-    assert status(path, places) == 0
+    path, _, paths = study
+    assert status(path, paths) == 0
     told = capsys.readouterr().out
     assert told.startswith(
         "watched: 9 trainings: 9 waiting\nevaluations: 0 of 9 done\n\nDigits; mini ResNet; 12 epochs"
@@ -68,23 +68,23 @@ def test_a_study_that_never_ran_waits(study, capsys):
 
 
 def test_states_come_from_locks_curves_and_logs(study, capsys):
-    path, runs, places = study
+    path, runs, paths = study
     done, running, failed, stopped, killed, starting = runs[:6]
-    finish(places, done, 60.0)
-    begin(places, running, "3,30,120,20,70,,1.5\n", "6,60,120,40,81.25,,1.1\n", "9,90,1", log="job today\n")
-    begin(places, failed, log="job before\nspaced-kd: out of memory\njob today\nspaced-kd: the loss is nan\n")
-    begin(places, stopped, "3,30,120,20,70,,1.5\n", log="spaced-kd: SIGTERM: stopped, and the same command goes on\n")
-    begin(places, killed, "3,30,120,20,70,,1.5\n", log="job today\nepoch 3\n")
-    places.lock(starting).parent.mkdir(parents=True)
+    finish(paths, done, 60.0)
+    begin(paths, running, "3,30,120,20,70,,1.5\n", "6,60,120,40,81.25,,1.1\n", "9,90,1", log="job today\n")
+    begin(paths, failed, log="job before\nspaced-kd: out of memory\njob today\nspaced-kd: the loss is nan\n")
+    begin(paths, stopped, "3,30,120,20,70,,1.5\n", log="spaced-kd: SIGTERM: stopped, and the same command goes on\n")
+    begin(paths, killed, "3,30,120,20,70,,1.5\n", log="job today\nepoch 3\n")
+    paths.lock(starting).parent.mkdir(parents=True)
     for each in (running, killed, starting):
-        places.lock(each).parent.mkdir(parents=True, exist_ok=True)
-        places.lock(each).touch()
-    with open(places.lock(running)) as one, open(places.lock(starting)) as other:
+        paths.lock(each).parent.mkdir(parents=True, exist_ok=True)
+        paths.lock(each).touch()
+    with open(paths.lock(running)) as one, open(paths.lock(starting)) as other:
         fcntl.flock(one, fcntl.LOCK_EX)
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert status(path, places, "--json") == 0
+        assert status(path, paths, "--json") == 0
         found = json.loads(capsys.readouterr().out)
-        status(path, places)
+        status(path, paths)
         told = capsys.readouterr().out
     assert found["counts"] == {"done": 1, "running": 2, "waiting": 3, "stopped": 2, "failed": 1}
     by_run = {run["run"]: run for run in found["runs"]}
@@ -106,13 +106,13 @@ def test_states_come_from_locks_curves_and_logs(study, capsys):
 
 
 def test_an_evaluation_and_a_preparation_that_failed_are_told(study, capsys):
-    path, runs, places = study
-    finish(places, runs[0], 60.0)
+    path, runs, paths = study
+    finish(paths, runs[0], 60.0)
     for name in (f"evaluate/watched/{runs[0].id}", f"prepare/{runs[0].data_id}"):
-        log = places.results / "logs" / f"{name}.log"
+        log = paths.results / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True)
         log.write_text("spaced-kd: warning: slow\nspaced-kd: no such file\n")
-    status(path, places, "--json")
+    status(path, paths, "--json")
     failed = json.loads(capsys.readouterr().out)["failed_jobs"]
     assert failed == {
         f"evaluation of {runs[0].id}": "no such file",
@@ -129,11 +129,11 @@ def test_an_unexpected_error_is_told_by_its_last_line(tmp_path):
 
 
 def test_it_imports_no_torch_nor_pandas_nor_numpy(study):
-    path, _, places = study
+    path, _, paths = study
     code = f"""
 import sys
 from spaced_kd.cli.main import main
-main(["status", {str(path)!r}, "--results", {str(places.results)!r}])
+main(["status", {str(path)!r}, "--results", {str(paths.results)!r}])
 print([name for name in ("torch", "pandas", "numpy") if name in sys.modules])
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

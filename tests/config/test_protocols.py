@@ -1126,19 +1126,19 @@ def test_distilling_from_checkpoints_is_spaced_kd_with_three_switches():
 def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
     """The student after each of its steps: next stored state of a finished teacher, fresh batch, soft loss alone."""
     run = tiny(method="online_kd", interval=1.4, epochs=2, protocol="teacher_checkpoints")  # ten batches, by seven
-    places, teacher = ResultPaths(results), run.teacher_spec()
+    paths, teacher = ResultPaths(results), run.teacher_spec()
     train(teacher, results, save_states_for=(run,))
     monkeypatch.setattr(
         "spaced_kd.training.teacher_states.TeacherStates.save", lambda *_: pytest.fail("the teacher has finished")
     )
     train(run, results)
-    described = json.loads((places.run(run) / "run.json").read_text())
+    described = json.loads((paths.run(run) / "run.json").read_text())
     assert described["teacher_states"] == "stored"
 
-    job = assemble(run, places)  # for its batches and its network at the start
-    student, guide = job.modules["student"], assemble(teacher, places).result
+    job = assemble(run, paths)  # for its batches and its network at the start
+    student, guide = job.modules["student"], assemble(teacher, paths).result
     optimizer = torch.optim.SGD(student.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
-    stored = {7: places.trajectory(teacher) / "batches-000000007.safetensors", 10: places.weights(teacher)}
+    stored = {7: paths.trajectory(teacher) / "batches-000000007.safetensors", 10: paths.weights(teacher)}
     student.train()
     for step in range(10):
         checkpoint.load_weights(stored[min(at for at in stored if at > step)], guide.eval())  # the next one
@@ -1149,6 +1149,6 @@ def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    weights, _ = array_file.read(places.weights(run), remedy="")
+    weights, _ = array_file.read(paths.weights(run), remedy="")
     for name, value in student.state_dict().items():
         assert torch.equal(value, torch.from_numpy(weights[name])), name

@@ -517,7 +517,7 @@ def test_the_kd_trace_stands_beside_that_of_cross_entropy(data):
 
 @pytest.mark.slow
 def test_the_teacher_is_the_runs_own(results):
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     runs = {name: trained(method=name) for name in ("online_kd", "self_kd", "adaptive_interval", "baseline")}
     for spec in runs.values():
         train(spec, results)
@@ -527,15 +527,15 @@ def test_the_teacher_is_the_runs_own(results):
     assert metrics == {"online_kd": ["trace", "kd_trace"], "self_kd": ["trace", "kd_trace"], "baseline": ["trace"]}
     assert measured["self_kd"][1]["parameters"] > measured["self_kd"][0]["parameters"]  # all exits
     network, data = evaluating.finished_network(runs["online_kd"].id, results)
-    fixed = evaluating.fixed_teacher(runs["online_kd"], places, data)
+    fixed = evaluating.fixed_teacher(runs["online_kd"], paths, data)
     teacher, _ = evaluating.finished_network(runs["baseline"].id, results)
     assert runs["online_kd"].teacher_spec() == runs["baseline"]
     assert state_of(fixed.teacher) == state_of(teacher) != state_of(network)
     with pytest.raises(UserError, match=r"kd_loss is true, but .*adaptive_interval.* has no loss of logits with"):
-        evaluating.fixed_teacher(runs["adaptive_interval"], places, data)
-    places.weights(runs["baseline"]).unlink()
+        evaluating.fixed_teacher(runs["adaptive_interval"], paths, data)
+    paths.weights(runs["baseline"]).unlink()
     with pytest.raises(UserError, match=r"kd_loss needs .*weights.safetensors, the teacher of .*: train .* first"):
-        evaluating.fixed_teacher(runs["online_kd"], places, data)
+        evaluating.fixed_teacher(runs["online_kd"], paths, data)
 
 
 def test_one_probe_has_no_error(tiny):

@@ -34,22 +34,22 @@ def weights(name, network) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("interval", [0, 1.0])
 def test_what_is_seen_is_what_was_there(interval, results):
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     student = tiny(method="online_kd", interval=interval)
     teacher = student.teacher_spec()
     train(teacher, results, save_states_for=(tiny(method="online_kd", interval=1.0),))
     train(student, results)
-    found = history(student, places)
+    found = history(student, paths)
     assert (found.result, found.per_epoch, found.updates) == ("student", 5, {"teacher": 15, "student": 15})
     assert found.taught == ([5] * 5 + [10] * 5 + [15] * 5 if interval else list(range(1, 16)))
     moments = {("student", 0), ("student", 15), ("teacher", 5), ("teacher", 7), ("teacher", 15)}
     seen = found.look(moments, weights)
     assert set(seen) == moments
-    trajectory = TeacherStates(teacher.id, places.trajectory(teacher), places.weights(teacher), 15)
+    trajectory = TeacherStates(teacher.id, paths.trajectory(teacher), paths.weights(teacher), 15)
     assert same(seen["teacher", 5], trajectory.path(5))  # left by the first training
-    assert same(seen["teacher", 15], places.weights(teacher))
-    assert same(seen["student", 15], places.weights(student))
-    start = to_arrays(job.assemble(student, places).result.state_dict())
+    assert same(seen["teacher", 15], paths.weights(teacher))
+    assert same(seen["student", 15], paths.weights(student))
+    start = to_arrays(job.assemble(student, paths).result.state_dict())
     assert all((seen["student", 0][name] == start[name]).all() for name in start)
     assert any((seen["teacher", 7][name] != seen["teacher", 5][name]).any() for name in start)
 
@@ -82,13 +82,13 @@ def test_each_update_draws_what_it_drew(results, monkeypatch):
 
 def test_other_weights_are_not_taken_for_the_runs(results):
     run, other = tiny(method="baseline"), tiny(method="baseline", lr=0.04)
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     for each in (run, other):
         train(each, results)
-    assert history(run, places).taught == []
-    places.weights(run).write_bytes(places.weights(other).read_bytes())
+    assert history(run, paths).taught == []
+    paths.weights(run).write_bytes(paths.weights(other).read_bytes())
     with pytest.raises(UserError, match=rf"^{run.id}, trained again, ends in other weights than .*weights\."):
-        history(run, places).look({("teacher", 1)}, weights)
+        history(run, paths).look({("teacher", 1)}, weights)
 
 
 def test_what_never_comes_is_named_before_the_training(results, monkeypatch):

@@ -323,15 +323,15 @@ def test_teacher_student_and_baseline_start_from_one_initialisation(results):
 
 def test_a_run_and_its_evaluations_standardise_alike(results, monkeypatch):
     spec = tiny(method="baseline", standardisation="imagenet", epochs=1)
-    places = ResultPaths(results)
-    own, other = (load_data(each, places) for each in (tiny(method="baseline"), spec))
+    paths = ResultPaths(results)
+    own, other = (load_data(each, paths) for each in (tiny(method="baseline"), spec))
     assert (other.mean, other.std) == STANDARDISATIONS["imagenet"]
     images = own.images["test"][:4]
     expected = own.normalise(images) * torch.tensor(own.std)[:, None, None] + torch.tensor(own.mean)[:, None, None]
     mean, std = (torch.tensor(values)[:, None, None] for values in STANDARDISATIONS["imagenet"])
     torch.testing.assert_close(other.normalise(images), (expected - mean) / std)
     assert own.checksum == other.checksum  # the same prepared data
-    assert places.data(spec) == places.data(tiny(method="baseline"))
+    assert paths.data(spec) == paths.data(tiny(method="baseline"))
     train(spec, results)
     seen = []
     monkeypatch.setattr(

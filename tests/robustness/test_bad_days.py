@@ -85,14 +85,14 @@ def test_a_disk_that_is_full_at_each_write_in_turn(results, whole, monkeypatch, 
         monkeypatch.setattr(files.os, "fsync", lambda file: (fails(named(file)), fsync(file)))
     else:
         monkeypatch.setattr(files.os, "replace", lambda old, new: (fails(Path(old)), replace(old, new)))
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     for _ in range(40):
         if cli.main(["train", *SPEC.overrides(), "--results", str(results), "--checkpoint-every", "0"]) == 0:
             break
         told = capsys.readouterr().err
         assert "cannot be written (No space left on device): make room" in told
         assert told.count("\n") == 1
-        left = states(places.state(SPEC))
+        left = states(paths.state(SPEC))
         assert [array_file.read(state, remedy="")[1]["run"] for state in left] == [SPEC.id] * len(left)  # nothing torn
         assert [state.stem for state in left[-1:]] == sorted(name for name in written if "turn-" in name)[-1:]
     assert len(failed) >= 9  # five states, three outputs and their description

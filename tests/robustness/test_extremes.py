@@ -75,7 +75,7 @@ def settings(kind: str, name: str) -> list[tuple[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory) -> ResultPaths:
+def paths(tmp_path_factory) -> ResultPaths:
     """Results with ten digits of 8 and of 4 pixels."""
     found = ResultPaths(tmp_path_factory.mktemp("extremes"))
     for size in (8, 4):
@@ -143,22 +143,22 @@ def fault(case, *named: str) -> str | None:
     return None
 
 
-def two_steps(flat: dict, places: ResultPaths) -> None:
+def two_steps(flat: dict, paths: ResultPaths) -> None:
     """Train for two steps of each role, on finite losses."""
     spec = from_flat(flat)
     with process_group(spec.processes):
-        job = assemble(spec, places, "cpu", 0)
+        job = assemble(spec, paths, "cpu", 0)
         record = TrainingMetrics({})
         for who, index in islice(job.turns_after(0), 2 * len(set(job.learners))):
             record.add(who, job.learners[who].learn(index, lambda who=who, index=index: job.passes(who, index)))
             record.check_finite(f"batch {index}")
 
 
-def faults(cases: list[tuple[dict, str]], places: ResultPaths) -> list[str]:
+def faults(cases: list[tuple[dict, str]], paths: ResultPaths) -> list[str]:
     """What is wrong with runs, each with the key that it is about."""
     found = []
     for flat, named in cases:
-        if told := fault(lambda flat=flat: two_steps(flat, places), named, repr(flat.get(named))):
+        if told := fault(lambda flat=flat: two_steps(flat, paths), named, repr(flat.get(named))):
             found.append(f"{ {key: value for key, value in flat.items() if value != BASE.get(key)} }: {told}")
     return found
 
@@ -187,19 +187,19 @@ def faults(cases: list[tuple[dict, str]], places: ResultPaths) -> list[str]:
         ),
     ],
 )
-def test_a_slip_is_one_line_of_the_command(places, capsys, changes, complaint):
+def test_a_slip_is_one_line_of_the_command(paths, capsys, changes, complaint):
     words = [f"{key}={value}" for key, value in (BASE | changes).items()]
-    assert cli.main(["train", *words, "--device", "cpu", "--results", str(places.results), "--workers", "0"]) == 2
+    assert cli.main(["train", *words, "--device", "cpu", "--results", str(paths.results), "--workers", "0"]) == 2
     told = capsys.readouterr().err
     assert complaint in told
     assert told.count("\n") == 1
 
 
-def test_more_batches_than_can_be_listed_are_refused(places, monkeypatch):
+def test_more_batches_than_can_be_listed_are_refused(paths, monkeypatch):
     monkeypatch.setattr(timeline, "MOST_BATCHES", 5)
-    two_steps(BASE | {"epochs": 2}, places)
+    two_steps(BASE | {"epochs": 2}, paths)
     with pytest.raises(UserError, match="epochs is 3, which is 6 batches of batch_size 5, but a training has"):
-        two_steps(BASE | {"epochs": 3}, places)
+        two_steps(BASE | {"epochs": 3}, paths)
 
 
 KEYS = {key: told for key, told in _annotations(RunSpec).items() if key not in ("dataset", "network", "method")}
@@ -207,30 +207,30 @@ KEYS = {key: told for key, told in _annotations(RunSpec).items() if key not in (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
-def test_keys_of_a_run(key, places):
+def test_keys_of_a_run(key, paths):
     most = [AT_MOST[key] + 1] if key in AT_MOST else []
-    assert not faults([(BASE | {key: value}, key) for value in [*extremes(KEYS[key]), *most]], places)
+    assert not faults([(BASE | {key: value}, key) for value in [*extremes(KEYS[key]), *most]], paths)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("methods"))
-def test_settings_of_methods(name, places):
+def test_settings_of_methods(name, paths):
     needs = registry.plugin("methods", name).constants.get("needs", {})
     cases = []
     for key, value in settings("methods", name):
         spaced = "spaced" in needs.get(key, {}).get("interval", ())
         cases.append((BASE | {"method": name, f"method.{key}": value} | ({"interval": 1} if spaced else {}), key))
-    assert not faults(cases, places)
+    assert not faults(cases, paths)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("networks"))
-def test_settings_of_networks(name, places):
+def test_settings_of_networks(name, paths):
     base = {key: value for key, value in BASE.items() if key != "network.width"} | {"network": name}
     base |= {"network.width": 0.02} if "width" in registry.defaults("networks", name) else {}
     base |= {"input_size": 16} if name == "pit_tiny" else {}  # its patches do not cover 8 pixels
     cases = [(base | {f"network.{key}": value}, key) for key, value in settings("networks", name)]
-    assert not faults([case for case in cases if name not in LARGE or is_refused(case[0])], places)
+    assert not faults([case for case in cases if name not in LARGE or is_refused(case[0])], paths)
 
 
 def is_refused(flat: dict) -> bool:
@@ -245,7 +245,7 @@ def is_refused(flat: dict) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize("name", [name for name in registry.names("networks") if name not in LARGE])
-def test_small_images_and_batches_that_do_not_divide(name, size, places):
+def test_small_images_and_batches_that_do_not_divide(name, size, paths):
     base = {key: value for key, value in BASE.items() if key != "network.width"} | {
         "network": name,
         "dataset.size": size,
@@ -254,7 +254,7 @@ def test_small_images_and_batches_that_do_not_divide(name, size, places):
     cases = [base | narrow | {"batch_size": count} for count in (1, 3, 10, 100)]
     cases += [case | {"method": "self_kd"} for case in cases] + [case | {"batch_norm": "halves"} for case in cases]
     with any_size():
-        found = faults([(case, "") for case in cases], places)
+        found = faults([(case, "") for case in cases], paths)
     assert not found
 
 
@@ -287,24 +287,24 @@ def test_settings_of_datasets(name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def run(places) -> str:
+def run(paths) -> str:
     """A finished run with a teacher."""
     spec = from_flat(BASE | {"method": "online_kd"})
     for each in (spec.teacher_spec(), spec):
-        train(each, places.results, device="cpu", workers=0)
+        train(each, paths.results, device="cpu", workers=0)
     return spec.id
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("evaluations"))
-def test_settings_of_evaluations(name, places, run, monkeypatch, capsys):
+def test_settings_of_evaluations(name, paths, run, monkeypatch, capsys):
     monkeypatch.setattr(provenance, "describe", lambda *_: {})
     few = {"images": 4, "compared": 4, "draws": 1, "probes": 2, "steps": 1, "interval": 1.0, "epochs": [0]}
     few = {key: value for key, value in few.items() if key in registry.defaults("evaluations", name)}
 
     def case(key, value) -> None:
         asked = registry.check_settings("evaluations", name, few | {key: value})
-        rows = evaluate.evaluate(run, {name: asked}, places.results, device="cpu")
+        rows = evaluate.evaluate(run, {name: asked}, paths.results, device="cpu")
         assert rows
         assert all(math.isfinite(row["value"]) for row in rows), rows
 

@@ -205,16 +205,16 @@ def test_what_a_process_left_that_was_killed_at_its_very_end_is_removed(results,
     spec = tiny(method="baseline")
     with pytest.raises(Interrupted):
         train(spec, other, stop=StopSignal(time_limit=1e-9, margin=0))
-    folder, places = train(spec, results), ResultPaths(results)
+    folder, paths = train(spec, results), ResultPaths(results)
     (state,) = ResultPaths(other).state(spec).glob("turn-*")
-    shutil.copy(state, places.state(spec))
-    places.lock(spec).write_text("process 7 on nowhere")
-    with open(places.lock(spec)) as held:
+    shutil.copy(state, paths.state(spec))
+    paths.lock(spec).write_text("process 7 on nowhere")
+    with open(paths.lock(spec)) as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         train(spec, results)
-        assert len(list(places.state(spec).iterdir())) == 2  # of one that is alive
+        assert len(list(paths.state(spec).iterdir())) == 2  # of one that is alive
     assert train(spec, results) == folder
-    assert list(places.state(spec).iterdir()) == []
+    assert list(paths.state(spec).iterdir()) == []
 
 
 def test_a_lock_that_was_removed_while_one_waited_is_no_lock(tmp_path, monkeypatch):

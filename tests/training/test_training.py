@@ -135,14 +135,14 @@ def test_teacher_and_student_start_alike_with_and_without_exits(results):
 
 
 def test_a_teacher_that_starts_anew_forgets_its_states(results):
-    spec, places = tiny(method="baseline"), ResultPaths(results)
+    spec, paths = tiny(method="baseline"), ResultPaths(results)
     train(spec, results, save_states_for=(tiny(method="online_kd", interval=1.0),))
-    states = sorted(places.trajectory(spec).iterdir())
+    states = sorted(paths.trajectory(spec).iterdir())
     assert len(states) == 2  # after epoch 1 and 2; the last is the final weights
     states[0].write_bytes(b"of another teacher")
-    (places.run(spec) / "run.json").unlink()
+    (paths.run(spec) / "run.json").unlink()
     train(spec, results)
-    assert not list(places.trajectory(spec).iterdir())
+    assert not list(paths.trajectory(spec).iterdir())
 
 
 @pytest.mark.parametrize(("interval", "steps"), [(0, 15), (1.0, 30)])
@@ -244,43 +244,43 @@ def test_kill_dash_nine_at_every_kind_of_moment():
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
-    spec, places = tiny(method="baseline"), ResultPaths(results)
-    Training(assemble(spec, places), results).take(4)
-    newest = sorted(places.state(spec).glob("turn-*"))[-1]
+    spec, paths = tiny(method="baseline"), ResultPaths(results)
+    Training(assemble(spec, paths), results).take(4)
+    newest = sorted(paths.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert Training(assemble(spec, places), results).done == 3
+    assert Training(assemble(spec, paths), results).done == 3
     assert "damaged" in str(recwarn.pop().message)
 
 
 def test_an_epoch_that_is_trained_again_has_one_line_in_the_curve(results, recwarn):
-    spec, places = tiny(method="baseline"), ResultPaths(results)
-    Training(assemble(spec, places), results).take(5)
-    (before,) = curve.read(places.curve(spec))
+    spec, paths = tiny(method="baseline"), ResultPaths(results)
+    Training(assemble(spec, paths), results).take(5)
+    (before,) = curve.read(paths.curve(spec))
     assert (before["epoch"], before["turn"], before["turns"]) == (1, 5, 15)
-    newest = sorted(places.state(spec).glob("turn-*"))[-1]
+    newest = sorted(paths.state(spec).glob("turn-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])  # so that the epoch's last turn is taken again
     assert [line["turn"] for line in learning_curve(train(spec, results))] == [5, 10, 15]
 
 
 def test_states_that_are_passed_over_do_not_outlive_new_ones(results, recwarn):
-    spec, places = tiny(method="baseline"), ResultPaths(results)
+    spec, paths = tiny(method="baseline"), ResultPaths(results)
 
     def some_turns(number):
-        Training(assemble(spec, places), results).take(number)
-        return [path.stem for path in sorted(places.state(spec).glob("turn-*"))]
+        Training(assemble(spec, paths), results).take(number)
+        return [path.stem for path in sorted(paths.state(spec).glob("turn-*"))]
 
     assert some_turns(8) == ["turn-000000007", "turn-000000008"]
-    for path in places.state(spec).glob("turn-*"):
+    for path in paths.state(spec).glob("turn-*"):
         path.write_bytes(path.read_bytes()[:-100])
     assert some_turns(1) == ["turn-000000001"]  # begun anew, below the numbers of the damaged ones
     assert some_turns(2) == ["turn-000000002", "turn-000000003"]
 
 
 def test_a_state_of_other_data_is_refused(results):
-    spec, places = tiny(method="baseline"), ResultPaths(results)
+    spec, paths = tiny(method="baseline"), ResultPaths(results)
     with pytest.raises(Interrupted):
         train(spec, results, stop=StopSignal(time_limit=1e-9, margin=0))
-    (state,) = places.state(spec).glob("turn-*")
+    (state,) = paths.state(spec).glob("turn-*")
     stored, about = array_file.read(state, remedy="")
     array_file.save(state, stored, **about | {"data_sha256": "0" * 64})
     with pytest.raises(UserError, match=r"is not what .* was trained on so far: prepare the same data"):
@@ -288,9 +288,9 @@ def test_a_state_of_other_data_is_refused(results):
 
 
 def test_another_state_of_a_teacher_is_refused(results):
-    student, places = tiny(method="online_kd", interval=1.0), ResultPaths(results)
+    student, paths = tiny(method="online_kd", interval=1.0), ResultPaths(results)
     train(student.teacher_spec(), results, save_states_for=(student,))
-    first, second = sorted(places.trajectory(student.teacher_spec()).glob("*.safetensors"))
+    first, second = sorted(paths.trajectory(student.teacher_spec()).glob("*.safetensors"))
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match=r"batches-000000005.safetensors is of batches 10, not 5: delete it"):
         train(student, results)
@@ -306,11 +306,11 @@ def test_data_of_another_dataset_are_refused(results):
 
 
 def test_a_foreign_state_is_refused(results):
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     mine, other = tiny(method="baseline"), tiny(method="baseline", seed=1)
-    Training(assemble(other, places), results).take(1)
-    places.state(mine).parent.mkdir(exist_ok=True)
-    places.state(other).rename(places.state(mine))
+    Training(assemble(other, paths), results).take(1)
+    paths.state(mine).parent.mkdir(exist_ok=True)
+    paths.state(other).rename(paths.state(mine))
     with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):
         train(mine, results)
 

@@ -1,6 +1,6 @@
-"""What a study is doing: which trainings are done, running, waiting, stopped or failed, from the files of its results.
+"""The state of a study: which trainings are done, running, waiting, stopped or failed, from the files of its results.
 
-No torch is imported and no file of weights is read, so that the answer comes at once.
+It imports no torch and reads no weights, so that it answers at once.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from spaced_kd.training import curve, run_lock
 from spaced_kd.utils.files import read_json
 
 DONE, RUNNING, WAITING, STOPPED, FAILED = STATES = ("done", "running", "waiting", "stopped", "failed")
-GOES_ON = "the same command goes on"  # in the last line of a training that was stopped and not wrong
+GOES_ON = "the same command goes on"  # in the last line of a training that was stopped, not of one that failed
 WIDTH = 80
 SHOWN = 10  # runs of a state that are listed
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
-    epoch, accuracy, share: at its last evaluation, None before the first; share is of its turns, since an epoch is
-    one of the learner's own steps, of which some methods take more; seconds: taken so far, by its curve; to_go: seconds
-    that are left by its own speed, None where that is not known yet; line: why it stopped or failed.
+    epoch, accuracy, share: at its last evaluation, None before the first; share is the fraction of its turns, since an
+    epoch counts the learner's own steps, of which some methods take more; seconds: taken so far, from its curve; to_go:
+    seconds left at its own speed, None while unknown; line: why it stopped or failed.
     """
 
     run: str
@@ -50,13 +50,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a study is; `failed_jobs`: the last line of preparations and evaluations that failed, by job."""
+    """The progress of a study; `failed_jobs`: the last line of preparations and evaluations that failed, by job."""
 
     study: Study
     runs: tuple[Progress, ...]
-    evaluations: tuple[int, int]  # jobs that are done, and all
+    evaluations: tuple[int, int]  # jobs done, jobs in all
     failed_jobs: dict[str, str]
-    places: "Places" = field(default_factory=lambda: Places())
+    run_labels: "RunLabels" = field(default_factory=lambda: RunLabels())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,11 +65,12 @@ class Status:
         return {state: found[state] for state in STATES}
 
     def to_go(self) -> tuple[float, int]:
-        """Seconds of training that are left, and of how many runs no finished run tells them.
+        """Seconds of training left, and the number of runs whose length is unknown.
 
-        A run takes as long as the finished runs of its arm did on average, or else those of its setting.
+        A run is estimated by the mean of the finished runs of its arm, or else of its setting.
         """
-        keys = {run.id: (own := self.places.setting(run), (*own, self.places.arm(run))) for run in self.study.runs}
+        names = self.run_labels
+        keys = {run.id: (own := names.setting(run), (*own, names.arm(run))) for run in self.study.runs}
         taken: dict[tuple[str, ...], list[float]] = {}
         for run in self.runs:
             for key in keys[run.run] if run.state == DONE and run.seconds else ():
@@ -100,7 +101,7 @@ def status_command(arguments: argparse.Namespace) -> None:
 
 
 def status(study: Study, results: Path) -> Status:
-    """How far a study is, by the files below the folder of all results."""
+    """The progress of a study, from the files below the folder of all results."""
     runs = tuple(progress(run, results) for run in study.runs)
     done = {run.run for run in runs if run.state == DONE}
     jobs = [(part.name, run) for part in study.parts for run, names in part.evaluated.items() if names]
@@ -118,39 +119,39 @@ def status(study: Study, results: Path) -> Status:
 
 
 def progress(run: RunSpec, results: Path) -> Progress:
-    """How far a run is."""
-    places = ResultPaths(results)
-    if (folder := places.run(run)).joinpath("run.json").exists():
+    """The progress of a run, from its files."""
+    paths = ResultPaths(results)
+    if (folder := paths.run(run)).joinpath("run.json").exists():
         rows = read_json(folder / "rows.json", list)
         accuracy = next((row["value"] for row in rows if row.get("selection") == "last"), None)
         seconds = read_json(folder / "run.json", dict).get("wall_seconds")
         epoch = next((row["epoch"] for row in rows if row.get("selection") == "last"), None)
         return Progress(run.id, DONE, 1.0, epoch, accuracy, seconds)
-    lines = curve.read(places.curve(run))
+    lines = curve.read(paths.curve(run))
     last = lines[-1] if lines else {}
     about: dict[str, Any] = {"epoch": int(last["epoch"]) if last else None, "accuracy": last.get("accuracy")}
     about |= {"seconds": last.get("seconds"), "to_go": _left(last)}
     about["share"] = last["turn"] / last["turns"] if last.get("turn") else None
-    if run_lock.held(places.lock(run)):
+    if run_lock.held(paths.lock(run)):
         return Progress(run.id, RUNNING, **about)
     log = results / "logs" / "train" / f"{run.id}.log"
     line = error(log)
     if line and GOES_ON not in line:
         return Progress(run.id, FAILED, **about, line=line)
-    if line or lines or any(places.state(run).glob("turn-*")):
+    if line or lines or any(paths.state(run).glob("turn-*")):
         return Progress(run.id, STOPPED, **about, line=line)
     return Progress(run.id, WAITING)
 
 
 def _left(last: dict[str, float]) -> float | None:
-    """Seconds that a run has to go, by the turns that it has taken in its time."""
+    """Seconds left of a run, at its own rate of turns."""
     if not last.get("turn") or "seconds" not in last:
         return None
     return last["seconds"] * (last["turns"] - last["turn"]) / last["turn"]
 
 
 def error(log: Path) -> str:
-    """The line in which the last job of a log ended, if it ended in an error; a log begins a job by the word `job`."""
+    """The error line of the last job in a log, empty if there is none; each job begins with a line `job ...`."""
     try:
         lines = log.read_text("utf-8", errors="replace").splitlines()
     except OSError:
@@ -163,8 +164,8 @@ def error(log: Path) -> str:
     return own[-1].strip() if any(line.startswith("Traceback ") for line in own) else ""
 
 
-class Places:
-    """Setting and arm of runs, by their labels, which are the same for all seeds."""
+class RunLabels:
+    """Setting and arm of runs, from their labels, which are computed once for all seeds."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, str]] = {}
@@ -177,7 +178,7 @@ class Places:
         return self._known[key]
 
     def setting(self, run: RunSpec) -> tuple[str, ...]:
-        """What runs are grouped by: labels of dataset, network and teacher, and the epochs."""
+        """Labels of dataset, network and teacher, and the number of epochs, by which runs are grouped."""
         found = self.labels(run)
         return found["dataset"], found["network"], found["teacher"], str(run.epochs)
 
@@ -202,7 +203,7 @@ def as_json(found: Status) -> dict[str, Any]:
 
 
 def describe(found: Status) -> str:
-    """For a terminal of 80 columns: counts, arms, and the runs that are under way or went wrong."""
+    """For a terminal of 80 columns: counts, arms, and the runs that are running, stopped or failed."""
     counts = {state: count for state, count in found.counts.items() if count}
     parts = [_fill(f"{found.study.name}: {len(found.runs)} trainings: {_counted(counts)}", "")]
     if found.evaluations[1]:
@@ -242,8 +243,8 @@ def _arms(found: Status) -> list[str]:
     groups: dict[tuple[str, ...], dict[str, Counter[str]]] = {}
     for run in found.runs:
         spec = specs[run.run]
-        arms = groups.setdefault(found.places.setting(spec), {})
-        arms.setdefault(found.places.arm(spec), Counter())[run.state] += 1
+        arms = groups.setdefault(found.run_labels.setting(spec), {})
+        arms.setdefault(found.run_labels.arm(spec), Counter())[run.state] += 1
     texts = []
     for (dataset, network, teacher, epochs), arms in groups.items():
         taught = f" taught by {human_names.plugin_name(teacher)}" if teacher not in ("", network) else ""

@@ -32,7 +32,7 @@ class Checker:
     def __init__(
         self, folder: Path, reference: DataFrame | None = None, *, reevaluate: bool = False, device: str = "auto"
     ) -> None:
-        self.folder, self.places, self.reference = folder, ResultPaths(folder), reference
+        self.folder, self.paths, self.reference = folder, ResultPaths(folder), reference
         self.reevaluate, self.device = reevaluate, device
         self.counts = dict.fromkeys(("runs", "rows", "tables", "images predicted again", "files absent"), 0)
         self.labels = cache(self._labels)
@@ -76,21 +76,21 @@ class Checker:
         wrong = altered(folder, outputs)
         yield from (f"{folder / name}: not what the run wrote, by its checksum in run.json" for name in wrong)
         yield from self._teacher(folder, spec, provenance.get("teacher_sha256"))
-        if not self.places.data(spec).exists():
+        if not self.paths.data(spec).exists():
             self.counts["files absent"] += 1
             if self.reevaluate:
-                yield f"{folder}: cannot be predicted again without its data, {self.places.data(spec)}"
+                yield f"{folder}: cannot be predicted again without its data, {self.paths.data(spec)}"
             return
-        checksum, labels = self.labels(self.places.data(spec))
+        checksum, labels = self.labels(self.paths.data(spec))
         if checksum != provenance.get("data_sha256"):
-            yield f"{folder}: was trained on other data than {self.places.data(spec)}"
+            yield f"{folder}: was trained on other data than {self.paths.data(spec)}"
         elif not wrong:
             yield from self._accuracy(folder, spec, labels, described)
 
     def _teacher(self, folder: Path, spec: RunSpec, followed: str | None) -> Iterator[str]:
         """The weights of the stored teacher that a student followed."""
         if followed:
-            weights = self.places.weights(spec.teacher_spec())
+            weights = self.paths.weights(spec.teacher_spec())
             if not weights.exists():
                 self.counts["files absent"] += 1
             elif sha256(weights) != followed:

@@ -1,4 +1,4 @@
-"""Paths of everything below the folder of results."""
+"""Paths of the files and folders below the folder of results."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from spaced_kd.config.run_spec import RunSpec
 def corrupted_path(
     data: Path, images: int, names: Sequence[str] | None = None, severities: Sequence[int] | None = None
 ) -> Path:
-    """Where the corrupted copies of a fixed subset of `images` test images of the prepared `data` lie.
+    """File of the corrupted copies of a fixed subset of `images` test images of the prepared `data`.
 
-    Corruptions and severities other than the evaluation's defaults, which None stands for, have a file of their own.
+    Other corruptions or severities than the evaluation's defaults, for which None stands, have a file of their own.
     """
     plain = registry.defaults("evaluations", "corruptions")
     standard = [sorted(plain["names"]), sorted(plain["severities"])]
@@ -24,7 +24,7 @@ def corrupted_path(
 
 
 class ResultPaths:
-    """Where everything lies below the folder of results."""
+    """Paths of a run's data, outputs and states below the folder of results."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -50,9 +50,9 @@ class ResultPaths:
         return self.results / "state" / spec.id
 
     def lock(self, spec: RunSpec) -> Path:
-        """What the one process that trains a run holds."""
+        """Lock file, held by the one process that trains the run."""
         return self.state(spec) / "lock"
 
     def trajectory(self, spec: RunSpec) -> Path:
-        """Folder of the states that a teacher leaves for its students."""
+        """Folder of the states that a teacher saves for its students."""
         return self.state(spec) / "trajectory"

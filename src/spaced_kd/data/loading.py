@@ -30,11 +30,11 @@ def prepare(spec: RunSpec, path: Path, source: Path) -> dict[str, np.ndarray]:
     return content
 
 
-def load_data(spec: RunSpec, places: ResultPaths, workers: int | None = None) -> Data:
+def load_data(spec: RunSpec, paths: ResultPaths, workers: int | None = None) -> Data:
     """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
     settings = spec.resolved()["settings"]["dataset"]
     data = load(
-        places.data(spec),
+        paths.data(spec),
         settings,
         dataset=spec.dataset,
         input_size=spec.input_size,

@@ -49,10 +49,10 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
         results: folder of all results.
         device: auto, cpu, cuda or cuda:N.
     """
-    places = ResultPaths(results)
+    paths = ResultPaths(results)
     spec = read_spec(run, results)
-    weights = sha256(places.weights(spec))
-    caches = {name: _cache(places.run(spec), name, settings, weights) for name, settings in evaluations.items()}
+    weights = sha256(paths.weights(spec))
+    caches = {name: _cache(paths.run(spec), name, settings, weights) for name, settings in evaluations.items()}
     missing = [name for name, cache in caches.items() if not cache.exists()]
     if missing:
         network, data = finished_network(run, results, device=device)
@@ -61,9 +61,9 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
             measure: Evaluation = registry.find("evaluations", name)
             given, takes = dict(evaluations[name]), inspect.signature(measure).parameters
             if "history" in takes:
-                given["history"] = retraining.history(spec, places, device)
+                given["history"] = retraining.history(spec, paths, device)
             if "kd" in takes:
-                given["kd"] = partial(fixed_teacher, spec, places, data)
+                given["kd"] = partial(fixed_teacher, spec, paths, data)
             rows = _measured(name, evaluations[name], lambda: measure(network, data, seed=spec.seed, **given))  # noqa: B023
             about = {"evaluation": name, "settings": evaluations[name], "weights_sha256": weights}
             _write(caches[name], rows, **about, provenance=provenance.describe(data.labels["test"].device))
@@ -78,15 +78,15 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
         results: folder of all results.
         device: auto, cpu, cuda or cuda:N.
     """
-    places, spec = ResultPaths(results), read_spec(run, results)
+    paths, spec = ResultPaths(results), read_spec(run, results)
     set_up_process(spec.threads, spec.precision)
-    data = load_data(spec, places).to(choose_device(device))
-    return _trained(spec, places, data), data
+    data = load_data(spec, paths).to(choose_device(device))
+    return _trained(spec, paths, data), data
 
 
-def _trained(spec: RunSpec, places: ResultPaths, data: Data) -> nn.Module:
+def _trained(spec: RunSpec, paths: ResultPaths, data: Data) -> nn.Module:
     """The network in which a run ended, as its method has it evaluated, in eval mode."""
-    network = trained_network(spec, places.weights(spec), data.classes, data.image_size)
+    network = trained_network(spec, paths.weights(spec), data.classes, data.image_size)
     return network.to(data.labels["train"].device, memory_format=torch.channels_last)
 
 
@@ -100,7 +100,7 @@ def trained_network(spec: RunSpec, weights: Path, classes: int, image_size: int)
     return method.reported(network).to(memory_format=torch.channels_last).eval()
 
 
-def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeacher | None:
+def fixed_teacher(spec: RunSpec, paths: ResultPaths, data: Data) -> FixedTeacher | None:
     """A finished run's loss with its own teacher as that ended; None for a run without a student.
 
     UserError where there is no such loss, or the teacher is not the shared one whose weights are kept.
@@ -115,9 +115,9 @@ def fixed_teacher(spec: RunSpec, places: ResultPaths, data: Data) -> FixedTeache
     if method.soft_loss == "mse_sum":
         raise UserError(f"kd_loss is true, but mse_sum of {spec.id} is no mean over images: leave it out for this run")
     teacher = spec.teacher_spec()
-    if teacher and not places.weights(teacher).exists():
-        raise UserError(f"kd_loss needs {places.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
-    return FixedTeacher(method, _trained(teacher, places, data) if teacher else None)
+    if teacher and not paths.weights(teacher).exists():
+        raise UserError(f"kd_loss needs {paths.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
+    return FixedTeacher(method, _trained(teacher, paths, data) if teacher else None)
 
 
 def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:

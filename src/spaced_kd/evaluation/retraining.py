@@ -26,15 +26,15 @@ from spaced_kd.utils.files import read_json
 from spaced_kd.utils.seeding import global_seed
 
 
-def history(spec: RunSpec, places: ResultPaths, device: str = "auto") -> Replay:
+def history(spec: RunSpec, paths: ResultPaths, device: str = "auto") -> Replay:
     """The training of a finished run; nothing is trained before someone looks.
 
     Args:
         spec: the run.
-        places: where its weights and data lie.
+        paths: of the folder of results, where its weights and data are.
         device: auto, cpu, cuda or cuda:N.
     """
-    job = assemble(spec, places, device)
+    job = assemble(spec, paths, device)
     roles, result = job.method.roles, result_network(job.method)
     taken: Counter[str] = Counter()
     taught = []
@@ -43,20 +43,20 @@ def history(spec: RunSpec, places: ResultPaths, device: str = "auto") -> Replay:
             taught.append(taken["teacher"])
         taken[roles[role]] += 1
     if job.decides:  # its turns came otherwise than its schedule has them
-        ends = read_json(places.run(spec) / "run.json", dict)["block_ends"]
+        ends = read_json(paths.run(spec) / "run.json", dict)["block_ends"]
         taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
-    return Replay(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, places, device))
+    return Replay(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, paths, device))
 
 
 def _look(
     spec: RunSpec,
-    places: ResultPaths,
+    paths: ResultPaths,
     device: str,
     moments: Collection[Moment],
     see: Callable[[str, nn.Module], Any],
 ) -> dict[Moment, Any]:
     """Train from the first turn to the last, and see each network when its moments come."""
-    job = assemble(spec, places, device)
+    job = assemble(spec, paths, device)
     # a teacher whose states are stored at block ends alone learns again, too
     job.learners = dict(make_learners(spec, job.method, job.modules, job.turns, job.batches.per_epoch))
     roles = job.method.roles
@@ -78,7 +78,7 @@ def _look(
         taken[name] += 1
         if (name, taken[name]) in moments:
             seen[name, taken[name]] = _see(job, name, see)
-    path = places.weights(spec)
+    path = paths.weights(spec)
     stored, _ = array_file.read(path, remedy=REMEDY)
     if any(not np.array_equal(value, stored[name]) for name, value in to_arrays(job.result.state_dict()).items()):
         raise UserError(

@@ -35,7 +35,7 @@ def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
     Raises:
         UserError: a file is not the one that was shared, a description fits no run, or another run of that id is there.
     """
-    places, got = ResultPaths(results), Got([], [])
+    paths, got = ResultPaths(results), Got([], [])
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     with tempfile.TemporaryDirectory(prefix=".get-", dir=there) as name:  # where a rename moves the runs from
         scratch = Path(name)
@@ -46,7 +46,7 @@ def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
         for folder in found:
             spec, copy = _copied(folder, scratch)
             copies[spec.id] = copy
-            _known_or_new(spec, copy, places, got)
+            _known_or_new(spec, copy, paths, got)
         results.joinpath("runs").mkdir(parents=True, exist_ok=True)
         for run in got.new:
             copies[run].rename(results / "runs" / run)
@@ -98,9 +98,9 @@ def _copied(source: Path, scratch: Path) -> tuple[RunSpec, Path]:
         raise UserError(str(error).replace(str(folder), str(source))) from None
 
 
-def _known_or_new(spec: RunSpec, folder: Path, places: ResultPaths, got: Got) -> None:
+def _known_or_new(spec: RunSpec, folder: Path, paths: ResultPaths, got: Got) -> None:
     """Sorts a run; UserError where its place holds another one."""
-    there = places.run(spec)
+    there = paths.run(spec)
     if not there.exists():
         got.new.append(spec.id)
         return

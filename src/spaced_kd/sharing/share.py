@@ -48,12 +48,12 @@ def share(runs: Sequence[str], to: Path, results: Path, *, licence: str = card.L
 
 def write(spec: RunSpec, folder: Path, results: Path, *, licence: str = card.LICENCE) -> None:
     """Write the folder of one run; the parent's name is free, its own is the run's id."""
-    places = ResultPaths(results)
-    source = places.run(spec)
-    if not finished(spec, places):
+    paths = ResultPaths(results)
+    source = paths.run(spec)
+    if not finished(spec, paths):
         raise UserError(f"{source} is not finished, or not as the run wrote it: `spaced-kd verify` names the file")
     described = read_json(source / "run.json", dict)
-    data = load_data(spec, places)
+    data = load_data(spec, paths)
     if data.checksum != described["provenance"].get("data_sha256"):
         raise UserError(f"{source} was trained on other data than {data.path}: prepare its own data again")
     folder.mkdir(parents=True)

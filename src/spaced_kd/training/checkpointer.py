@@ -24,16 +24,16 @@ class Checkpointer:
     Args:
         job: what is trained.
         metrics: what is recorded of it, which counts its turns.
-        places: where the states are.
+        paths: of the folder of results, where the states are.
         origin: the code that trains.
         every: seconds between two states; 0 for one after every turn.
         stop: what may end this process before the training is finished.
     """
 
     def __init__(
-        self, job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Origin, every: float, stop: StopSignal
+        self, job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin, every: float, stop: StopSignal
     ) -> None:
-        self.job, self.metrics, self.places, self.origin = job, metrics, places, origin
+        self.job, self.metrics, self.paths, self.origin = job, metrics, paths, origin
         self.every, self.stop = every, stop
         self.kept = 0  # turns before the newest state that this training has written or gone on from
         self.saved = time.monotonic()
@@ -73,7 +73,7 @@ class Checkpointer:
         job, (stored, plain) = self.job, self.metrics.pack()
         about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain, "data_sha256": job.data.checksum}
         about |= {"commits": self.origin.commits, "before": self.kept} | self.origin.sources
-        folder = self.places.state(job.spec)
+        folder = self.paths.state(job.spec)
         if processes.rank() == 0:
             checkpoint.save_state(folder, self.metrics.turns, job.modules, job.own_learners, record=stored, **about)
         self.kept, self.saved = self.metrics.turns, time.monotonic()
@@ -90,14 +90,14 @@ class Checkpointer:
             raise stop
 
     def _load(self) -> int:
-        job, folder = self.job, self.places.state(self.job.spec)
+        job, folder = self.job, self.paths.state(self.job.spec)
         resumed = checkpoint.load_state(folder, job.modules, job.own_learners, job.spec.id)
         if resumed is None:
             return 0
         done, stored, about = resumed
         if about.get("data_sha256", job.data.checksum) != job.data.checksum:
             raise UserError(
-                f"{self.places.data(job.spec)} is not what {folder} was trained on so far: prepare the same data, or"
+                f"{self.paths.data(job.spec)} is not what {folder} was trained on so far: prepare the same data, or"
                 f" delete {folder} to start anew"
             )
         try:

@@ -139,13 +139,13 @@ class Job:
 
 
 def assemble(
-    spec: RunSpec, places: ResultPaths, device: str = "auto", workers: int | None = None, *, graphs: bool = True
+    spec: RunSpec, paths: ResultPaths, device: str = "auto", workers: int | None = None, *, graphs: bool = True
 ) -> Job:
     """Everything that a training needs, in the state before its first turn.
 
     Args:
         spec: the run.
-        places: where its data and its teacher are.
+        paths: of the folder of results, where its data and its teacher are.
         device: auto, cpu, cuda or cuda:N.
         workers: processes that decode and augment images ahead; None for all processors but one.
         graphs: whether a GPU may replay recorded steps; the weights are the same.
@@ -153,7 +153,7 @@ def assemble(
     where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
-    data, batches = make_batches(spec, places, where, workers)
+    data, batches = make_batches(spec, paths, where, workers)
     method = make_method(spec)
     turns = make_turns(spec, method, batches.per_epoch)
     modules = make_modules(spec, method, data, where)
@@ -161,7 +161,7 @@ def assemble(
         dry_run_plugin(spec, method, modules, turns, batches)
     check_smallest_batch(spec, method, modules, turns, batches)
     learners = make_learners(spec, method, modules, turns, batches.per_epoch)
-    learners |= stored_teacher(spec, method, modules, turns, places, spec.epochs * batches.per_epoch)
+    learners |= stored_teacher(spec, method, modules, turns, paths, spec.epochs * batches.per_epoch)
     job = Job(
         spec=spec,
         device=where,
@@ -182,12 +182,12 @@ def assemble(
     return job
 
 
-def make_batches(spec: RunSpec, places: ResultPaths, where: torch.device, workers: int | None) -> tuple[Data, Batches]:
+def make_batches(spec: RunSpec, paths: ResultPaths, where: torch.device, workers: int | None) -> tuple[Data, Batches]:
     """The run's data on the device, and its stream of batches.
 
     Transforms of whole batches are computed on the device. Others go image by image: processors do that.
     """
-    here = load_data(spec, places, workers)
+    here = load_data(spec, paths, workers)
     data = here.to(where)
     batches = Batches(
         data if transforms_whole_batches(spec, here) else here,
@@ -217,13 +217,13 @@ def make_modules(spec: RunSpec, method: Method, data: Data, where: torch.device)
 
 
 def stored_teacher(
-    spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], places: ResultPaths, total: int
+    spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], paths: ResultPaths, total: int
 ) -> dict[str, Any]:
     """The role of the teacher -> what loads its states, where all that this run asks for are stored; else empty."""
     teacher = spec.teacher_spec()
     if teacher is None or not method.teacher_is_shared:
         return {}
-    states = TeacherStates(teacher.id, places.trajectory(teacher), places.weights(teacher), total)
+    states = TeacherStates(teacher.id, paths.trajectory(teacher), paths.weights(teacher), total)
     ends = block_ends(turns)
     return {"teacher": StoredTeacher(modules["teacher"], states, ends)} if states.holds(ends) else {}
 

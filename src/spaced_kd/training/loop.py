@@ -47,32 +47,32 @@ def train(
         workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
             but one. The weights are the same.
     """
-    places, stop = ResultPaths(results), stop or StopSignal()
+    paths, stop = ResultPaths(results), stop or StopSignal()
     with process_group(spec.processes):
-        if broadcast_from_zero(finished(spec, places)):
-            clear_up(spec, places)
-            return places.run(spec)
+        if broadcast_from_zero(finished(spec, paths)):
+            clear_up(spec, paths)
+            return paths.run(spec)
         set_up_process(spec.threads, spec.precision)
-        job = assemble(spec, places, device, workers)
-        with on_rank_zero(exclusive(places.lock(spec), stop)), closing(job.batches):
-            if broadcast_from_zero(finished(spec, places)):  # by the process that this one has waited for
-                return places.run(spec)
+        job = assemble(spec, paths, device, workers)
+        with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches):
+            if broadcast_from_zero(finished(spec, paths)):  # by the process that this one has waited for
+                return paths.run(spec)
             for message in provenance.warnings_of(spec, job.device) if rank() == 0 else ():
                 warnings.warn(message, stacklevel=1)
-            return take_turns(job, places, save_states_for, checkpoint_every, stop)
+            return take_turns(job, paths, save_states_for, checkpoint_every, stop)
 
 
 def take_turns(
-    job: Job, places: ResultPaths, save_states_for: tuple[RunSpec, ...], checkpoint_every: float, stop: StopSignal
+    job: Job, paths: ResultPaths, save_states_for: tuple[RunSpec, ...], checkpoint_every: float, stop: StopSignal
 ) -> Path:
     """The loop: each turn is a learner's update on the method's loss terms; returns the folder of the finished run."""
     origin = provenance.origin(job.spec, job.device)  # now: the code that this process has read
     metrics = TrainingMetrics(energy.meters(job.device))
-    recorder = RunRecorder(job, metrics, Curve(places.curve(job.spec), job))
-    checkpointer = Checkpointer(job, metrics, places, origin, checkpoint_every, stop)
-    states = TeacherStates(job.spec.id, places.trajectory(job.spec), places.weights(job.spec), job.total)
+    recorder = RunRecorder(job, metrics, Curve(paths.curve(job.spec), job))
+    checkpointer = Checkpointer(job, metrics, paths, origin, checkpoint_every, stop)
+    states = TeacherStates(job.spec.id, paths.trajectory(job.spec), paths.weights(job.spec), job.total)
     save_at = states_for(job, save_states_for)
-    sweep_folders(job.spec, places, states, anew=not checkpointer.resume())
+    sweep_folders(job.spec, paths, states, anew=not checkpointer.resume())
     recorder.begin(origin.earlier)
     for role, index in checkpointer.turns_to_go():
         with recorder.watching(role, index):
@@ -82,7 +82,7 @@ def take_turns(
             states.save(index + 1, job.learners[role].network)
         checkpointer.after_turn(index)
     recorder.bar.close()
-    return write_outputs(job, metrics, places, origin)
+    return write_outputs(job, metrics, paths, origin)
 
 
 def states_for(job: Job, students: tuple[RunSpec, ...]) -> set[int]:

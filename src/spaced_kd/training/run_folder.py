@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
-def clear_up(spec: RunSpec, places: ResultPaths) -> None:
+def clear_up(spec: RunSpec, paths: ResultPaths) -> None:
     """Remove what a process has left that was killed between its run's last file and its own end."""
-    if processes.rank() == 0 and remove_left(places.lock(spec)):
+    if processes.rank() == 0 and remove_left(paths.lock(spec)):
         from spaced_kd.training import checkpoint  # here, so that looking for a finished run needs no torch
 
-        for state in checkpoint.states(places.state(spec)):
+        for state in checkpoint.states(paths.state(spec)):
             state.unlink()
 
 
-def sweep_folders(spec: RunSpec, places: ResultPaths, states: "TeacherStates", *, anew: bool) -> None:
+def sweep_folders(spec: RunSpec, paths: ResultPaths, states: "TeacherStates", *, anew: bool) -> None:
     """Remove what killed processes left half-written, and the teacher's states where training begins anew."""
     if processes.rank():
         return
     if anew:
         states.clear()
-    for folder in (places.state(spec), places.run(spec), states.folder):
+    for folder in (paths.state(spec), paths.run(spec), states.folder):
         sweep(folder)
 
 
-def finished(spec: RunSpec, places: ResultPaths) -> bool:
+def finished(spec: RunSpec, paths: ResultPaths) -> bool:
     """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
-    folder = places.run(spec)
+    folder = paths.run(spec)
     path = folder / "run.json"
     if not path.exists():
         return False

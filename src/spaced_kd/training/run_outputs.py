@@ -18,12 +18,12 @@ from spaced_kd.utils import array_file, processes
 from spaced_kd.utils.files import sha256, write_safely
 
 
-def write_outputs(job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Origin) -> Path:
+def write_outputs(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> Path:
     """Write the outputs, their description last, and drop the resume states; returns the run's folder.
 
     Of several processes the first one writes. UserError where a weight is not finite.
     """
-    spec, folder = job.spec, places.run(job.spec)
+    spec, folder = job.spec, paths.run(job.spec)
     if processes.rank():
         return folder
     check_weights(job, metrics.turns)
@@ -38,15 +38,15 @@ def write_outputs(job: Job, metrics: TrainingMetrics, places: ResultPaths, origi
     rows = accuracy_rows(metrics.epochs, predictions, labels, metrics.held_out)
     rows += tail_rows(metrics.tail_predictions, labels, metrics.tail_held_out)
     write_safely(folder / "rows.json", json.dumps(rows, indent=1).encode())
-    described = describe(job, metrics, places, origin)
+    described = describe(job, metrics, paths, origin)
     described["outputs"] = {name: sha256(folder / name) for name in OUTPUTS}
     write_safely(folder / "run.json", json.dumps(described, indent=1).encode())
-    for state in checkpoint.states(places.state(spec)):
+    for state in checkpoint.states(paths.state(spec)):
         state.unlink()
     return folder
 
 
-def describe(job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Origin) -> dict[str, Any]:
+def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> dict[str, Any]:
     """Everything that one may want to know of a run later."""
     spec, stored = job.spec, job.follows_stored_teacher
     counts: dict[str, dict[str, int]] = {role: {} for role in job.learners}
@@ -62,7 +62,7 @@ def describe(job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Or
         "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
         "provenance": origin.provenance
         | ({"commits": origin.commits} if origin.earlier else {})
-        | {"data_sha256": job.data.checksum, "teacher_sha256": _teacher_sha256(job, places) if stored else None},
+        | {"data_sha256": job.data.checksum, "teacher_sha256": _teacher_sha256(job, paths) if stored else None},
         "wall_seconds": seconds["wall"],
         "cpu_seconds": None if several else seconds["cpu"],  # null: not measured
         "device_seconds": spec.processes * seconds["wall"] if job.device.type != "cpu" else None,
@@ -80,8 +80,8 @@ def describe(job: Job, metrics: TrainingMetrics, places: ResultPaths, origin: Or
     }
 
 
-def _teacher_sha256(job: Job, places: ResultPaths) -> str | None:
+def _teacher_sha256(job: Job, paths: ResultPaths) -> str | None:
     """sha256 of the stored teacher's final weights; None for one that is being trained again."""
     teacher = job.spec.teacher_spec()
-    weights = places.weights(teacher) if teacher else None
+    weights = paths.weights(teacher) if teacher else None
     return sha256(weights) if weights and weights.exists() else None
