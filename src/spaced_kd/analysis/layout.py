@@ -36,7 +36,7 @@ def layout(
     rows: DataFrame,
     table: str,
     columns: Sequence[Arm | Contrast],
-    keep: dict[str, Any],
+    filters: dict[str, Any],
     *,
     keys: tuple[str, ...] = ("dataset", "network"),
     below: Arm | None = None,
@@ -50,7 +50,7 @@ def layout(
         rows: tidy rows, ours and the paper's.
         table: name of the table, for the paper's rows and for messages.
         columns: arms and changes, in order.
-        keep: column -> value, or tuple of values, of those of our rows that count; `evaluation` is needed.
+        filters: column -> value, or tuple of values, of those of our rows that count; `evaluation` is needed.
         keys: columns that make a line, outermost first; with `teacher`, students of other networks are meant.
         below: adds a line below ours, with the difference of every column to this arm.
         style: format of a number.
@@ -63,13 +63,13 @@ def layout(
     paper = where(rows, source="paper", table=table)
     _check_cells(paper, table, columns)
     other_teachers = "teacher" in keys
-    asked = ours(rows, arms, keep["evaluation"], other_teachers=other_teachers)
-    found = where(asked, **keep)
+    asked = ours(rows, arms, filters["evaluation"], other_teachers=other_teachers)
+    found = where(asked, **filters)
     if several_recipes(asked):
         keys = (*keys, "recipe")
     # a missing evaluation does not say of which settings, so it makes a line only where lines are runs
     placed = found if set(keys) & set(MEASURED) else asked
-    require(placed, table, arms, keep, " and another teacher" if other_teachers else "")
+    require(placed, table, arms, filters, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
     notes: dict[str, str] = {}  # text -> mark
     places = [_places(frame, keys) for frame in (placed[placed["method"] != BASELINE.method], paper)]

@@ -1,4 +1,4 @@
-"""Rows of a study as tables and figures ask for them: by column, by arm, by seed."""
+"""Selections of a study's rows for tables and figures: by column, by arm, by seed."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,36 +9,36 @@ from pandas import DataFrame, Series
 from spaced_kd.analysis.arms import BASELINE, Arm
 from spaced_kd.utils.errors import UserError
 
-# of a protocol, in a recipe
+# switches of a protocol that a recipe contains
 SWITCHES = ("augmentation=autoaugment_cutout", "batch_norm", "clock", "initial_weights", "standardisation")
-DRAWN = ("order_seed", "augmentation_seed")  # words of a recipe that draw one thing anew
+DRAWN = ("order_seed", "augmentation_seed")  # settings of a recipe that redraw only the order or the augmentation
 
 
-def where(rows: DataFrame, **keep: Any) -> DataFrame:
-    """Rows whose columns have the given values; a tuple gives several values to choose from."""
-    places = np.arange(len(rows))  # numbers of rows: a frame for each column takes much longer
-    for column, values in keep.items():
-        own = rows[column].to_numpy()[places]
+def where(rows: DataFrame, **filters: Any) -> DataFrame:
+    """Rows whose columns have the given values; a tuple lists alternatives."""
+    positions = np.arange(len(rows))  # of rows: selecting a frame for each column takes much longer
+    for column, values in filters.items():
+        own = rows[column].to_numpy()[positions]
         if isinstance(values, str) and own.dtype == object:
-            found = own == values  # most calls: what pandas does for several values takes ten times as long
+            found = own == values  # most calls; `isin` takes ten times as long
         else:
             found = Series(own).isin(values if isinstance(values, tuple) else (values,)).to_numpy()
-        places = places[found]
-    return rows.iloc[places]
+        positions = positions[found]
+    return rows.iloc[positions]
 
 
 def present(rows: DataFrame) -> set[Arm]:
-    """Arms that the rows have, be it as missing."""
+    """Arms of the rows, missing ones included."""
     return set(map(Arm, rows["method"], rows["interval"]))
 
 
 def seeds(rows: DataFrame, arm: Arm) -> set[float]:
-    """Seeds of an arm, be they missing."""
+    """Seeds of an arm, missing ones included."""
     return set(where(rows, method=arm.method, interval=arm.interval)["seed"])
 
 
 def by_seed(rows: DataFrame, arm: Arm) -> Series:
-    """The one value of each seed of an arm; UserError where a seed has two."""
+    """The one value of each seed of an arm; UserError if a seed has two."""
     rows = where(rows, method=arm.method, interval=arm.interval)
     if (twice := rows["seed"].duplicated(keep=False)).any():
         runs = ", ".join(dict.fromkeys(rows.loc[twice, "run"]))
@@ -55,17 +55,17 @@ def ours(rows: DataFrame, arms: Collection[Arm], evaluation: str, *, other_teach
 
 
 def seeded(rows: DataFrame) -> DataFrame:
-    """Rows without the runs that draw order or augmentation alone anew: those are repeats of one seed."""
+    """Rows without the runs that redraw only the order or the augmentation: those are repeats of one seed."""
     return rows[~rows["recipe"].str.contains("|".join(f"{word}=" for word in DRAWN))]
 
 
 def plain(rows: DataFrame) -> DataFrame:
-    """Rows of runs whose recipe has none of the switches of a protocol, and draws nothing anew."""
+    """Rows of runs whose recipe has no switch of a protocol and redraws nothing."""
     return rows[~rows["recipe"].str.contains("|".join((*SWITCHES, *DRAWN)))]
 
 
 def several_recipes(rows: DataFrame) -> bool:
-    """Whether some network was trained on some dataset by more than one recipe, so that it must be told which."""
+    """Whether some network was trained on some dataset by more than one recipe, which a table then has to name."""
     return bool((rows.groupby(["dataset", "network"])["recipe"].nunique() > 1).any())
 
 
@@ -80,25 +80,25 @@ class MissingRunsError(UserError):
     """A study has no run for a table or figure."""
 
 
-def require(rows: DataFrame, name: str, arms: Collection[Arm], keep: dict[str, Any], beside: str = "") -> None:
-    """MissingRunsError, which says what runs a table or figure needs, if there is none with KD among the rows."""
+def require(rows: DataFrame, name: str, arms: Collection[Arm], filters: dict[str, Any], beside: str = "") -> None:
+    """MissingRunsError, which names the runs that a table or figure needs, if no run with KD is among the rows."""
     if not present(rows) - {BASELINE}:
         raise MissingRunsError(
-            f"{name} needs {_needed(arms, keep)}{beside}: add them to the study, or leave {name} out"
+            f"{name} needs {_needed(arms, filters)}{beside}: add them to the study, or leave {name} out"
         )
 
 
-def _needed(arms: Collection[Arm], keep: dict[str, Any]) -> str:
-    """What a study must have for a table, in words."""
+def _needed(arms: Collection[Arm], filters: dict[str, Any]) -> str:
+    """The runs and evaluations that a table needs, as text."""
     intervals: dict[str, list[str]] = {}
     for arm in sorted(set(arms) - {BASELINE}, key=lambda arm: (arm.method, arm.epochs)):
         intervals.setdefault(arm.method, []).append(arm.interval)
     runs = "runs of " + ", and of ".join(f"{name} with interval {' and '.join(s)}" for name, s in intervals.items())
-    if keep["evaluation"] == "accuracy":
+    if filters["evaluation"] == "accuracy":
         return runs
     settings = [
         f"{key} {' and '.join(f'{value:g}' for value in values)}"
-        for key, values in keep.items()
+        for key, values in filters.items()
         if isinstance(values, tuple)
     ]
-    return " with ".join([f"{runs}, and their evaluation {keep['evaluation']}", *settings])
+    return " with ".join([f"{runs}, and their evaluation {filters['evaluation']}", *settings])

@@ -178,7 +178,7 @@ def _html_table(table: DataFrame, caption: str = "") -> str:
     lines = ["".join(f'<th scope="col">{html.escape(column)}</th>' for column in table)]
     for line in table.itertuples(index=False, name=None):
         same = [*(one == other for one, other in zip(line, above, strict=True)), False].index(False)
-        lines.append("".join(_html_cell(text, again=place < same) for place, text in enumerate(line)))
+        lines.append("".join(_html_cell(text, again=position < same) for position, text in enumerate(line)))
         above = line
     head, *body = (f"<tr>{line}</tr>\n" for line in lines)
     caption_tag = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""

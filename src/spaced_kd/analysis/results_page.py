@@ -178,12 +178,14 @@ def bar(verdict: Verdict, paper: Sequence[float] = ()) -> str:
         label += f"; {text.interval(verdict.interval, unit)}"
         drawn.append(f'<line x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}" class="interval"/>')
         for value, way in ((low, -1), (high, 1)):
-            place = x(value)
+            position = x(value)
             if value * way > end:
-                points = f"{place},{middle - 5} {place + 6 * way},{middle} {place},{middle + 5}"
+                points = f"{position},{middle - 5} {position + 6 * way},{middle} {position},{middle + 5}"
                 drawn.append(f'<polygon points="{points}"/>')
             else:
-                drawn.append(f'<line x1="{place}" x2="{place}" y1="{middle - 4}" y2="{middle + 4}" class="interval"/>')
+                drawn.append(
+                    f'<line x1="{position}" x2="{position}" y1="{middle - 4}" y2="{middle + 4}" class="interval"/>'
+                )
     drawn.append(f'<circle cx="{x(verdict.mean)}" cy="{middle}" r="4.5"/>')
     label = html.escape(label)
     kind = CLASSES.get(verdict.verdict, "open")

@@ -15,13 +15,13 @@ from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
 METRIC = "held_out_accuracy"
-PLACE = ["dataset", "network", "reading"]
+SETTING = ["dataset", "network", "reading"]
 
 
 class Search(NamedTuple):
     """The trials of one arm in one setting; `values`: trial -> accuracy on held-out images in percent, by seed."""
 
-    place: tuple[str, ...]
+    setting: tuple[str, ...]
     arm: Arm
     values: dict[str, Series]
 
@@ -41,7 +41,7 @@ def searches(rows: DataFrame) -> list[Search]:
     kept = where(rows, source="ours", metric=METRIC, selection="tail")
     kept = kept.assign(reading=[Recipe.read(recipe).reading for recipe in kept["recipe"]])
     found: list[Search] = []
-    for place, group in kept.groupby(PLACE, sort=False):
+    for setting, group in kept.groupby(SETTING, sort=False):
         recipes = {recipe: Recipe.read(recipe).settings for recipe in group["recipe"].unique()}
         if len(recipes) < 2:
             continue
@@ -49,7 +49,7 @@ def searches(rows: DataFrame) -> list[Search]:
         named = {recipe: str(Recipe(dict(words.items() - alike))) or "defaults" for recipe, words in recipes.items()}
         arms = [
             Search(
-                place,
+                setting,
                 Arm(method, interval),
                 {named[str(recipe)]: each["value"] for recipe, each in own.groupby("recipe", sort=False)},
             )

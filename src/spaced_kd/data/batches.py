@@ -120,8 +120,8 @@ class Batches:
 
     def size(self, index: int) -> int:
         """Number of images of batch `index`, without making it."""
-        place = index % self.per_epoch
-        return min(self.batch_size, len(self.data.labels["train"]) - place * self.batch_size)
+        position = index % self.per_epoch
+        return min(self.batch_size, len(self.data.labels["train"]) - position * self.batch_size)
 
     def _next(self, index: int) -> Tensor:
         """The batch made ahead, which must be `index`, or the last one again."""
@@ -147,8 +147,8 @@ class Batches:
         return made if made.is_floating_point() else self.data.normalise(made)
 
     def _ids(self, index: int) -> Tensor:
-        epoch, place = divmod(index, self.per_epoch)
-        ids = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        epoch, position = divmod(index, self.per_epoch)
+        ids = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         return send(ids, self.data.labels["train"].device)
 
     @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs

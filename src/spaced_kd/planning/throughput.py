@@ -68,8 +68,8 @@ class Rates:
                     seconds = min(seconds, run["cpu_seconds"] / spec["threads"])
                 for method in (spec["method"], None):
                     sums = self.measured[network, spec["precision"], spec["threads"], method]
-                    for place, value in enumerate((1, sum(run["training_flops"].values()), seconds)):
-                        sums[place] += value
+                    for position, value in enumerate((1, sum(run["training_flops"].values()), seconds)):
+                        sums[position] += value
         if device not in DEVICES and not self.measured:
             raise UserError(f"no run was measured on {device!r}, and its peak is not known: {', '.join(DEVICES)} are")
 

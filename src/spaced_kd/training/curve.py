@@ -44,7 +44,7 @@ class Curve:
                 self.path.unlink()
             return
         columns = ("epoch", "turn", "turns", "seconds", "accuracy", "held_out_accuracy")
-        lines = [self._line(record, labels, place) for place in range(len(record.epochs))]
+        lines = [self._line(record, labels, position) for position in range(len(record.epochs))]
         write_safely(self.path, _csv([[*columns, *(f"{role}_loss" for role in self.roles)], *lines]).encode())
 
     def append(self, record: "TrainingMetrics", labels: "np.ndarray") -> None:
@@ -55,12 +55,12 @@ class Curve:
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(_csv([self._line(record, labels, len(record.epochs) - 1)]))
 
-    def _line(self, record: "TrainingMetrics", labels: "np.ndarray", place: int) -> list[str]:
-        accuracy = 100 * (record.predictions[place] == labels).mean()
-        held_out = record.held_out[place] if record.held_out else math.nan
-        losses, (turn, seconds) = record.loss_by_role(place), record.evaluated_at[place]
+    def _line(self, record: "TrainingMetrics", labels: "np.ndarray", position: int) -> list[str]:
+        accuracy = 100 * (record.predictions[position] == labels).mean()
+        held_out = record.held_out[position] if record.held_out else math.nan
+        losses, (turn, seconds) = record.loss_by_role(position), record.evaluated_at[position]
         numbers = [turn, self.turns, seconds, accuracy, held_out, *(losses.get(role, math.nan) for role in self.roles)]
-        return [str(record.epochs[place]), *("" if number != number else f"{number:.9g}" for number in numbers)]
+        return [str(record.epochs[position]), *("" if number != number else f"{number:.9g}" for number in numbers)]
 
 
 def read(path: Path) -> list[dict[str, float]]:

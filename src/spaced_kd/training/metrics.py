@@ -80,10 +80,10 @@ class TrainingMetrics:
         self.losses.append(self.means())
         self._sums, self._counts = {}, {}
 
-    def loss_by_role(self, place: int) -> dict[str, float]:
+    def loss_by_role(self, position: int) -> dict[str, float]:
         """Mean total loss of each role that had turns in an evaluated epoch; `place`: the epoch's, from 0."""
         sums: dict[str, float] = {}
-        for name, value in self.losses[place].items():
+        for name, value in self.losses[position].items():
             who = name.partition(":")[0]
             sums[who] = sums.get(who, 0) + value
         return sums

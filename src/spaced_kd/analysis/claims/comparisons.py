@@ -14,7 +14,7 @@ from pandas import DataFrame, Series
 
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm, changed
-from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, kept
+from spaced_kd.analysis.claims.model import PRIMARY, Claim, Measure, Row, Setting, Sheet, filtered
 from spaced_kd.analysis.queries import where
 from spaced_kd.config import presets
 from spaced_kd.config.labels import TEXTBOOK, Label, Recipe
@@ -119,10 +119,10 @@ def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Compari
     measures = [claim.measured, claim.measure_before or claim.measured, *(claim.measured for _ in parts[2:])]
     endpoint = ""
     if claim.measured.evaluation == "accuracy":
-        endpoint = claim.measured.keep.get("selection", "")
+        endpoint = claim.measured.filters.get("selection", "")
         if endpoint == PRIMARY:
             endpoint = _endpoint(groups)
-            measures = [each._replace(keep=each.keep | {"selection": endpoint}) for each in measures]
+            measures = [each._replace(filters=each.filters | {"selection": endpoint}) for each in measures]
     # two measures are of one student at the same times, and of teachers at different ones
     same = tuple("epoch" if claim.measure_before and each == "teacher_epoch" else each for each in DETAILS)
     values, details, runs = zip(
@@ -182,14 +182,14 @@ def _values(
 ) -> tuple[Series, dict[float, set[Any]], dict[float, str]]:
     """Value, settings of the measurement (`same`: their columns), and run of each seed."""
     rows = where(rows, metric=measure.metric)
-    found = kept(rows, measure.keep)
+    found = filtered(rows, measure.filters)
     several = [*DETAILS, "epoch"] if measure.evaluation in OVER_TIME else DETAILS
     if (twice := found.duplicated(["seed", *several], keep=False)).any():
         runs = ", ".join(dict.fromkeys(found.loc[twice, "run"]))
         raise UserError(f"{setting.name}: several values for one seed, from {runs}: leave all but one out")
     values = found.groupby("seed")["value"].mean()
     if measure.less:
-        values = (values - kept(rows, measure.less).groupby("seed")["value"].mean()).dropna()
+        values = (values - filtered(rows, measure.less).groupby("seed")["value"].mean()).dropna()
     details: dict[float, set[Any]] = {}
     for seed, *told in found[["seed", *same]].itertuples(index=False, name=None):
         details.setdefault(seed, set()).add(tuple(told))

@@ -72,7 +72,7 @@ class Measure(NamedTuple):
 
     evaluation: str
     metric: str
-    keep: dict[str, Any]  # column -> values, or `positive`
+    filters: dict[str, Any]  # column -> values, or `positive`
     less: dict[str, Any]
 
 
@@ -162,14 +162,16 @@ def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
     if not claim.paper or claim.less:
         return None
     rows = where(rows, source="paper", table=claim.paper, metric=claim.measured.metric, **row._asdict())
-    rows = kept(rows, {key: value for key, value in claim.measured.keep.items() if key in ("corruption", "severity")})
+    rows = filtered(
+        rows, {key: value for key, value in claim.measured.filters.items() if key in ("corruption", "severity")}
+    )
     after, before = (where(rows, method=arm.method, interval=arm.interval)["value"].mean() for arm in claim.arms)
     return None if np.isnan(after - before) else round(float(after - before), 10)
 
 
-def kept(rows: DataFrame, keep: dict[str, Any]) -> DataFrame:
+def filtered(rows: DataFrame, filters: dict[str, Any]) -> DataFrame:
     """Rows that a measure keeps."""
-    for column, values in keep.items():
+    for column, values in filters.items():
         several = tuple(values) if isinstance(values, list) else values
         rows = rows[rows[column] > 0] if values == POSITIVE else where(rows, **{column: several})
     return rows

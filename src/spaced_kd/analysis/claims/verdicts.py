@@ -182,7 +182,7 @@ def _verdict(
     if finite and claim.counted:
         ends = statistics.Interval(float(d.min()), float(d.max()))
         return replace(result, verdict=rule.COUNTED, holds=rule.decide(claim, ends) == rule.SUPPORTED, reason=why or "")
-    if correct and claim.unit == "pp" and claim.measured.keep.get("selection") == PRIMARY and not claim.less:
+    if correct and claim.unit == "pp" and claim.measured.filters.get("selection") == PRIMARY and not claim.less:
         result = replace(result, **_remarks(comparison.runs, correct))
     if not why:
         result = _tested(result, comparison, *families[claim.id, setting])

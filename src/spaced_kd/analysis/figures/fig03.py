@@ -15,7 +15,7 @@ from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
 from spaced_kd.analysis.queries import by_seed, ours, present, require, several_recipes, where
 from spaced_kd.config.labels import Label
 
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 TO_THE_END = "to the end"
 LOOK = {"color": "black", "marker": "D", "linestyle": "none"}
 
@@ -23,24 +23,24 @@ LOOK = {"color": "black", "marker": "D", "linestyle": "none"}
 @matplotlib.rc_context(plotting.RC)
 def figure(rows: DataFrame) -> Figure:
     """One panel for each dataset, network and length of the window."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     windows = {arm: window for arm in present(where(rows, source="ours")) if (window := _window(arm))}
     asked = ours(rows, {*windows, ONLINE, SPACED}, "accuracy")
-    require(ours(rows, windows, "accuracy"), "fig03", [SPACED], keep, " and a method.spaced_from or spaced_until")
+    require(ours(rows, windows, "accuracy"), "fig03", [SPACED], filters, " and a method.spaced_from or spaced_until")
     panels = []
-    for place, group in asked.groupby(PLACE, sort=False):
+    for setting, group in asked.groupby(SETTING, sort=False):
         of_length: dict[str, dict[Arm, float]] = {}
         for arm in present(group) & set(windows):
             length, start = windows[arm]
             of_length.setdefault(length, {})[arm] = start
-        panels += [(place, group, length, of_length[length]) for length in sorted(of_length)]
+        panels += [(setting, group, length, of_length[length]) for length in sorted(of_length)]
     drawing, tiles = plotting.tiles(len(panels), 2)
     recipes = several_recipes(asked)
-    for axes, (place, group, length, starts) in zip(tiles, panels, strict=True):
+    for axes, (setting, group, length, starts) in zip(tiles, panels, strict=True):
         shown = group[[arm in {*starts, ONLINE, SPACED} for arm in map(Arm, group["method"], group["interval"])]]
-        found = where(shown, **keep)
+        found = where(shown, **filters)
         _draw(axes, found, starts | ({SPACED: 0.0} if length == TO_THE_END else {}))
-        dataset, network, recipe = place
+        dataset, network, recipe = setting
         names = [*plotting.setting(dataset, network, recipe if recipes else ""), length]
         axes.set_title(plotting.title(names, plotting.lacking(shown, found)))
     drawing.supxlabel("start of spacing (epoch)", fontsize="medium")

@@ -14,7 +14,7 @@ from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
 from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
 EVALUATION = "weight_noise"
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 METRICS = {"loss": "training loss (nats)", "accuracy": "training accuracy (%)"}
 
 
@@ -23,7 +23,7 @@ def figure(rows: DataFrame) -> Figure:
     """Two panels, loss above accuracy, for each dataset and network."""
     asked = ours(rows, present(rows), EVALUATION)
     require(asked, "fig04", [ONLINE, SPACED], {"evaluation": EVALUATION})
-    groups = [group for _, group in asked.groupby(PLACE, sort=False)]
+    groups = [group for _, group in asked.groupby(SETTING, sort=False)]
     recipes = several_recipes(asked)
     drawing, grid = plotting.panels(len(METRICS), len(groups), sharex="col")
     looks = plotting.looks(present(asked))
@@ -32,7 +32,7 @@ def figure(rows: DataFrame) -> Figure:
             for arm in (arm for arm in looks if arm in present(group)):
                 runs = _runs(where(group, metric=metric), arm)
                 plotting.band(axes, runs, "sigma", arm.name, markersize=3, **looks[arm])
-        dataset, network, recipe = group[PLACE].iloc[0]
+        dataset, network, recipe = group[SETTING].iloc[0]
         lacking = plotting.lacking(group, where(group, metric=tuple(METRICS)))
         column[0].set_title(plotting.title(plotting.setting(dataset, network, recipe if recipes else ""), lacking))
     for axes, label in zip(grid[:, 0], METRICS.values(), strict=True):

@@ -14,7 +14,7 @@ from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import ONLINE, SPACED, Arm
 from spaced_kd.analysis.queries import ours, present, require, several_recipes, where
 
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 PARTS = {"accuracy": "test accuracy (%)", "training": "training loss (nats)"}  # evaluation -> label of its axis
 ACROSS = 4  # panels side by side
 MARKED = 8  # markers on a line
@@ -29,17 +29,17 @@ def figure(rows: DataFrame) -> Figure:
     require(
         where(rows, source="ours", evaluation="accuracy"), "fig_curves", [ONLINE, SPACED], {"evaluation": "accuracy"}
     )
-    groups = [place for place, _ in asked["accuracy"].groupby(PLACE, sort=False)]
+    groups = [setting for setting, _ in asked["accuracy"].groupby(SETTING, sort=False)]
     drawing, pairs = _panels(len(groups), len(found))
     looks, recipes = plotting.looks(present(asked["accuracy"])), several_recipes(asked["accuracy"])
-    for number, (column, place) in enumerate(zip(pairs, groups, strict=True)):
-        here = dict(zip(PLACE, place, strict=True))
+    for number, (column, setting) in enumerate(zip(pairs, groups, strict=True)):
+        here = dict(zip(SETTING, setting, strict=True))
         for axes, (part, curves) in zip(column, found.items(), strict=True):
             _draw(axes, where(curves, **here), looks)
             if number % ACROSS == 0:
                 axes.set_ylabel(PARTS[part])
         lacking = plotting.lacking(where(asked["accuracy"], **here), where(found["accuracy"], **here))
-        dataset, network, recipe = place
+        dataset, network, recipe = setting
         column[0].set_title(plotting.title(plotting.setting(dataset, network, recipe if recipes else ""), lacking))
     drawing.supxlabel("epoch", fontsize="medium")
     plotting.legend(drawing)
@@ -50,8 +50,8 @@ def _panels(groups: int, parts: int) -> tuple[Figure, list[list[Axes]]]:
     """A figure and the axes of each group, one below the other; at most `ACROSS` groups side by side."""
     across = min(groups, ACROSS)
     drawing, grid = plotting.panels(parts * -(-groups // across), across, sharex=False)
-    places = [divmod(number, across) for number in range(grid.size // parts)]
-    columns = [[grid[parts * down + part, right] for part in range(parts)] for down, right in places]
+    positions = [divmod(number, across) for number in range(grid.size // parts)]
+    columns = [[grid[parts * down + part, right] for part in range(parts)] for down, right in positions]
     for axes in (axes for column in columns[groups:] for axes in column):
         axes.remove()
     return drawing, columns[:groups]

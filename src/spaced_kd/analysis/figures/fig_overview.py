@@ -67,15 +67,15 @@ def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[
     if paper:
         axes.axvspan(min(paper), max(paper), color="0.8", linewidth=0)
     axes.axvline(0, color=plotting.INK, linewidth=0.8)
-    for place, each in enumerate(part):
+    for position, each in enumerate(part):
         mark = {"color": plotting.VERDICTS.get(each.verdict, plotting.INK), "clip_on": False}
         filling = "full" if each.verdict in plotting.VERDICTS else "none"
         if each.interval:
-            axes.plot(np.clip(each.interval, *ends), [place, place], **mark)
+            axes.plot(np.clip(each.interval, *ends), [position, position], **mark)
             for limit, end, arrow in zip(each.interval, ends, "<>", strict=True):
                 if abs(limit) > abs(end) and limit * end > 0:
-                    axes.plot(end, place, marker=arrow, **mark)
-        axes.plot(each.mean, place, marker="o", fillstyle=filling, label=each.verdict, linestyle="", **mark)
+                    axes.plot(end, position, marker=arrow, **mark)
+        axes.plot(each.mean, position, marker="o", fillstyle=filling, label=each.verdict, linestyle="", **mark)
     axes.set(xlim=ends, ylim=(len(part) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
 

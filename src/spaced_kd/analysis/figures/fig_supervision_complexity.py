@@ -16,7 +16,7 @@ from spaced_kd.analysis import plotting
 from spaced_kd.analysis.arms import OFFLINE, ONLINE, SPACED
 from spaced_kd.analysis.queries import ours, require, several_recipes, where
 
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 LOOKS = {  # target -> name, look
     "hard": ("labels", {"color": plotting.INK, "linestyle": ":"}),
     "random": ("labels, permuted", {"color": plotting.ORANGE, "linestyle": (0, (1, 1))}),
@@ -34,11 +34,11 @@ def figure(rows: DataFrame) -> Figure:
     arms = [ONLINE, SPACED]
     asked = ours(rows, arms, EVALUATION)
     require(asked, "fig_supervision_complexity", arms, {"evaluation": EVALUATION})
-    groups = [group for _, group in asked.groupby(PLACE, sort=False)]
+    groups = [group for _, group in asked.groupby(SETTING, sort=False)]
     drawing, grid = plotting.panels(len(groups), len(arms), sharey="row")
     recipes = several_recipes(asked)
     for line, group in zip(grid, groups, strict=True):
-        dataset, network, recipe = group[PLACE].iloc[0]
+        dataset, network, recipe = group[SETTING].iloc[0]
         for axes, arm in zip(line, arms, strict=True):
             own = where(group, method=arm.method, interval=arm.interval)
             found = where(own, metric="complexity")

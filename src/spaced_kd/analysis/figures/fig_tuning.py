@@ -20,17 +20,17 @@ ACROSS = 3  # panels side by side
 def figure(rows: DataFrame) -> Figure:
     """One panel for each setting that was searched."""
     found = searches(rows)
-    places = [*dict.fromkeys(search.place for search in found)]
-    drawing, panels = plotting.tiles(len(places), ACROSS)
+    settings = [*dict.fromkeys(search.setting for search in found)]
+    drawing, panels = plotting.tiles(len(settings), ACROSS)
     looks = plotting.looks({search.arm for search in found})
-    for axes, place in zip(panels, places, strict=True):
+    for axes, setting in zip(panels, settings, strict=True):
         for search in found:
-            if search.place == place:
+            if search.setting == setting:
                 budgets = range(1, len(search.scores) + 1)
                 best = [expected_best([*search.scores.values()], k) for k in budgets]
                 axes.plot(budgets, best, label=search.arm.name, **looks[search.arm])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(plotting.title(plotting.setting(*place), {}))
+        axes.set_title(plotting.title(plotting.setting(*setting), {}))
     drawing.supxlabel("trials k", fontsize="medium")
     drawing.supylabel("held-out accuracy (%)", fontsize="medium")
     plotting.legend(drawing)

@@ -37,9 +37,9 @@ def figure(rows: DataFrame) -> Figure:
         for arm, look in looks.items():
             lines = axes.plot(values[arm].T, **look | {"marker": "", "linewidth": 0.8, "alpha": 0.6})
             lines[0].set_label(arm.name)
-    for place, arm in enumerate(arm for arm in looks if arm != ONLINE):
-        _changes(grid[1, 0], 100 * (gap[arm] / gap[ONLINE] - 1), looks[arm], place)
-        _changes(grid[1, 1], 100 * (signed[arm] - signed[ONLINE]) / signed[ONLINE].abs().mean(), looks[arm], place)
+    for position, arm in enumerate(arm for arm in looks if arm != ONLINE):
+        _changes(grid[1, 0], 100 * (gap[arm] / gap[ONLINE] - 1), looks[arm], position)
+        _changes(grid[1, 1], 100 * (signed[arm] - signed[ONLINE]) / signed[ONLINE].abs().mean(), looks[arm], position)
     grid[0, 0].set(xscale="log", yscale="log", title="Lemma 4.3: absolute values", ylabel="u(φ)")
     grid[0, 1].set(title="proof, A.1: signed", ylabel="S(φ)")
     grid[0, 1].set_yscale("symlog", linthresh=1e-4)  # both signs
@@ -61,9 +61,9 @@ def _by_epoch(rows: DataFrame, metric: str, arm: Arm) -> DataFrame:
     return rows.pivot(index="seed", columns="epoch", values="value")
 
 
-def _changes(axes: Axes, changes: DataFrame, look: dict[str, Any], place: int) -> None:
+def _changes(axes: Axes, changes: DataFrame, look: dict[str, Any], position: int) -> None:
     """Points of the seeds, mean and interval; arms stand beside each other."""
-    x = changes.columns.to_numpy() * BESIDE**place
+    x = changes.columns.to_numpy() * BESIDE**position
     axes.plot(np.broadcast_to(x, changes.shape), changes, ".", color=look["color"], markersize=3, alpha=0.6)
     mean, (low, high) = changes.mean().to_numpy(), paired_interval(changes.T)
     axes.errorbar(x * BESIDE**0.4, mean, [mean - low, high - mean], fmt=look["marker"], color="black", markersize=3)

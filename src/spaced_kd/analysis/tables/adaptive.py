@@ -11,7 +11,15 @@ from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, ONLINE, Arm
 from spaced_kd.analysis.cells import summary
-from spaced_kd.analysis.effects import accuracies, difference, family, flops, in_place, places, without_one_recipe
+from spaced_kd.analysis.effects import (
+    accuracies,
+    difference,
+    family,
+    flops,
+    in_setting,
+    plain_settings,
+    without_one_recipe,
+)
 from spaced_kd.analysis.queries import ours, present, where
 from spaced_kd.utils.errors import UserError
 
@@ -23,13 +31,13 @@ def table(rows: DataFrame) -> DataFrame:
     """A line for each arm that the adaptive one was run together with."""
     costs, found = ours(rows, present(rows), "cost"), ours(rows, present(rows), "schedule")
     rows, lines = accuracies(rows), []
-    for place in places(rows):
-        changes = {arm: difference(rows, place, ADAPTIVE, arm) for arm in FIXED}
-        intervals = in_place(where(found, metric="mean_interval"), place, ADAPTIVE)["value"]
+    for setting in plain_settings(rows):
+        changes = {arm: difference(rows, setting, ADAPTIVE, arm) for arm in FIXED}
+        intervals = in_setting(where(found, metric="mean_interval"), setting, ADAPTIVE)["value"]
         for arm, (change, p) in family({arm: each for arm, each in changes.items() if each.seeds}).items():
             line = {"interval found": summary(intervals, len(intervals)), "against": arm.name}
-            line |= {"adaptive − other": change, "p": p, "FLOPs": flops(costs, place, ADAPTIVE, arm)}
-            lines.append(place._asdict() | line)
+            line |= {"adaptive − other": change, "p": p, "FLOPs": flops(costs, setting, ADAPTIVE, arm)}
+            lines.append(setting._asdict() | line)
     if not lines:
         raise UserError("adaptive needs runs of config/experiments/adaptive.yaml: add them, or leave adaptive out")
     return without_one_recipe(lines)

@@ -12,7 +12,7 @@ from spaced_kd.analysis.cells import NOTHING, difference, summary
 from spaced_kd.analysis.queries import by_seed, ours, present, require, seeds, where
 
 EVALUATION = "batch_norm_reestimated"
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -20,7 +20,7 @@ def table(rows: DataFrame) -> DataFrame:
     asked = ours(rows, present(rows), EVALUATION)
     require(asked, "batch_norm", present(rows), {"evaluation": EVALUATION})
     lines = []
-    for place, group in asked.groupby(PLACE, sort=False):
+    for setting, group in asked.groupby(SETTING, sort=False):
         for arm in sorted(present(group), key=lambda arm: (arm.method, arm.epochs)):
             planned = len(seeds(group, arm))
             trained, anew = (by_seed(where(group, metric=m), arm) for m in ("accuracy_as_trained", "accuracy"))
@@ -29,5 +29,5 @@ def table(rows: DataFrame) -> DataFrame:
                 "re-estimated": summary(anew, planned),
                 "Δ": difference((anew - trained).dropna(), planned),
             }
-            lines.append(dict(zip(PLACE, place, strict=True)) | {"arm": arm.name} | cells)
+            lines.append(dict(zip(SETTING, setting, strict=True)) | {"arm": arm.name} | cells)
     return DataFrame(lines).replace({"recipe": {"": NOTHING}})

@@ -12,7 +12,15 @@ from typing import NamedTuple
 from pandas import DataFrame
 
 from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF, Arm
-from spaced_kd.analysis.effects import Place, accuracies, difference, family, flops, places, without_one_recipe
+from spaced_kd.analysis.effects import (
+    PlainSetting,
+    accuracies,
+    difference,
+    family,
+    flops,
+    plain_settings,
+    without_one_recipe,
+)
 from spaced_kd.analysis.queries import ours, present
 from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
@@ -72,9 +80,9 @@ CONTROLS = (
 def table(rows: DataFrame) -> DataFrame:
     """A line for each control that was run together with its reference."""
     costs, rows, lines = ours(rows, present(rows), "cost"), accuracies(rows), []
-    for place in places(rows):
-        found = {control: difference(rows, place, control.arm, control.reference) for control in CONTROLS}
-        found = {control: change for control, change in found.items() if change.seeds and not _shared(control, place)}
+    for setting in plain_settings(rows):
+        found = {control: difference(rows, setting, control.arm, control.reference) for control in CONTROLS}
+        found = {control: change for control, change in found.items() if change.seeds and not _shared(control, setting)}
         claims = {control: change for control, change in found.items() if control.arm in (ONLINE, SELF)}
         if claims.keys() == found.keys():  # any study has these
             continue
@@ -85,13 +93,13 @@ def table(rows: DataFrame) -> DataFrame:
             change, p = compared[control]
             line = {"control": control.name, "reference": control.reference.name, "takes out": control.apart}
             line |= {"control − reference": change, "p": p}
-            lines.append(place._asdict() | line | {"FLOPs": flops(costs, place, control.arm, control.reference)})
+            lines.append(setting._asdict() | line | {"FLOPs": flops(costs, setting, control.arm, control.reference)})
     if not lines:
         raise UserError("controls needs runs of config/experiments/controls.yaml: add them, or leave controls out")
     return without_one_recipe(lines)
 
 
-def _shared(control: Control, place: Place) -> bool:
+def _shared(control: Control, setting: PlainSetting) -> bool:
     """Whether neither has a teacher: those are the same runs under each protocol, and stand once."""
     without_teacher = control.arm.method == control.reference.method == BASELINE.method
-    return without_teacher and "protocol" in Recipe.read(place.recipe).settings
+    return without_teacher and "protocol" in Recipe.read(setting.recipe).settings

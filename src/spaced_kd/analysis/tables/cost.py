@@ -17,7 +17,7 @@ from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.queries import by_seed, ours, present, seeds, several_recipes, where
 from spaced_kd.utils.errors import UserError
 
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 FLOPS = "training_flops_with_teacher"
 MEASURED = {
     "wall seconds": ("wall_seconds_with_teacher", 1),
@@ -36,8 +36,8 @@ def table(rows: DataFrame) -> DataFrame:
     if costs.empty:
         raise UserError("cost needs rows of what runs cost: collect the study again with `spaced-kd collect`")
     lines = []
-    for key, group in accuracies.groupby(PLACE, sort=False):
-        cell = dict(zip(PLACE, key, strict=True))
+    for key, group in accuracies.groupby(SETTING, sort=False):
+        cell = dict(zip(SETTING, key, strict=True))
         cost = where(costs, **cell)
         without = _cheapest(where(costs, dataset=cell["dataset"], network=cell["network"], metric=FLOPS))
         for teacher, asked in group.groupby("teacher", sort=False):

@@ -38,14 +38,14 @@ def table(rows: DataFrame) -> DataFrame:
 
 
 def best(rows: DataFrame) -> list[Verdict]:
-    """The verdict on each of these claims in the setting that tells most of it."""
+    """The verdict on each of these claims in the setting with the best evidence."""
     judged = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.seeds > 1]
     of_claims = ([verdict for verdict in judged if verdict.claim.id == name] for name in CLAIMS)
     return [max(of_claim, key=evidence) for of_claim in of_claims if of_claim]
 
 
 def findings(rows: DataFrame) -> str:
-    """The verdicts counted, and how short the trainings behind them are beside the paper's, in two sentences."""
+    """Two sentences: the number of each verdict, and the steps of our trainings compared with the paper's."""
     found = best(rows)
     counts = Counter(word(verdict) for verdict in found)
     tally = ", ".join(f"{number} {name}" for name, number in counts.items())
@@ -62,7 +62,7 @@ def _setting(verdict: Verdict) -> str:
 
 
 def evidence(verdict: Verdict) -> tuple[int, int, int]:
-    """What a setting is chosen by: training steps of the student, seeds, and the place of its reading."""
+    """Sort key by which a setting is chosen: training steps of the student, seeds, order of the readings."""
     reading = verdict.setting.reading
     order = READINGS.index(reading) if reading in READINGS else len(READINGS)
     return max(verdict.steps[:1], default=0), verdict.seeds, -order

@@ -33,8 +33,8 @@ def table(rows: DataFrame) -> DataFrame:
         of_it = rows[~measured | rows["metric"].isin((metric, "missing"))]
         if metric.startswith("kd"):
             of_it = of_it[of_it["method"] != BASELINE.method]
-        keep = {"evaluation": EVALUATION, "metric": metric}
-        parts.append(layout(of_it, "hessian_trace", COLUMNS, keep, style=".4g"))
+        filters = {"evaluation": EVALUATION, "metric": metric}
+        parts.append(layout(of_it, "hessian_trace", COLUMNS, filters, style=".4g"))
     if metrics == ["trace"]:
         return parts[0]
     for metric, part in zip(metrics, parts, strict=True):

@@ -13,7 +13,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.arms import Arm
 from spaced_kd.analysis.cells import NOTHING, summary
-from spaced_kd.analysis.effects import accuracies, difference, places
+from spaced_kd.analysis.effects import accuracies, difference, plain_settings
 from spaced_kd.analysis.queries import MissingRunsError
 from spaced_kd.config.labels import Recipe
 
@@ -25,19 +25,19 @@ def table(rows: DataFrame) -> DataFrame:
     """A line for each arm that was run in float32 and in a coarser precision."""
     found, lines = accuracies(rows), []
     arms = [Arm(*each) for each in found[["method", "interval"]].drop_duplicates().itertuples(index=False)]
-    for place in places(found):
+    for setting in plain_settings(found):
         for arm in arms:
             for precision in COARSER:
-                if "precision" in Recipe.read(place.recipe).settings:
+                if "precision" in Recipe.read(setting.recipe).settings:
                     continue
-                d = difference(found, place, arm._replace(recipe=f"precision={precision}"), arm)
+                d = difference(found, setting, arm._replace(recipe=f"precision={precision}"), arm)
                 if not d.seeds:
                     continue
                 lines.append(
                     {
-                        "dataset": place.dataset,
-                        "network": place.network,
-                        "recipe": place.recipe or NOTHING,
+                        "dataset": setting.dataset,
+                        "network": setting.network,
+                        "recipe": setting.recipe or NOTHING,
                         "method": " ".join(filter(None, [arm.method, arm.interval])),
                         "precision": precision,
                         "less float32": summary(d.values, len(d.seeds), sign="+"),

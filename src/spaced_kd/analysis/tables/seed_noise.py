@@ -17,11 +17,11 @@ from spaced_kd.analysis.arms import BASELINE, ONLINE, SPACED, Arm, Contrast
 from spaced_kd.analysis.cells import NOTHING, summary
 from spaced_kd.analysis.effects import (
     PairedDifferences,
-    Place,
+    PlainSetting,
     accuracies,
     difference,
     endpoint,
-    places,
+    plain_settings,
     reached,
     without_one_recipe,
 )
@@ -31,31 +31,31 @@ from spaced_kd.utils.errors import UserError
 
 WHAT = (BASELINE, ONLINE, SPACED, Contrast(ONLINE, BASELINE), Contrast(SPACED, ONLINE))
 COUNTS = (3, 10)
-ROUNDING = ("precision", "threads")  # words of a recipe that change how a run rounds, and nothing else
+ROUNDING = ("precision", "threads")  # settings of a recipe that change only how a run rounds
 
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each arm and difference that has two seeds."""
     drawn = {word: accuracies(_drawn_anew(rows, word)) for word in DRAWN}
     found, lines = accuracies(rows), []
-    for place in places(found):
+    for setting in plain_settings(found):
         for what in WHAT:
             arms = (what,) if isinstance(what, Arm) else tuple(what)
-            selection = endpoint(found, place, *arms)
-            sample = _sample(found, place, what, selection)
+            selection = endpoint(found, setting, *arms)
+            sample = _sample(found, setting, what, selection)
             if len(sample.values) < 2:
                 continue
             name, sign = (what.name, "") if isinstance(what, Arm) else (f"{what.after.name} − {what.before.name}", "+")
             line = {"accuracy": name, "endpoint": selection}
             line["seeds"] = summary(sample.values, len(sample.seeds), sign=sign)
             for word, anew in drawn.items():
-                values = _sample(anew, place, what, selection).values
+                values = _sample(anew, setting, what, selection).values
                 spread = f"{values.std(ddof=1):.2f} ({len(values)})" if len(values) > 1 else NOTHING
                 line[f"{word.removesuffix('_seed')} alone"] = spread
-            line["rounding alone"] = _rounding(found, place, what, selection)
+            line["rounding alone"] = _rounding(found, setting, what, selection)
             for count in COUNTS:
                 line |= _resolved(what, sample, count, rows)
-            lines.append(place._asdict() | line)
+            lines.append(setting._asdict() | line)
     if not lines:
         raise UserError(
             "seed_noise needs runs of config/experiments/seed_noise.yaml: add them, or leave seed_noise out"
@@ -63,19 +63,19 @@ def table(rows: DataFrame) -> DataFrame:
     return without_one_recipe(lines)
 
 
-def _sample(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str) -> PairedDifferences:
+def _sample(rows: DataFrame, setting: PlainSetting, what: Arm | Contrast, selection: str) -> PairedDifferences:
     if isinstance(what, Arm):
-        return reached(rows, place, what, selection)
-    return difference(rows, place, *what, selection)
+        return reached(rows, setting, what, selection)
+    return difference(rows, setting, *what, selection)
 
 
-def _rounding(rows: DataFrame, place: Place, what: Arm | Contrast, selection: str) -> str:
-    """Pooled deviation within seeds, over runs that differ in how they round alone."""
-    exact = str(Recipe.read(place.recipe).without(ROUNDING))
-    beside = rows[(rows["dataset"] == place.dataset) & (rows["network"] == place.network)]["recipe"].unique()
+def _rounding(rows: DataFrame, setting: PlainSetting, what: Arm | Contrast, selection: str) -> str:
+    """Pooled deviation within seeds, over runs that differ only in how they round."""
+    exact = str(Recipe.read(setting.recipe).without(ROUNDING))
+    beside = rows[(rows["dataset"] == setting.dataset) & (rows["network"] == setting.network)]["recipe"].unique()
     found = DataFrame(
         {
-            recipe: _sample(rows, place._replace(recipe=recipe), what, selection).values
+            recipe: _sample(rows, setting._replace(recipe=recipe), what, selection).values
             for recipe in beside
             if str(Recipe.read(recipe).without(ROUNDING)) == exact
         }
@@ -89,7 +89,7 @@ def _rounding(rows: DataFrame, place: Place, what: Arm | Contrast, selection: st
 
 
 def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows: DataFrame) -> dict[str, str]:
-    """What so many seeds resolve, and how many of the paper's differences are larger."""
+    """The smallest difference that `count` seeds resolve, and how many of the paper's differences are larger."""
     heads = f"n = {count} resolves", f"paper's larger, n = {count}"
     if isinstance(what, Arm):
         return dict.fromkeys(heads, NOTHING)
@@ -99,7 +99,7 @@ def _resolved(what: Arm | Contrast, sample: PairedDifferences, count: int, rows:
 
 
 def _drawn_anew(rows: DataFrame, word: str) -> DataFrame:
-    """Runs of the lowest seed that draw one thing anew, each draw in the place of a seed."""
+    """Runs of the lowest seed that redraw only the order or the augmentation; the draw replaces the seed."""
     recipes = [Recipe.read(recipe) for recipe in rows["recipe"]]
     draws = [float(recipe.settings.get(word, "nan")) for recipe in recipes]
     rows = rows.assign(draw_of=draws, recipe=[str(recipe.without((word,))) for recipe in recipes])

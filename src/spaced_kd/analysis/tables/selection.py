@@ -17,12 +17,12 @@ from spaced_kd.analysis.arms import BASELINE, ONLINE, SELF, SPACED, SPACED_SELF,
 from spaced_kd.analysis.cells import NOTHING, Cell, summary
 from spaced_kd.analysis.effects import (
     PairedDifferences,
-    Place,
+    PlainSetting,
     accuracies,
     difference,
     endpoint,
-    in_place,
-    places,
+    in_setting,
+    plain_settings,
     reached,
     without_one_recipe,
 )
@@ -47,10 +47,10 @@ def table(rows: DataFrame) -> DataFrame:
     """A line for each arm and difference that has been run."""
     rows = accuracies(rows)
     lines = [
-        place._asdict() | {"accuracy": _name(what)} | _counts(rows, place, what) | cells
-        for place in places(rows)
+        setting._asdict() | {"accuracy": _name(what)} | _counts(rows, setting, what) | cells
+        for setting in plain_settings(rows)
         for what in WHAT
-        if (cells := _cells(rows, place, what))
+        if (cells := _cells(rows, setting, what))
     ]
     if not any("−" in line["accuracy"] for line in lines):
         raise UserError("selection needs runs of online_kd with interval 0 and 1.5: add them to the study")
@@ -65,15 +65,15 @@ def _arms(what: Arm | Contrast) -> tuple[Arm, ...]:
     return (what,) if isinstance(what, Arm) else tuple(what)
 
 
-def _cells(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, Cell | str]:
+def _cells(rows: DataFrame, setting: PlainSetting, what: Arm | Contrast) -> dict[str, Cell | str]:
     """Column -> cell, of the selections that the runs have."""
     cells, signs = {}, []
     for selection, column in COLUMNS.items():
         if isinstance(what, Arm):
-            values, seeds = reached(rows, place, what, selection)
+            values, seeds = reached(rows, setting, what, selection)
             cell = summary(values, len(seeds))
         else:
-            change = difference(rows, place, *what, selection)
+            change = difference(rows, setting, *what, selection)
             values, cell = change.values, change.cell()
             signs += [f"{column} {_sign(change)}"] if len(values) else []
         if len(values):
@@ -92,14 +92,14 @@ def _sign(change: PairedDifferences) -> str:
     return f"({sign})"
 
 
-def _counts(rows: DataFrame, place: Place, what: Arm | Contrast) -> dict[str, str]:
+def _counts(rows: DataFrame, setting: PlainSetting, what: Arm | Contrast) -> dict[str, str]:
     """How many epochs were evaluated, and of how many states the tail is the mean; of a difference, by each arm."""
     found: dict[str, list[str]] = {"evaluated": [], "states": []}
     for arm in _arms(what):
-        runs = in_place(rows, place, arm)
+        runs = in_setting(rows, setting, arm)
         curve, tail = (where(runs, metric="accuracy", selection=selection) for selection in ("curve", "tail"))
         found["evaluated"].append(f"{curve.groupby('run').size().max()}" if len(curve) else NOTHING)
         states = sorted(tail["states"].dropna().unique()) if len(tail) else []
         found["states"].append(" to ".join(f"{number:.0f}" for number in (states[:1] + states[1:][-1:])) or NOTHING)
     counts = {column: ", ".join(dict.fromkeys(texts)) for column, texts in found.items()}
-    return {"endpoint": endpoint(rows, place, *_arms(what))} | counts
+    return {"endpoint": endpoint(rows, setting, *_arms(what))} | counts

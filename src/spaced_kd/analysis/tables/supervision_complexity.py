@@ -14,7 +14,7 @@ from spaced_kd.analysis.arms import ONLINE, SPACED
 from spaced_kd.analysis.cells import NOTHING, difference, summary
 from spaced_kd.analysis.queries import by_seed, ours, require, where
 
-PLACE = ["dataset", "network", "recipe"]
+SETTING = ["dataset", "network", "recipe"]
 TARGETS = {  # target -> its name here
     "hard": "labels",
     "random": "labels, permuted",
@@ -43,8 +43,8 @@ def table(rows: DataFrame) -> DataFrame:
     asked = ours(rows, arms, EVALUATION)
     require(asked, "supervision_complexity", arms, {"evaluation": EVALUATION})
     lines = []
-    for place, group in asked.groupby(PLACE, sort=False):
-        head = dict(zip(PLACE, place, strict=True))
+    for setting, group in asked.groupby(SETTING, sort=False):
+        head = dict(zip(SETTING, setting, strict=True))
         expected = {arm: set(where(group, method=arm.method, interval=arm.interval)["seed"]) for arm in arms}
         for temperature, target in _targets(group):
             found = _by_seed(where(group, target=target, temperature=temperature))
@@ -65,7 +65,7 @@ def table(rows: DataFrame) -> DataFrame:
                 }
                 lines.append(about | {"student": f"{SPACED.name} − {ONLINE.name}"} | changes)
     names = [name for name, _ in METRICS.values()]
-    table = DataFrame(lines, columns=[*PLACE, "target", "T", "student", *names]).fillna(NOTHING).replace("", NOTHING)
+    table = DataFrame(lines, columns=[*SETTING, "target", "T", "student", *names]).fillna(NOTHING).replace("", NOTHING)
     return table if table["recipe"].nunique() > 1 else table.drop(columns="recipe")
 
 

@@ -18,11 +18,11 @@ from spaced_kd.analysis.arms import ANY, NAMED, OFFLINE, ONLINE, SELF, SPACED, S
 from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.effects import (
     PairedDifferences,
-    Place,
+    PlainSetting,
     accuracies,
     difference,
     endpoint,
-    places,
+    plain_settings,
     reached,
     without_one_recipe,
 )
@@ -45,7 +45,7 @@ LETTERS = {
         **{"batch_norm": "O15", "augmentation": "S1"},
     },
 }
-ELSE = {  # letters of what the released loops of ResNets do not have
+ELSE = {  # letters of switches that the released loops of ResNets do not have
     **{"network.attention": "B2", "method.adapter": "B1", "network.initialisation": "B5", "standardisation": "B8"},
     **{"network.stem": "B9", "rotation": "B9"},
     **{"lr_clock": "C2", "last_batch": "C3", "interval_rounding": "C4", "weight_decay_on": "C1"},
@@ -57,7 +57,7 @@ BASES = {  # column -> the arm without the switch
     "self_kd": {"s = 0": SELF, "s > 0": SPACED_SELF},
 }
 LOOPS = "released_loop_only"  # the protocol whose values are tried
-WHOLE_SETS = (LOOPS, "teacher_checkpoints")  # protocols that are no readings
+WHOLE_SETS = (LOOPS, "teacher_checkpoints")  # protocols that are not readings
 ELSEWHERE = {"batch_norm": "halves", "augmentation": "autoaugment_cutout"}  # on two GPUs; on CIFAR-100
 SPACING = "effect of spacing"  # accuracy at s > 0 minus that at s = 0
 COLUMNS = ("s = 0", "s > 0", SPACING, "s = max")
@@ -67,22 +67,22 @@ Effects = dict[str, PairedDifferences]  # by column
 def table(rows: DataFrame) -> DataFrame:
     """A line for each switch that was run, ranked, and one for the released loops' whole set."""
     rows, lines = accuracies(rows), []
-    for place in places(rows):
-        reading = Recipe.read(place.recipe).reading
+    for setting in plain_settings(rows):
+        reading = Recipe.read(setting.recipe).reading
         if reading in WHOLE_SETS:  # whose effect stands with textbook's setting
             continue
         for method, letters in LETTERS.items():
-            found = _against_textbook(rows, place, method) if reading == TEXTBOOK else _varied(rows, place, method)
+            found = _against_textbook(rows, setting, method) if reading == TEXTBOOK else _varied(rows, setting, method)
             ranked = sorted(found.items(), key=lambda line: _largest(line[1]), reverse=True)
             switches = [
                 (f"{key}: {value}".lower(), (ELSE | letters).get(key, NOTHING), effects)
                 for (key, value), effects in ranked
             ]
             if reading == TEXTBOOK:
-                switches.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, place, method)))
+                switches.append((f"all of them: protocol {LOOPS}", NOTHING, _effects(rows, setting, method)))
             for switch, letter, effects in switches:
                 if any(effect.seeds for effect in effects.values()):
-                    line = place._asdict() | {"method": method, "switch": switch, "letter": letter}
+                    line = setting._asdict() | {"method": method, "switch": switch, "letter": letter}
                     lines.append(line | {column: effect.cell() for column, effect in effects.items()})
     if not lines:
         raise UserError("switches needs runs of config/experiments/released_code.yaml: add them, or leave switches out")
@@ -90,19 +90,19 @@ def table(rows: DataFrame) -> DataFrame:
     return table[[*(column for column in table if column not in COLUMNS), *(c for c in COLUMNS if c in table)]]
 
 
-def _against_textbook(rows: DataFrame, place: Place, method: str) -> dict[tuple[str, Any], Effects]:
-    """What each switch changes with the released loops' value: (key, value) -> effects by column."""
-    return {(key, value): _effects(rows, place, method, {key: value}) for key, value in _alone(method).items()}
+def _against_textbook(rows: DataFrame, setting: PlainSetting, method: str) -> dict[tuple[str, Any], Effects]:
+    """Effects of the released loops' value of each switch: (key, value) -> effects by column."""
+    return {(key, value): _effects(rows, setting, method, {key: value}) for key, value in _alone(method).items()}
 
 
-def _varied(rows: DataFrame, place: Place, method: str) -> dict[tuple[str, str], Effects]:
-    """What each switch changes that some runs have otherwise than the place's reading: (key, value) -> effects."""
+def _varied(rows: DataFrame, setting: PlainSetting, method: str) -> dict[tuple[str, str], Effects]:
+    """Effects of each switch in which some runs differ from the setting's reading: (key, value) -> effects."""
     columns: dict[tuple[str, str], Effects] = {}
     for column, base in BASES[method].items():
-        for switch, varied in _one_switch_away(rows, place, base).items():
-            ends = [endpoint(rows, *each) for each in (varied, (place, base))]
+        for switch, varied in _one_switch_away(rows, setting, base).items():
+            ends = [endpoint(rows, *each) for each in (varied, (setting, base))]
             selection = "tail" if set(ends) == {"tail"} else "last"
-            after, before = reached(rows, *varied, selection), reached(rows, place, base, selection)
+            after, before = reached(rows, *varied, selection), reached(rows, setting, base, selection)
             change = PairedDifferences((after.values - before.values).dropna(), shared_seeds(after.seeds, before.seeds))
             columns.setdefault(switch, {})[column] = change
     return {
@@ -111,23 +111,25 @@ def _varied(rows: DataFrame, place: Place, method: str) -> dict[tuple[str, str],
     }
 
 
-def _one_switch_away(rows: DataFrame, place: Place, base: Arm) -> dict[tuple[str, str], tuple[Place, Arm]]:
-    """Runs that differ from an arm in a setting by one switch: (key, value) -> where they stand."""
-    own = _words(place.network, base.method, place.recipe)
+def _one_switch_away(
+    rows: DataFrame, setting: PlainSetting, base: Arm
+) -> dict[tuple[str, str], tuple[PlainSetting, Arm]]:
+    """Runs that differ from an arm in a setting by one switch: (key, value) -> their setting and arm."""
+    own = _words(setting.network, base.method, setting.recipe)
     switches = presets.keys(own["protocol"], base.method) | presets.keys(TEXTBOOK, base.method)
-    there = rows[(rows["dataset"] == place.dataset) & (rows["interval"] == base.interval)]
+    there = rows[(rows["dataset"] == setting.dataset) & (rows["interval"] == base.interval)]
     found = {}
     for network, method, recipe in there[["network", "method", "recipe"]].drop_duplicates().itertuples(index=False):
         words = _words(network, method, recipe)
         further = [key for key in words if key not in own]
         if len(further) == 1 and further[0] in switches and own.items() <= words.items():
             key = further[0]
-            found[key, words[key]] = (Place(place.dataset, network, recipe), Arm(method, base.interval))
+            found[key, words[key]] = (PlainSetting(setting.dataset, network, recipe), Arm(method, base.interval))
     return found
 
 
 def _words(network: str, method: str, recipe: str) -> dict[str, str]:
-    """Network, method and recipe of rows as flat words: {"network": "resnet18", "network.width": "0.25", ...}."""
+    """Network, method and recipe of rows as flat keys: {"network": "resnet18", "network.width": "0.25", ...}."""
     found = dict(Recipe.read(recipe).settings)
     for role, text in (("network", network), ("method", method)):
         plugin = Label.read(text)
@@ -144,13 +146,13 @@ def _alone(method: str) -> dict[str, Any]:
 
 
 def _released(method: str, base: Arm) -> dict[str, Any]:
-    """What the released loops set otherwise than `textbook`, whose values are the defaults, at an arm's interval."""
-    words = from_flat(ANY | {"method": method, "interval": _interval(base), "protocol": LOOPS}).changed()
-    return {key: value for key, value in words.items() if key not in NAMED}
+    """The released loops' values that differ from `textbook`, whose values are the defaults, at an arm's interval."""
+    changed = from_flat(ANY | {"method": method, "interval": _interval(base), "protocol": LOOPS}).changed()
+    return {key: value for key, value in changed.items() if key not in NAMED}
 
 
-def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | None = None) -> Effects:
-    """Column -> what one switch, or all of the released code's, change there."""
+def _effects(rows: DataFrame, setting: PlainSetting, method: str, only: dict[str, Any] | None = None) -> Effects:
+    """Column -> effect of one switch, or of all of the released code's switches."""
     effects = {}
     for column, base in BASES[method].items():
         given = _released(method, base)
@@ -158,12 +160,12 @@ def _effects(rows: DataFrame, place: Place, method: str, only: dict[str, Any] | 
             given = {key: value for key, value in only.items() if key in given or key in ELSEWHERE}
         if given:
             switched = arm({"method": method, "interval": _interval(base)} | given)
-            effects[column] = difference(rows, place, switched, base)
+            effects[column] = difference(rows, setting, switched, base)
     return effects | {SPACING: _of_spacing(effects.get("s = 0"), effects.get("s > 0"))}
 
 
 def _of_spacing(plain: PairedDifferences | None, spaced: PairedDifferences | None) -> PairedDifferences:
-    """The change of the effect of spacing; an interval at which there is no such switch has no change."""
+    """The change of the effect of spacing; it is 0 at an interval at which the switch does not exist."""
     if plain and spaced:
         return PairedDifferences((spaced.values - plain.values).dropna(), shared_seeds(spaced.seeds, plain.seeds))
     if plain:
@@ -172,7 +174,7 @@ def _of_spacing(plain: PairedDifferences | None, spaced: PairedDifferences | Non
 
 
 def _largest(effects: Effects) -> tuple[bool, float]:
-    """Sort key: one seed tells less than any number of them."""
+    """Sort key: the largest change; effects of a single seed come last."""
     found = [(len(values) > 1, abs(values.mean())) for values, _ in effects.values() if len(values)]
     return max(found, default=(False, 0.0))
 

@@ -13,5 +13,5 @@ from spaced_kd.analysis.layout import layout
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, online KD and Spaced KD, and the paired difference."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    return layout(rows, "tab01", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep)
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    return layout(rows, "tab01", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters)

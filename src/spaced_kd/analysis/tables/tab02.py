@@ -13,5 +13,5 @@ from spaced_kd.analysis.layout import layout
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, self KD and spaced self KD, and the paired difference."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
-    return layout(rows, "tab02", [BASELINE, SELF, SPACED_SELF, Contrast(SPACED_SELF, SELF)], keep)
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    return layout(rows, "tab02", [BASELINE, SELF, SPACED_SELF, Contrast(SPACED_SELF, SELF)], filters)

@@ -16,11 +16,11 @@ DEFAULTS = {"soft_loss": "kl", "feature_loss": "mse"}
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of online KD and Spaced KD with each loss, and the paired difference."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     methods = [Label.read(method) for method in rows["method"]]
     of_a_loss = [method.name == ONLINE.method and set(method.settings) <= set(DEFAULTS) for method in methods]
     losses = {key: [method.settings.get(key, default) for method in methods] for key, default in DEFAULTS.items()}
     shown = rows.assign(**losses)[of_a_loss].assign(method=ONLINE.method)
     return layout(
-        shown, "tab03", [ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=("dataset", "network", *DEFAULTS)
+        shown, "tab03", [ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters, keys=("dataset", "network", *DEFAULTS)
     )

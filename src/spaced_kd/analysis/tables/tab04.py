@@ -26,13 +26,13 @@ OF_SPACING = {"spaced_links"}  # settings that change nothing where nothing is l
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of w/o KD, of each method and of its spaced form, and the paired differences."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     rows = _named(rows[(rows["source"] == "ours") | (rows["table"] == "tab04")])
-    require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], keep)
+    require(ours(rows, present(rows), "accuracy"), "tab04", [ONLINE, SPACED, SELF, SPACED_SELF], filters)
     frames = []
     for name in sorted(name for name in set(rows["kd"]) - {BASELINE.method} if "student" not in _settings(name)):
         spaced = SPACED_SELF.interval if name == SPACED_SELF.method else SPACED.interval
-        places = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
+        settings = rows.loc[rows["kd"] == name, ["dataset", "network", "recipe"]].drop_duplicates()
         intervals = {"0": KD, "max": OFFLINE_KD, spaced: SPACED_KD}
         arms = {Arm(_alone(name), "0") if Label.read(name).name in ALONE else BASELINE: BASELINE}
         arms |= {Arm(name, interval): column for interval, column in intervals.items()}
@@ -40,10 +40,10 @@ def table(rows: DataFrame) -> DataFrame:
             found = where(rows, kd=arm.method, interval=arm.interval)
             if found.empty and column == KD and set(_settings(name)) <= OF_SPACING:
                 found = where(rows, kd=_plain(name), interval=arm.interval)
-            found = found.merge(places)
+            found = found.merge(settings)
             frames.append(found.assign(kd=name, method=column.method, interval=column.interval))
     columns = [BASELINE, KD, OFFLINE_KD, SPACED_KD, Contrast(SPACED_KD, KD), Contrast(SPACED_KD, OFFLINE_KD)]
-    return layout(concat(frames), "tab04", columns, keep, keys=("dataset", "network", "kd"))
+    return layout(concat(frames), "tab04", columns, filters, keys=("dataset", "network", "kd"))
 
 
 def _named(rows: DataFrame) -> DataFrame:

@@ -14,6 +14,6 @@ EVALUATION = "corruptions"
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy under the six corruptions, and the paired difference."""
-    keep = {"evaluation": EVALUATION, "metric": "accuracy", "severity": (1,)}
+    filters = {"evaluation": EVALUATION, "metric": "accuracy", "severity": (1,)}
     keys = ("dataset", "corruption", "severity", "network")
-    return layout(rows, "tab05", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
+    return layout(rows, "tab05", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters, keys=keys)

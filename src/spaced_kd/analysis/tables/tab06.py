@@ -17,7 +17,7 @@ INTERVALS = ("0.5", "1", "1.5", "2")  # the paper's
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy for each interval that the study has, and its difference to online KD."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     paper = {ONLINE, *(Arm("online_kd", interval) for interval in INTERVALS), OFFLINE}
     arms = sorted(paper | present(where(rows, source="ours", method="online_kd")), key=lambda arm: arm.epochs)
-    return layout(rows, "tab06", [BASELINE, *arms], keep, below=ONLINE)
+    return layout(rows, "tab06", [BASELINE, *arms], filters, below=ONLINE)

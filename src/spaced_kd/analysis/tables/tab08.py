@@ -14,10 +14,10 @@ from spaced_kd.analysis.queries import where
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of the teacher, and of its student with online KD and Spaced KD, and the paired difference."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     keys = ("dataset", "network", "teacher")
     shown = concat([rows, _teachers(rows)])
-    return layout(shown, "tab08", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
+    return layout(shown, "tab08", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters, keys=keys)
 
 
 def _teachers(rows: DataFrame) -> DataFrame:

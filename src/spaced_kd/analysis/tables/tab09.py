@@ -12,6 +12,6 @@ from spaced_kd.analysis.layout import layout
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy of the student with offline KD and Spaced KD, and the paired difference."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     keys = ("dataset", "network", "teacher")
-    return layout(rows, "tab09", [OFFLINE, SPACED, Contrast(SPACED, OFFLINE)], keep, keys=keys)
+    return layout(rows, "tab09", [OFFLINE, SPACED, Contrast(SPACED, OFFLINE)], filters, keys=keys)

@@ -16,7 +16,7 @@ METHOD = "constant_lead"  # shorter than the setting of online KD that it is
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy for each lead that the study has, and its difference to online KD."""
-    keep = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
+    filters = {"evaluation": "accuracy", "metric": "accuracy", "selection": "last"}
     rows = rows.replace({"method": {"online_kd[lead=constant]": METHOD}})
     leads = {Arm(METHOD, lead) for lead in LEADS} | present(where(rows, method=METHOD))
-    return layout(rows, "tab10", [ONLINE, *sorted(leads, key=lambda arm: arm.epochs)], keep, below=ONLINE)
+    return layout(rows, "tab10", [ONLINE, *sorted(leads, key=lambda arm: arm.epochs)], filters, below=ONLINE)

@@ -14,6 +14,6 @@ EVALUATION = "corruptions"
 
 def table(rows: DataFrame) -> DataFrame:
     """Accuracy under the six corruptions, and the paired difference."""
-    keep = {"evaluation": EVALUATION, "metric": "accuracy", "severity": (3, 5)}
+    filters = {"evaluation": EVALUATION, "metric": "accuracy", "severity": (3, 5)}
     keys = ("dataset", "corruption", "severity", "network")
-    return layout(rows, "tab11", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
+    return layout(rows, "tab11", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters, keys=keys)

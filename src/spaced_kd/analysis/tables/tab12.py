@@ -16,6 +16,6 @@ EVALUATION = "bim"
 
 def table(rows: DataFrame) -> DataFrame:
     """Robust accuracy for each budget, and the paired difference."""
-    keep = {"evaluation": EVALUATION, "metric": "accuracy"}
+    filters = {"evaluation": EVALUATION, "metric": "accuracy"}
     keys = ("dataset", "network", "epsilon")
-    return layout(rows, "tab12", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], keep, keys=keys)
+    return layout(rows, "tab12", [BASELINE, ONLINE, SPACED, Contrast(SPACED, ONLINE)], filters, keys=keys)

@@ -14,7 +14,7 @@ from spaced_kd.analysis.queries import by_seed, present, where
 from spaced_kd.config.labels import Recipe
 from spaced_kd.utils.errors import UserError
 
-PLACE = ["dataset", "network", "reading"]
+SETTING = ["dataset", "network", "reading"]
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -22,7 +22,7 @@ def table(rows: DataFrame) -> DataFrame:
     rows = accuracies(where(rows, only_teacher=""))
     readings = [Recipe.read(recipe).reading for recipe in rows["recipe"]]
     lines = []
-    for place, group in rows.assign(reading=readings).groupby(PLACE, sort=False):
+    for setting, group in rows.assign(reading=readings).groupby(SETTING, sort=False):
         recipes = group.groupby(["method", "interval"])["recipe"].agg(["nunique", "first"])
         if len(recipes) < 2 or (recipes["nunique"] > 1).any():
             continue
@@ -37,7 +37,7 @@ def table(rows: DataFrame) -> DataFrame:
             for other in filter(values.__contains__, (BASELINE, ONLINE)):
                 paired = (reached - values[other]).dropna()
                 line[f"Δ to {other.name}"] = NOTHING if other == arm else difference(paired, len(paired))
-            lines.append(dict(zip(PLACE, place, strict=True)) | line)
+            lines.append(dict(zip(SETTING, setting, strict=True)) | line)
     if not lines:
         raise UserError("tuned needs a setting with two arms, each of one recipe: see `spaced-kd tune`")
     return DataFrame(lines).fillna(NOTHING)

@@ -9,7 +9,7 @@ few trials needs less tuning.
 from pandas import DataFrame
 
 from spaced_kd.analysis.cells import summary
-from spaced_kd.analysis.tuning import PLACE, expected_best, searches
+from spaced_kd.analysis.tuning import SETTING, expected_best, searches
 
 
 def table(rows: DataFrame) -> DataFrame:
@@ -19,7 +19,7 @@ def table(rows: DataFrame) -> DataFrame:
         scores, best = [*search.scores.values()], search.values[search.best]
         budgets = [2**power for power in range(len(scores).bit_length()) if 2**power < len(scores)]
         lines.append(
-            dict(zip(PLACE, search.place, strict=True))
+            dict(zip(SETTING, search.setting, strict=True))
             | {
                 "arm": search.arm.name,
                 "trials": len(scores),
