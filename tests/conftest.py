@@ -73,7 +73,7 @@ def still(network, *, per_epoch: int = 4, epochs: int = 3, interval: int = 1):
     taught = [min(total, (update // interval + 1) * interval) for update in range(total)]
     return Replay(
         *("student", per_epoch, {"student": total, "teacher": total}, taught),
-        look=lambda moments, see: {moment: see(moment[0], network) for moment in moments},
+        networks_at=lambda moments, see: {moment: see(moment[0], network) for moment in moments},
     )
 
 
@@ -140,11 +140,11 @@ def environment(tmp_path, monkeypatch) -> Path:
     return site
 
 
-def snakemake(folder: Path, study: dict | str, *words: str) -> subprocess.CompletedProcess:
+def snakemake(folder: Path, study: dict | str, *arguments: str) -> subprocess.CompletedProcess:
     """Run the workflow on a study, or the text of its file, in such a checkout."""
     (folder / "config" / "trial.yaml").write_text(study if isinstance(study, str) else yaml.safe_dump(study))
-    words = (*words, "--configfile", "config/trial.yaml")
-    if "-n" in words and "PYTHONPATH" not in os.environ:  # which a process that has started cannot follow
-        return dry_run(folder, list(words))
-    command = [sys.executable, "-m", "snakemake", *words]
+    arguments = (*arguments, "--configfile", "config/trial.yaml")
+    if "-n" in arguments and "PYTHONPATH" not in os.environ:  # which a process that has started cannot follow
+        return dry_run(folder, list(arguments))
+    command = [sys.executable, "-m", "snakemake", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ def test_an_arm_is_named_as_its_rows_are():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "words", "expected"),
+    ("recipe", "arguments", "expected"),
     [
         ("epochs=10 lr=0.1", "epochs=x2", "epochs=20 lr=0.1"),
         ("epochs=10", "epochs=x2.33", "epochs=23"),
@@ -25,5 +25,5 @@ def test_an_arm_is_named_as_its_rows_are():
         ("epochs=80", "", "epochs=80"),
     ],
 )
-def test_an_arms_words_change_the_recipe_of_a_setting(recipe, words, expected):
-    assert changed(recipe, words) == expected
+def test_an_arms_words_change_the_recipe_of_a_setting(recipe, arguments, expected):
+    assert changed(recipe, arguments) == expected

@@ -287,7 +287,7 @@ def test_fig_overview_fits_on_a_screen_and_says_what_it_leaves_out(monkeypatch):
         *("fig_hessian_trace", "fig_supervision_complexity", "fig_curves"),
     ],
 )
-def test_study_without_the_runs_is_told_which(name):
+def test_study_without_the_runs_is_reported_which(name):
     with pytest.raises(UserError, match=rf"^{name} needs runs of online_kd with interval (0 and )?1\.5"):
         draw(name, study(BASELINE))
 

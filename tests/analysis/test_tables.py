@@ -431,7 +431,7 @@ def test_supervision_complexity_says_which_seeds_are_missing():
         ("hessian_trace", "self_kd with interval 0 and 4, and their evaluation hessian_trace:"),
     ],
 )
-def test_study_without_the_runs_is_told_which(name, need, paper):
+def test_study_without_the_runs_is_reported_which(name, need, paper):
     with pytest.raises(UserError, match=f"^{name} needs runs of .*{need} add them to the study") as error:
         draw(name, study(BASELINE), paper)
     assert "\n" not in str(error.value)
@@ -470,9 +470,9 @@ def test_rendered_files(tmp_path, paper):
 
 
 @pytest.mark.parametrize("cells", [1, 3, 8, 14])
-@pytest.mark.parametrize("words", [1, 4, 30])
-def test_columns_of_latex_share_the_line(cells, words):
-    texts = pd.DataFrame({f"column {n}": ["word " * words, "12.34"] for n in range(cells)})
+@pytest.mark.parametrize("arguments", [1, 4, 30])
+def test_columns_of_latex_share_the_line(cells, arguments):
+    texts = pd.DataFrame({f"column {n}": ["word " * arguments, "12.34"] for n in range(cells)})
     tex = latex.table("t", "A caption.", texts, ["A note."])
     widths = [float(width) for width in re.findall(r"p\{([\d.]+)\\linewidth\}", tex)]
     room = latex.LANDSCAPE if r"\begin{landscape}" in tex else latex.LINE
@@ -481,7 +481,7 @@ def test_columns_of_latex_share_the_line(cells, words):
         assert sum(widths) <= 1 - latex.MARGIN * cells / room + 0.001 * cells
         assert min(widths) * room >= len("column") - 0.1  # no word is cut
     else:
-        assert cells * (max(len("column 0"), 5 * words) + latex.MARGIN) <= room
+        assert cells * (max(len("column 0"), 5 * arguments) + latex.MARGIN) <= room
     assert (r"\begin{landscape}" in tex) == (cells * (len("column") + latex.MARGIN) > latex.LINE)
 
 

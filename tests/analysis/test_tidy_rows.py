@@ -344,8 +344,8 @@ def test_recording_says_how_many_runs_came_out_the_same_again(tmp_path):
         study = made(tmp_path / str(again), accuracy, numbers("b", 2.0))
         runs = [{"id": "a", "outputs": {"weights": weights}, "wall_seconds": again}, {"id": "b", "outputs": {}}]
         (study / "runs.json").write_text(json.dumps(runs))
-        told = record(study, into)
-        assert told == ((2, 0, 0, []), (2, 1, 1, []), (2, 1, 0, [0.5]))[again]
+        result = record(study, into)
+        assert result == ((2, 0, 0, []), (2, 1, 1, []), (2, 1, 0, [0.5]))[again]
 
 
 def test_a_seed_that_is_not_planned_is_not_recorded(tmp_path):

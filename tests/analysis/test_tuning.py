@@ -130,7 +130,7 @@ def test_a_choice_that_cannot_stand_writes_nothing(study, tmp_path, capsys, rate
     assert not (tmp_path / "search_final.yaml").exists()
 
 
-def test_an_unfinished_search_is_told(study, tmp_path, capsys):
+def test_an_unfinished_search_is_reported(study, tmp_path, capsys):
     rows = rows_of(study, best_at(baseline=0.03, online_kd=0.03))
     assert run(tmp_path, rows[rows["run"] != study.runs[-1].id]) == 2
     assert "finish the search" in capsys.readouterr().err

@@ -91,8 +91,8 @@ def test_inconclusive_says_how_many_seeds_would_settle_it(sheet, paper):
     low, high = (statistics.needed(mean, sd) for sd in statistics.deviation_interval(s, 3))
     assert (found.needed.low, found.needed.high) == (low, high)
     assert low < found.needed.seeds < high
-    told = verdict_text.lines([found], paper)["remark"].item()
-    assert f"{found.needed.seeds} seeds would show a gain if mean and deviation stay ({low} to {high:,} by" in told
+    message = verdict_text.lines([found], paper)["remark"].item()
+    assert f"{found.needed.seeds} seeds would show a gain if mean and deviation stay ({low} to {high:,} by" in message
     assert found.detectable == pytest.approx(statistics.detectable(s, 4))
     # if the gain is about 0, more seeds would rather show that it is below the margin
     near = small(sheet, paper, pair([2.0, -2.0, 1.0, -0.9]))
@@ -144,13 +144,13 @@ def test_a_study_joined_later_leaves_other_verdicts_alone(sheet, paper):
     assert first == alone
 
 
-def three_arms(protocol, gain, **words):
+def three_arms(protocol, gain, **arguments):
     """Rows of w/o KD, online and Spaced KD, which brings `gain`."""
     rows = []
     for method, interval, level in (("baseline", 0, 70), ("online_kd", 0, 60), ("online_kd", 1.5, 60 + gain)):
         own = {"dataset": "digits", "network": "resnet_mini", "method": method, "interval": interval, "epochs": 4}
         for seed in range(3):
-            run = from_flat(own | words | {"seed": seed, "protocol": protocol})
+            run = from_flat(own | arguments | {"seed": seed, "protocol": protocol})
             row = LAST | {"source": "ours", "run": run.id, "seed": seed} | labels.labels(run)
             rows.append(row | {"value": level + 0.1 * seed**2 * interval})
     return tidy_rows.join(pd.DataFrame(rows))
@@ -166,9 +166,9 @@ def test_a_claim_is_judged_under_each_protocol(sheet, paper, both_protocols):
     rows = tidy_rows.beside(both_protocols, paper)
     for claim, means in (("spaced_beats_online", [1.25, -2.75]), ("online_beats_without", [-10, -10])):
         found = [verdict for verdict in judged(sheet, rows, claim=claim) if not verdict.own]
-        told = {verdict.setting.name: verdict.mean for verdict in found}
+        result = {verdict.setting.name: verdict.mean for verdict in found}
         names = [f"digits, resnet_mini, epochs=4, protocol {name}" for name in ("textbook", "released_loop_only")]
-        assert told == dict(zip(names, map(pytest.approx, means), strict=True))
+        assert result == dict(zip(names, map(pytest.approx, means), strict=True))
 
 
 def test_tables_have_a_line_for_each_protocol(paper, both_protocols):
@@ -199,8 +199,8 @@ def test_overview_tells_settings_apart_that_both_arms_share(paper):
 
 def test_switches_and_controls_are_no_evidence_for_a_claim(sheet, paper):
     of_controls = [
-        pair([9.0, 9.2, 9.1], method=f"online_kd[{words}]")
-        for words in ("alpha=0.0,beta=0.0", "alpha=0.0", "beta=0.0", "target=before", "soft_loss=mse")
+        pair([9.0, 9.2, 9.1], method=f"online_kd[{arguments}]")
+        for arguments in ("alpha=0.0,beta=0.0", "alpha=0.0", "beta=0.0", "target=before", "soft_loss=mse")
     ]
     switched = [
         pair([9.0, 9.2, 9.1], place=SMALL | {"recipe": word}) for word in ("batch_norm=halves", "clock=teacher")
@@ -360,19 +360,19 @@ def test_only_the_papers_own_setting_decides_its_row(sheet, paper):
 
 
 def test_recipe_of_transformers_is_the_papers(sheet, paper):
-    words = (
+    arguments = (
         "augmentation=strong epochs=300 lr=0.0005 lr_schedule=cosine min_lr=5e-06 optimizer=adamw warmup_epochs=20.0"
     )
-    words = f"{words} weight_decay=0.05 protocol=paper"
+    arguments = f"{arguments} weight_decay=0.05 protocol=paper"
     place = {"dataset": "cifar100", "network": "deit_tiny", "teacher": "deit_tiny"}
-    assert any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": words})))
+    assert any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": arguments})))
     assert not any(v.own and v.seeds for v in judged(sheet, paper, pair([1, 2, 1.5], place=place | {"recipe": ""})))
 
 
 def test_other_settings_of_a_method_are_settings_of_their_own(sheet, paper):
     rows = [
-        pair([1.0, 1.2, 0.9], method=f"online_kd[{words}]", place=OWN)
-        for words in ("alpha=0.5", "alpha=0.5,temperature=1.0")
+        pair([1.0, 1.2, 0.9], method=f"online_kd[{arguments}]", place=OWN)
+        for arguments in ("alpha=0.5", "alpha=0.5,temperature=1.0")
     ]
     verdicts = [verdict for verdict in judged(sheet, paper, *rows) if verdict.seeds]
     assert [(verdict.own, verdict.setting.shared) for verdict in verdicts] == [
@@ -447,8 +447,8 @@ def test_of_unpaired_seeds_those_that_both_arms_have_are_compared_and_it_is_said
     assert (found.seeds, found.expected, found.mean) == (2, 4, 0.75)
     none = small(sheet, paper, runs("online_kd", "0", {0: 70.0}), runs("online_kd", "1.5", {1: 72.0}))
     assert (none.verdict, none.expected) == ("not run", 2)
-    told = "seeds are not paired: Spaced KD, s = 1.5 has seed 1 and online KD has seed 0: run both with the same"
-    assert none.reason == told
+    message = "seeds are not paired: Spaced KD, s = 1.5 has seed 1 and online KD has seed 0: run both with the same"
+    assert none.reason == message
 
 
 def test_two_values_for_one_seed_are_refused(sheet, paper):
@@ -524,9 +524,9 @@ def test_flops_are_counted_and_no_test(sheet, paper):
     twice = [runs("self_kd", interval, {0: flops}, **cost) for interval, flops in (("0", 1e12), ("4", 2e12))]
     found = small(sheet, paper, *twice, claim="same_cost_self")
     assert (found.verdict, found.holds, found.mean) == ("counted", False, pytest.approx(100))
-    told = verdict_text.tally(judged(sheet, paper, *twice, claim="same_cost_self"))
-    assert told.endswith("Counts of operations (not tests): 0 of 1 are as the claim says.")
-    assert "supported" not in told
+    message = verdict_text.tally(judged(sheet, paper, *twice, claim="same_cost_self"))
+    assert message.endswith("Counts of operations (not tests): 0 of 1 are as the claim says.")
+    assert "supported" not in message
 
 
 def test_equal_differences_tell_nothing_of_their_spread(sheet, paper):
@@ -559,12 +559,12 @@ def test_average_gain_needs_all_rows(sheet, paper):
     rows, rng = [], np.random.default_rng(0)
     for claim in (each for each in sheet.claims if each.id in ("spaced_beats_online", "spaced_self_beats_self")):
         for row in claim.rows:
-            words = " ".join(
+            arguments = " ".join(
                 f"{key}={value}" for key, value in (sheet.recipes[row.teacher] | {"protocol": "paper"}).items()
             )
             gains = 2.14 + 0.1 * rng.standard_normal(3)
             method, after, _ = claim.after
-            rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": words}))
+            rows.append(pair(gains, "0", after, method, place=row._asdict() | {"recipe": arguments}))
     (found,) = judged(sheet, paper, *rows, claim="average_gain")
     assert (found.verdict, found.seeds) == ("supported", 3)
     (extreme,) = judged(sheet, paper, *rows, claim="largest_gain")
@@ -633,22 +633,22 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
         " +1.07 ± 0.21 (3); CIFAR-100; ResNet-18; 80 epochs; reading paper; last epoch, steps unknown"
         " adjusted 95 % [+0.55, +1.58] (main claims, m = 1); raw 95 % [+0.55, +1.58]; resolution 0.68"
     )
-    told = " ".join(text.rpartition("\n\n")[2].split())
+    message = " ".join(text.rpartition("\n\n")[2].split())
     absent = sum(verdict.verdict == "not run" and not verdict.claim.counted for verdict in judged)
     own = [verdict.verdict for verdict in judged if verdict.own and verdict.verdict != "not run"]
     assert own == ["supported"] * 3  # of Tab. 1, and of Fig. 6 at the paper's learning rate and batch size
-    assert "in the paper's own settings 3 supported; in other settings " in told
-    assert told.endswith(f"; {absent} not run.")
+    assert "in the paper's own settings 3 supported; in other settings " in message
+    assert message.endswith(f"; {absent} not run.")
 
 
 def test_the_first_page_of_a_report_has_study_commit_and_verdicts(sheet, paper):
     ours = pair([1.0, 1.2, 0.9, 1.1]).assign(commit="0123456789abcdef0123456789abcdef01234567-dirty")
     rows = tidy_rows.join(ours, paper)
-    told = summary.summary(verdicts.judge(sheet, rows), rows, "my_study").split("\n\n")
-    assert told[0] == "Study **my\\_study**: 8 runs, trained by commit 0123456789-dirty."
-    assert told[1].startswith("* Spaced KD beats online KD: **supported**. +1.05 ± 0.13 (4); adjusted 95 % [")
-    assert "Digits; mini ResNet; 12 epochs; learning rate 0.02; reading textbook" in told[1]
-    assert told[-1].startswith("Of ")
+    result = summary.summary(verdicts.judge(sheet, rows), rows, "my_study").split("\n\n")
+    assert result[0] == "Study **my\\_study**: 8 runs, trained by commit 0123456789-dirty."
+    assert result[1].startswith("* Spaced KD beats online KD: **supported**. +1.05 ± 0.13 (4); adjusted 95 % [")
+    assert "Digits; mini ResNet; 12 epochs; learning rate 0.02; reading textbook" in result[1]
+    assert result[-1].startswith("Of ")
 
 
 def test_cost_table(paper):

@@ -20,8 +20,8 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["--help"])
     assert left.value.code == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("prepare", "train", "evaluate", "collect", "render", "verify", "list"))
+    message = capsys.readouterr().out
+    assert all(name in message for name in ("prepare", "train", "evaluate", "collect", "render", "verify", "list"))
 
 
 def test_version_is_that_of_the_citation_and_the_changelog(capsys):
@@ -36,18 +36,18 @@ def test_version_is_that_of_the_citation_and_the_changelog(capsys):
 
 def test_list_tells_what_exists(capsys):
     assert cli.main(["list"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("digits", "resnet18", "online_kd", "hessian_trace", "tab06", "fig02"))
+    message = capsys.readouterr().out
+    assert all(name in message for name in ("digits", "resnet18", "online_kd", "hessian_trace", "tab06", "fig02"))
     assert cli.main(["list", "methods"]) == 0
     assert "alpha: float = 0.3" in capsys.readouterr().out
 
 
 def test_train_evaluate_and_again(results, capsys):
-    words = [*WORDS, "method=baseline", "--results", str(results)]
-    assert cli.main(["train", *words]) == 0
+    arguments = [*WORDS, "method=baseline", "--results", str(results)]
+    assert cli.main(["train", *arguments]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"wrote {ResultPaths(results).run(tiny(method='baseline'))}: accuracy")
-    assert cli.main(["train", *words]) == 0
+    assert cli.main(["train", *arguments]) == 0
     assert "is finished already" in capsys.readouterr().out
 
     run = tiny(method="baseline").id
@@ -107,15 +107,15 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_leaves_nothing(command, complaint, results, capsys):
     before = sorted(results.rglob("*"))
     assert cli.main([*command, "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert told.startswith("spaced-kd: ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert complaint in message
+    assert message.startswith("spaced-kd: ")
+    assert message.count("\n") == 1
     assert sorted(results.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["prepare", "dataset=digits", "--corrupt", "-5"],
         ["prepare", "dataset=digits", "--corrupt", "0"],
@@ -124,11 +124,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(command, complaint, results, c
         ["train", *WORDS, "method=baseline", "--checkpoint-every", "nan"],
     ],
 )
-def test_numbers_out_of_their_range_are_refused(words, results, capsys):
+def test_numbers_out_of_their_range_are_refused(arguments, results, capsys):
     before = sorted(results.rglob("*"))
     with pytest.raises(SystemExit, match="2"):
-        cli.main([*words, "--results", str(results)])
-    assert f"argument {words[-2]}: {words[-1]} is less than" in capsys.readouterr().err
+        cli.main([*arguments, "--results", str(results)])
+    assert f"argument {arguments[-2]}: {arguments[-1]} is less than" in capsys.readouterr().err
     assert sorted(results.rglob("*")) == before
 
 
@@ -156,10 +156,10 @@ def test_a_results_folder_that_is_a_file(results, capsys):
 
 
 def test_the_module_is_the_command():
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "spaced_kd", "list", "datasets"], capture_output=True, text=True, check=True
     )
-    assert "digits" in told.stdout
+    assert "digits" in result.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -174,8 +174,8 @@ def test_recorded_rows_are_drawn_beside_what_is_recorded(tmp_path, monkeypatch, 
     recorded = tmp_path / "results" / "recorded" / "demo"
     recorded.mkdir(parents=True)
     shutil.copy(ROOT / "results" / "recorded" / "theory" / "rows.csv", recorded)
-    words = ["render", "theory", "--rows", str(recorded / "rows.csv"), "--results", str(tmp_path / "results")]
-    assert cli.main([*words, "--reference", str(ROOT / "src/spaced_kd/config/preset_files/reference.csv")]) == 0
+    arguments = ["render", "theory", "--rows", str(recorded / "rows.csv"), "--results", str(tmp_path / "results")]
+    assert cli.main([*arguments, "--reference", str(ROOT / "src/spaced_kd/config/preset_files/reference.csv")]) == 0
     assert str(tmp_path / "results" / "demo-recorded" / "tables" / "theory.md") in capsys.readouterr().out
     assert [path.name for path in recorded.iterdir()] == ["rows.csv"]
 
@@ -185,30 +185,30 @@ def test_the_old_name_of_an_option_works_and_warns(monkeypatch, capsys, results)
         "spaced_kd.training.loop.train",
         lambda spec, *_, save_states_for, **__: pytest.fail(str(save_states_for[0].interval)),
     )
-    words = ["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "--results", str(results)]
+    arguments = ["dataset=digits", "network=resnet_mini", "method=baseline", "seed=0", "--results", str(results)]
     for option in ("--leave", "--save-states-for"):
         with pytest.raises(pytest.fail.Exception, match=r"^1\.5$"):
-            cli.main(["train", *words, option, "method=online_kd interval=1.5"])
-        told = capsys.readouterr().err
-        assert ("--leave is now --save-states-for: write that instead" in told) == (option == "--leave")
+            cli.main(["train", *arguments, option, "method=online_kd interval=1.5"])
+        message = capsys.readouterr().err
+        assert ("--leave is now --save-states-for: write that instead" in message) == (option == "--leave")
 
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "seaborn", "scipy.stats", "pandas", "numpy")
 
 
 @pytest.mark.parametrize(
-    ("words", "imported"),
+    ("arguments", "imported"),
     [
         (["--help"], []),
         (["train", "--help"], []),
         (["render", "overview", "--rows", "missing.csv", "--output", "any"], ["pandas", "numpy"]),
     ],
 )
-def test_a_command_imports_what_it_needs(words, imported):
+def test_a_command_imports_what_it_needs(arguments, imported):
     code = (
         "import sys\nfrom spaced_kd.cli.main import main\n"
-        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines()[-1] == str(imported)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert result.splitlines()[-1] == str(imported)

@@ -15,7 +15,7 @@ from spaced_kd.config import shipped
 def started(monkeypatch) -> list[str]:
     """The words that a process would be replaced by."""
     found: list[str] = []
-    monkeypatch.setattr(os, "execv", lambda path, words: found.extend(words))
+    monkeypatch.setattr(os, "execv", lambda path, arguments: found.extend(arguments))
     return found
 
 
@@ -41,17 +41,17 @@ def test_a_study_of_the_package_goes_by_its_name_and_a_folder_by_its_snakefile(s
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["dmo"], "did you mean demo?"),
         (["."], "has no Snakefile"),
         (["--results", "x", "demo"], "--results is not for `run`"),
     ],
 )
-def test_a_mistake_is_one_line(started, tmp_path, monkeypatch, capsys, words, told):
+def test_a_mistake_is_one_line(started, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["run", *words]) == 2
+    assert cli.main(["run", *arguments]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
     assert not started

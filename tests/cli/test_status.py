@@ -60,11 +60,11 @@ def begin(paths, run, *lines, log=""):
 def test_a_study_that_never_ran_waits(study, capsys):
     path, _, paths = study
     assert status(path, paths) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(
+    message = capsys.readouterr().out
+    assert message.startswith(
         "watched: 9 trainings: 9 waiting\nevaluations: 0 of 9 done\n\nDigits; mini ResNet; 12 epochs"
     )
-    assert "w/o KD                             3 waiting" in told
+    assert "w/o KD                             3 waiting" in message
 
 
 def test_states_come_from_locks_curves_and_logs(study, capsys):
@@ -85,7 +85,7 @@ def test_states_come_from_locks_curves_and_logs(study, capsys):
         assert status(path, paths, "--json") == 0
         found = json.loads(capsys.readouterr().out)
         status(path, paths)
-        told = capsys.readouterr().out
+        message = capsys.readouterr().out
     assert found["counts"] == {"done": 1, "running": 2, "waiting": 3, "stopped": 2, "failed": 1}
     by_run = {run["run"]: run for run in found["runs"]}
     assert {run.id: by_run[run.id]["state"] for run in (stopped, killed)} == {
@@ -99,13 +99,13 @@ def test_states_come_from_locks_curves_and_logs(study, capsys):
     assert by_run[failed.id]["line"] == "the loss is nan"
     # 40 s of the one that runs, 60 s each of those stopped at a quarter, and a finished run's 60 s of all others
     assert found["seconds_to_go"] == 40 + 2 * 60 + 5 * 60
-    assert f"  {running.id}\n      epoch 6, 50% done, accuracy 81.25 %, 40 s to go" in told
-    assert f"  {starting.id}\n      before its first evaluation" in told
-    assert told.rstrip().endswith(f"failed:\n  {failed.id}\n      the loss is nan")
-    assert max(map(len, told.splitlines())) <= 80
+    assert f"  {running.id}\n      epoch 6, 50% done, accuracy 81.25 %, 40 s to go" in message
+    assert f"  {starting.id}\n      before its first evaluation" in message
+    assert message.rstrip().endswith(f"failed:\n  {failed.id}\n      the loss is nan")
+    assert max(map(len, message.splitlines())) <= 80
 
 
-def test_an_evaluation_and_a_preparation_that_failed_are_told(study, capsys):
+def test_an_evaluation_and_a_preparation_that_failed_are_reported(study, capsys):
     path, runs, paths = study
     finish(paths, runs[0], 60.0)
     for name in (f"evaluate/watched/{runs[0].id}", f"prepare/{runs[0].data_id}"):
@@ -120,7 +120,7 @@ def test_an_evaluation_and_a_preparation_that_failed_are_told(study, capsys):
     }
 
 
-def test_an_unexpected_error_is_told_by_its_last_line(tmp_path):
+def test_an_unexpected_error_is_reported_by_its_last_line(tmp_path):
     log = tmp_path / "log"
     log.write_text('job today\nTraceback (most recent call last):\n  File "x.py"\nKeyError: 3\n')
     assert error(log) == "KeyError: 3"
@@ -136,8 +136,8 @@ from spaced_kd.cli.main import main
 main(["status", {str(path)!r}, "--results", {str(paths.results)!r}])
 print([name for name in ("torch", "pandas", "numpy") if name in sys.modules])
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines()[-1] == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert result.splitlines()[-1] == "[]"
 
 
 def test_durations():

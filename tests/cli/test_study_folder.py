@@ -29,7 +29,7 @@ def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["there"], "there exists: name a new folder"),
         (["new", "--from", "dmo"], "did you mean demo?"),
@@ -37,12 +37,12 @@ def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkey
         (["none/new"], "none is no folder: make it first"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, words, told):
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
-    assert cli.main(["init", *words]) == 2
+    assert cli.main(["init", *arguments]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
@@ -61,9 +61,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def without(names: set[str], *words: str) -> subprocess.CompletedProcess:
+def without(names: set[str], *arguments: str) -> subprocess.CompletedProcess:
     """The command line where these packages are not installed."""
-    command = [sys.executable, "-c", CORE.format(names=names), *words]
+    command = [sys.executable, "-c", CORE.format(names=names), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -84,12 +84,12 @@ def test_runs_are_verified_and_rows_become_a_page_without_any_extra(results):
 
     missing = set(extras.OF_MODULE) - {"PIL"}
     folder = train(tiny(method="baseline"), results)
-    told = without(missing, "verify", str(results))
-    assert told.stdout.strip().endswith(
+    result = without(missing, "verify", str(results))
+    assert result.stdout.strip().endswith(
         "0 findings in 1 runs, 0 rows, 0 tables, 0 images predicted again, 0 files absent"
     )
-    told = without(missing, "verify", str(results), "--reevaluate")
-    assert told.stderr.endswith("torch is not installed: pip install 'spaced-kd[train]'\n")
+    result = without(missing, "verify", str(results), "--reevaluate")
+    assert result.stderr.endswith("torch is not installed: pip install 'spaced-kd[train]'\n")
     (folder / "rows.json").write_text("[]")
     assert "rows.json: not what the run wrote" in without(missing, "verify", str(results)).stdout
     rows, page = shipped.FOLDER / "results/recorded/demo/rows.csv", results / "page.html"

@@ -44,8 +44,8 @@ def made(digits, tmp_path_factory):
     train(STUDENT, folder)
     shown = folder / "small" / "evaluations" / f"{STUDENT.id}.json"
     where = ["--results", str(folder)]
-    words = ["bim", "bim.images=20", "bim.steps=1"]
-    assert cli.main(["evaluate", STUDENT.id, *words, "--output", str(shown), *where]) == 0
+    arguments = ["bim", "bim.images=20", "bim.steps=1"]
+    assert cli.main(["evaluate", STUDENT.id, *arguments, "--output", str(shown), *where]) == 0
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
     assert cli.main(["collect", str(folder / "study.yaml"), *where]) == 0
     assert cli.main(["render", "cost", "--rows", str(folder / "small" / "rows.csv")]) == 0
@@ -59,8 +59,8 @@ def study(made, tmp_path):
     return tmp_path / "made"
 
 
-def told(capsys, *words) -> list[str]:
-    status = cli.main(["verify", *map(str, words)])
+def told(capsys, *arguments) -> list[str]:
+    status = cli.main(["verify", *map(str, arguments)])
     out = capsys.readouterr()
     assert status == (2 if out.err else 0)
     return [*out.out.splitlines(), *out.err.splitlines()]
@@ -261,10 +261,10 @@ def test_the_collector_refuses_what_verify_finds(study, capsys, kind):
     (study / "study.yaml").write_text(yaml.safe_dump(STUDY))
     before = (study / "small" / "rows.csv").read_bytes()
     assert cli.main(["collect", str(study / "study.yaml"), "--results", str(study)]) == 2
-    said = capsys.readouterr().err
-    assert line in said
-    assert "train it again" in said
-    assert said.count("\n") == 1
+    outputs = capsys.readouterr().err
+    assert line in outputs
+    assert "train it again" in outputs
+    assert outputs.count("\n") == 1
     assert (study / "small" / "rows.csv").read_bytes() == before
 
 
@@ -276,8 +276,8 @@ def test_a_run_that_still_trains_is_missing_and_no_fault(study, capsys):
 
 
 def test_a_student_says_whom_it_followed(study):
-    said = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
-    assert said == sha256(ResultPaths(study).weights(STUDENT.teacher_spec()))
+    outputs = json.loads((student(study) / "run.json").read_text())["provenance"]["teacher_sha256"]
+    assert outputs == sha256(ResultPaths(study).weights(STUDENT.teacher_spec()))
     assert json.loads((teacher(study) / "run.json").read_text())["provenance"]["teacher_sha256"] is None
 
 

@@ -82,10 +82,10 @@ def command(package, workflow, tmp_path, monkeypatch):
     for name, value in {"PYTHONPATH": package, "TMPDIR": tmp_path, warm.VARIABLE: workflow.pid}.items():
         monkeypatch.setenv(name, str(value))
 
-    def start(*words: str, **settings: object) -> subprocess.Popen:
+    def start(*arguments: str, **settings: object) -> subprocess.Popen:
         call = [sys.executable, "-P", "-c", "import sys; from spaced_kd.cli.warm import main; sys.exit(main())"]
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen([*call, "train", *words], **streams, text=True, **settings)
+        return subprocess.Popen([*call, "train", *arguments], **streams, text=True, **settings)
 
     return start
 
@@ -113,13 +113,13 @@ def gone(pid: int) -> bool:
 
 def test_it_is_run_elsewhere_with_all_that_it_was_given(command, tmp_path, monkeypatch):
     found = []
-    for words, sent in (("tell", "a b", "ä\udcff"), "first"), (("tell",), "second"):
+    for arguments, sent in (("tell", "a b", "ä\udcff"), "first"), (("tell",), "second"):
         monkeypatch.setenv("OLDPWD", sent)  # which a shell changes from job to job
-        elsewhere, (line,), errors = told(command(*words, cwd=tmp_path), sent)
+        elsewhere, (line,), errors = told(command(*arguments, cwd=tmp_path), sent)
         assert elsewhere
         assert errors == "an error\n"
         found.append(json.loads(line))
-        assert found[-1]["argv"] == ["train", *words]
+        assert found[-1]["argv"] == ["train", *arguments]
         assert (found[-1]["folder"], found[-1]["stdin"], found[-1]["imported"]) == (str(tmp_path), sent, True)
     monkeypatch.setenv(warm.VARIABLE, "off")
     elsewhere, (line,), _ = told(command("tell"))
@@ -277,12 +277,12 @@ def test_gpus_have_none(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_has_the_same_bits(results, workflow, tmp_path, monkeypatch):
-    words = [f"{key}={value}" for key, value in TINY.items()] + ["method=online_kd", "interval=1.5"]
+    arguments = [f"{key}={value}" for key, value in TINY.items()] + ["method=online_kd", "interval=1.5"]
     made = []
     for warmed in ("off", str(workflow.pid)):
         monkeypatch.setenv(warm.VARIABLE, warmed)
         monkeypatch.setenv("TMPDIR", str(tmp_path))
-        command = [sys.executable, "-m", "spaced_kd", "train", *words, "--results", results]
+        command = [sys.executable, "-m", "spaced_kd", "train", *arguments, "--results", results]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         (folder,) = results.glob("runs/*")

@@ -41,8 +41,8 @@ def runs(arm, values, recipe=PLAIN, flops=None, seed=None):
     """Rows of an arm: values by seed, None where a run is missing; `flops` of each run's training."""
     rows = []
     for number, value in enumerate(values):
-        words = changed(recipe, arm.recipe)
-        about = {"source": "ours", "dataset": "d", "network": "n", "teacher": "n", "recipe": words}
+        arguments = changed(recipe, arm.recipe)
+        about = {"source": "ours", "dataset": "d", "network": "n", "teacher": "n", "recipe": arguments}
         about |= {"method": arm.method, "interval": arm.interval, "seed": number if seed is None else seed}
         about |= {"run": f"{arm} {number}", "evaluation": "accuracy"}
         last = {"metric": "accuracy", "selection": "last", "value": value}
@@ -63,7 +63,7 @@ def draw(name, *frames):
 
 
 @pytest.mark.parametrize(("name", "experiment"), NEEDED.items())
-def test_a_study_without_the_runs_is_told_the_experiment(name, experiment, paper):
+def test_a_study_without_the_runs_is_reported_the_experiment(name, experiment, paper):
     with pytest.raises(UserError, match=f"^{name} needs runs of config/experiments/{experiment}.yaml"):
         draw(name, runs(BASELINE, BASE[:1]), paper)
     assert name in load_text(experiment)["tables"]
@@ -71,12 +71,12 @@ def test_a_study_without_the_runs_is_told_the_experiment(name, experiment, paper
 
 def test_the_doubtful_switches_are_single_ones_on_top_of_paper():
     found = load_study(EXPERIMENTS / "doubtful_switches.yaml")
-    told = [labels.labels(run) for run in found.runs if run.seed == 0]
-    assert all("protocol=paper" in label["recipe"] for label in told if label["method"] != "baseline")
-    for run, label in zip((run for run in found.runs if run.seed == 0), told, strict=True):
+    result = [labels.labels(run) for run in found.runs if run.seed == 0]
+    assert all("protocol=paper" in label["recipe"] for label in result if label["method"] != "baseline")
+    for run, label in zip((run for run in found.runs if run.seed == 0), result, strict=True):
         if label["protocol"] == "mixed":
-            _, words = labels.nearest(run)
-            assert len(set(words) & presets.keys("paper", run.method)) == 1, words
+            _, arguments = labels.nearest(run)
+            assert len(set(arguments) & presets.keys("paper", run.method)) == 1, arguments
 
 
 @pytest.mark.parametrize("name", ["twin", "tiny_64", "tuned_small", "tiny_small", "small_80", "gallery"])
@@ -201,7 +201,7 @@ def test_controls_are_their_references_with_one_thing_out():
 
 
 @pytest.mark.parametrize(("lost", "weight"), [("soft", "alpha"), ("feature", "beta")])
-def test_what_spacing_brings_without_a_loss_is_told_of_arms_without_it(lost, weight):
+def test_what_spacing_brings_without_a_loss_is_reported_of_arms_without_it(lost, weight):
     (control,) = (each for each in controls.CONTROLS if each.apart == f"spacing, without the {lost} loss")
     assert control.arm == Arm(f"online_kd[{weight}=0.0]", "0")
     assert control.reference == Arm(f"online_kd[{weight}=0.0]", "1.5")
@@ -247,8 +247,8 @@ def test_the_table_has_every_control_of_the_experiment():
     }
     run = set()
     for each in expand(content).runs:
-        told = labels.labels(each)
-        run.add(Arm(told["method"], told["interval"], told["recipe"]))
+        result = labels.labels(each)
+        run.add(Arm(result["method"], result["interval"], result["recipe"]))
     assert run == known
 
 
@@ -288,8 +288,8 @@ def test_seed_noise_and_what_it_leaves_to_see(paper):
 def test_rounding_stands_beside_order_and_augmentation(paper):
     recipes = {"": [0.0, 0.0, 0.0], "threads=2": [0.3, -0.2, 0.1], "precision=bf16 threads=2": [-0.5, 0.4, 1.0]}
     frames = [shifted(arm, *recipes[""], recipe=PLAIN) for arm in (ONLINE, SPACED)]
-    for words, apart in list(recipes.items())[1:]:
-        recipe = " ".join(sorted([*PLAIN.split(), *words.split()]))
+    for arguments, apart in list(recipes.items())[1:]:
+        recipe = " ".join(sorted([*PLAIN.split(), *arguments.split()]))
         frames += [
             shifted(ONLINE, *apart, recipe=recipe),
             shifted(SPACED, *(2 * each for each in apart), recipe=recipe),
@@ -332,9 +332,9 @@ def test_equal_differences_have_no_p_and_no_part_in_the_family():
     changes = {
         name: PairedDifferences(pd.Series(values), {0, 1, 2}) for name, values in (("a", [1.0] * 3), ("b", [1, 2, 4.0]))
     }
-    told = family(changes)
-    assert told["a"][1] == "–"
-    assert told["b"] == family({"b": changes["b"]})["b"]
+    result = family(changes)
+    assert result["a"][1] == "–"
+    assert result["b"] == family({"b": changes["b"]})["b"]
 
 
 PAPER = yaml.safe_load((ROOT / "config/studies/paper.yaml").read_text())["experiments"]
@@ -439,13 +439,13 @@ def test_the_endpoint_is_the_tail_where_every_run_has_one():
 
     online, noisy = ended(ONLINE, BASE, BASE), [base + change for base, change in zip(BASE, (1, 5, -3), strict=True)]
     whole = ended(SPACED, noisy, [base + change for base, change in zip(BASE, (0.9, 1.0, 1.1), strict=True)])
-    told = draw("selection", online, whole).set_index("accuracy").loc["Spaced KD, s = 1.5 − online KD"]
-    assert told["endpoint"] == "tail"
-    assert told["states"] == "8"
-    assert told["tail"] == "+1.00 ± 0.10 (3), [+0.75, +1.25]"
-    assert told["signs"] == "tail +, last (+)"
+    result = draw("selection", online, whole).set_index("accuracy").loc["Spaced KD, s = 1.5 − online KD"]
+    assert result["endpoint"] == "tail"
+    assert result["states"] == "8"
+    assert result["tail"] == "+1.00 ± 0.10 (3), [+0.75, +1.25]"
+    assert result["signs"] == "tail +, last (+)"
     cut = ended(SPACED, noisy, [BASE[0], None, BASE[2]])  # of one run no tail is known
-    told = draw("selection", online, cut).set_index("accuracy")
-    assert told.loc["online KD", "endpoint"] == "tail"
-    assert told.loc["Spaced KD, s = 1.5", "endpoint"] == "last"
-    assert told.loc["Spaced KD, s = 1.5 − online KD", "endpoint"] == "last"
+    result = draw("selection", online, cut).set_index("accuracy")
+    assert result.loc["online KD", "endpoint"] == "tail"
+    assert result.loc["Spaced KD, s = 1.5", "endpoint"] == "last"
+    assert result.loc["Spaced KD, s = 1.5 − online KD", "endpoint"] == "last"

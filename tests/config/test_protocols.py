@@ -225,8 +225,8 @@ def online(**switches) -> tuple[dict[str, torch.Tensor], NetworkOutput, NetworkO
         networks[T].body.weight += 1
     torch.manual_seed(0)
     networks |= method.modules(networks)
-    said = [networks[who](Batch.images, exits=True)[-1] for who in (S, T)]
-    return method.terms(S, networks, Batch), *said
+    outputs = [networks[who](Batch.images, exits=True)[-1] for who in (S, T)]
+    return method.terms(S, networks, Batch), *outputs
 
 
 PLAIN, STUDENT, TEACHER = online()
@@ -519,12 +519,12 @@ def test_a_joint_backward_is_one_step_of_both_on_the_target_from_before(results)
     losses = job.learners[S].learn(0, lambda: job.passes(S, 0))
     teacher, student = apart.modules[T], apart.modules[S]
     batch, goal = apart.batches[0], teacher_outputs(apart.modules[T], apart.batches[0].images, "train")
-    said = student(batch.images, exits=True)[-1]
+    outputs = student(batch.images, exits=True)[-1]
     expected = {
         "hard of the teacher": 0.5 * hard(teacher(batch.images), batch.labels),
-        "hard": 0.5 * hard(said.logits, batch.labels),
-        "soft": 4.5 * kl(said.logits, goal.logits, 3.0),
-        "feature": 0.03 * mse(said.features, goal.features),
+        "hard": 0.5 * hard(outputs.logits, batch.labels),
+        "soft": 4.5 * kl(outputs.logits, goal.logits, 3.0),
+        "feature": 0.03 * mse(outputs.features, goal.features),
     }
     assert numbers(losses) == pytest.approx(numbers(expected), rel=1e-5)
     ours = expected.pop("hard of the teacher")
@@ -598,8 +598,8 @@ def test_the_ensemble_is_the_mean_of_logits_and_only_reported(results):
     assert plain.reported is plain.result
     assert isinstance(ensemble.reported, Ensemble)
     images = plain.batches[0].images
-    said = [each.logits for each in ensemble.result.eval()(images, exits=True)]
-    assert torch.allclose(ensemble.reported.eval()(images), torch.stack(said).mean(0), atol=1e-6)
+    outputs = [each.logits for each in ensemble.result.eval()(images, exits=True)]
+    assert torch.allclose(ensemble.reported.eval()(images), torch.stack(outputs).mean(0), atol=1e-6)
     (one, many) = (train(job.spec, results) for job in (plain, ensemble))
     assert checksum(one) == checksum(many)
     assert (one / "predictions.safetensors").read_bytes() != (many / "predictions.safetensors").read_bytes()
@@ -744,7 +744,7 @@ def test_readings_of_imagenet_have_a_stem_and_a_rotation(dataset, reading, stem,
     assert one(dataset=dataset, network="deit_tiny", method="baseline", protocol=reading).rotation == 0
 
 
-def told(**point) -> dict[str, str]:
+def labels_of(**point) -> dict[str, str]:
     return results_labels.labels(one(**point))
 
 
@@ -759,16 +759,16 @@ def told(**point) -> dict[str, str]:
 )
 @pytest.mark.parametrize("reading", ["paper", "released"])
 def test_a_reading_but_for_a_switch_is_labelled_beside_the_reading(reading, switch, label, word):
-    plain = told(method="online_kd", interval=1.5, protocol=reading)
+    plain = labels_of(method="online_kd", interval=1.5, protocol=reading)
     assert plain["protocol"] == reading
-    found = told(method="online_kd", interval=1.5, protocol=reading, **switch)
+    found = labels_of(method="online_kd", interval=1.5, protocol=reading, **switch)
     assert found == plain | label | {"protocol": "mixed", "recipe": word + plain["recipe"]}
 
 
 def test_a_run_as_near_to_textbook_as_to_another_reading_is_textbooks():
     released = presets.values("released", "baseline", {"network": "resnet_mini"}, 0, "tiny_imagenet")
     between = {"dataset": "tiny_imagenet", "network.initialisation": released["network.initialisation"]}
-    found = told(method="baseline", **between)  # one switch from textbook, the standardisation from `paper`
+    found = labels_of(method="baseline", **between)  # one switch from textbook, the standardisation from `paper`
     assert found["network"] == "resnet_mini[initialisation=torch]"
     assert "protocol=" not in found["recipe"]
 
@@ -1104,10 +1104,10 @@ def test_a_drifting_run_goes_on_to_the_same_weights(results, tmp_path, monkeypat
 
 
 def test_the_loop_of_training_names_no_switch():
-    words = (ROOT / "src" / "spaced_kd" / "training" / "loop.py").read_text()
+    arguments = (ROOT / "src" / "spaced_kd" / "training" / "loop.py").read_text()
     switches = {key.removeprefix("method.") for given in presets.load_protocol("textbook").values() for key in given}
     values = {str(value) for given in presets.load_protocol("released_loop_only").values() for value in given.values()}
-    assert not [word for word in switches | values | {"protocol"} if re.search(rf"\b{re.escape(word)}\b", words)]
+    assert not [word for word in switches | values | {"protocol"} if re.search(rf"\b{re.escape(word)}\b", arguments)]
 
 
 # Online distillation from a teacher's checkpoints
@@ -1144,8 +1144,8 @@ def test_distilling_from_checkpoints_against_a_loop(results, monkeypatch):
         checkpoint.load_weights(stored[min(at for at in stored if at > step)], guide.eval())  # the next one
         batch = job.batches[10 + step]  # none that the teacher has had
         with torch.no_grad():
-            said = guide(batch.images)
-        loss = 9.0 * kl(student(batch.images), said, 3.0)
+            outputs = guide(batch.images)
+        loss = 9.0 * kl(student(batch.images), outputs, 3.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

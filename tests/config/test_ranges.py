@@ -66,9 +66,9 @@ def test_the_ends_of_an_interval():
 def test_a_study_has_the_corruptions_made_that_it_asks_for(checkout):
     chosen = {"names": ["fog", "snow"], "severities": [1, 2, 3, 4, 5], "images": 20}
     study = {"study": "ranges", "grids": [GRID], "figures": ["fig07"]}
-    told = snakemake(checkout, study | {"evaluations": {"corruptions": chosen}}, *DRY).stdout
-    assert "--corrupt 20 --workers" in told  # the paper's six, for the figure
-    assert "prepare dataset=digits --names fog snow --severities 1 2 3 4 5 --corrupt 20 --workers" in told
-    assert "corrupted-20-" in told
+    result = snakemake(checkout, study | {"evaluations": {"corruptions": chosen}}, *DRY).stdout
+    assert "--corrupt 20 --workers" in result  # the paper's six, for the figure
+    assert "prepare dataset=digits --names fog snow --severities 1 2 3 4 5 --corrupt 20 --workers" in result
+    assert "corrupted-20-" in result
     plain = snakemake(checkout, study | {"evaluations": {"corruptions": {"images": 20}}}, *DRY).stdout
     assert "--names" not in plain

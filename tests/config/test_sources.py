@@ -31,11 +31,11 @@ class Mine:
         return turns(total, interval)
     def terms(self, who, networks, batch):
         """Terms."""
-        said = networks[who](batch.images)
-        terms = {"hard": F.cross_entropy(said, batch.labels)}
+        outputs = networks[who](batch.images)
+        terms = {"hard": F.cross_entropy(outputs, batch.labels)}
         if who == "student":
             goal = losses.teacher_outputs(networks["teacher"], batch.images)
-            terms["logits"] = weighted(self.weight, said, goal.logits)
+            terms["logits"] = weighted(self.weight, outputs, goal.logits)
         if not terms:
             raise ValueError(f"{who} has none")
         return terms
@@ -96,7 +96,7 @@ def digest() -> str:
     ("name", "pairs"),
     [
         ("mine", [('"""It."""', '"""Something else."""'), ("# of the distance", "# of it")]),
-        ("mine", [("said", "logits_of_mine"), ("goal", "aim")]),  # local variables
+        ("mine", [("outputs", "logits_of_mine"), ("goal", "aim")]),  # local variables
         ("mine", [("class Mine", "class Yours")]),
         ("mine", [("weight: float", "weight: int | float"), ("def terms(self, who,", "def terms(self, who: str,")]),
         ("mine", [("{who} has none", "{who} has nothing to learn")]),
@@ -130,7 +130,7 @@ def test_moving_and_renaming_a_function_does_not_change_the_digest(mine, tmp_pat
     [
         ("mine", [("weight: float = 0.1", "weight: float = 0.2")]),
         ("mine", [('"student": "student"}', '"student": "student", "other": "student"}')]),
-        ("mine", [("weighted(self.weight, said, goal.logits)", "weighted(self.weight, goal.logits, said)")]),
+        ("mine", [("weighted(self.weight, outputs, goal.logits)", "weighted(self.weight, goal.logits, outputs)")]),
         ("mine", [("import torch.nn.functional as F", "import torch.nn.functional_of_mine as F")]),
         ("mine", [("losses.teacher_outputs(", "losses.eval_or_train_mode(")]),
         ("parts", [("SCALE = 2.0", "SCALE = 3.0")]),
@@ -177,12 +177,14 @@ def refusal(call) -> str:
 def test_an_edited_method_is_refused_until_it_is_accepted_or_trained_anew(mine, results, capsys):
     run = tiny(**MINE)
     folder = train(run, results)
-    words = ["train", *run.overrides(), "--results", str(results)]
+    arguments = ["train", *run.overrides(), "--results", str(results)]
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))
-    told = refusal(lambda: train(run, results))
-    assert told.startswith(f"{folder} was trained before method mine (mine.py) changed: move it away to train it again")
-    assert f'`spaced-kd accept --reason "..." {folder}`' in told
-    assert cli.main(words) == 2
+    message = refusal(lambda: train(run, results))
+    assert message.startswith(
+        f"{folder} was trained before method mine (mine.py) changed: move it away to train it again"
+    )
+    assert f'`spaced-kd accept --reason "..." {folder}`' in message
+    assert cli.main(arguments) == 2
     assert cli.main(["verify", str(results)]) == 2
     assert f"{folder}: was trained before method mine (mine.py) changed" in capsys.readouterr().out
 
@@ -194,7 +196,7 @@ def test_an_edited_method_is_refused_until_it_is_accepted_or_trained_anew(mine, 
     assert "is current" in capsys.readouterr().out
     (entry,) = json.loads((folder / "run.json").read_text())["accepted"]
     assert entry["reason"] == "the scale is the same in my units"
-    assert cli.main(words) == 0
+    assert cli.main(arguments) == 0
     assert cli.main(["verify", str(results)]) == 0
 
     mine("parts", ("SCALE = 3.0", "SCALE = 4.0"))
@@ -238,8 +240,8 @@ def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             train(run, results, checkpoint_every=0)
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))
-    told = refusal(lambda: train(run, results))
-    assert "is of a training from before method mine (mine.py) changed: bring that source back, or delete" in told
+    message = refusal(lambda: train(run, results))
+    assert "is of a training from before method mine (mine.py) changed: bring that source back, or delete" in message
     mine("parts", ("SCALE = 3.0", "SCALE = 2.0"))
     train(run, results)
 
@@ -260,12 +262,12 @@ def test_a_dry_run_refuses_an_edited_method_in_one_line(mine, checkout, digits):
     mine("mine", ("# of the distance", "# of it"))
     assert snakemake(checkout, study, "-n").returncode == 0
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))
-    told = snakemake(checkout, study, "-n")
-    assert told.returncode == 1
-    lines = (told.stdout + told.stderr).splitlines()
+    result = snakemake(checkout, study, "-n")
+    assert result.returncode == 1
+    lines = (result.stdout + result.stderr).splitlines()
     (line,) = [line for line in lines if "was trained before method mine (mine.py) changed" in line]
     assert "(1 more runs are like it)" in line
-    assert "Traceback" not in told.stderr
+    assert "Traceback" not in result.stderr
 
 
 PLAIN = """from pathlib import Path
@@ -308,9 +310,9 @@ def test_an_edited_prepare_is_noticed_in_prepared_data_and_leaves_runs_valid(tmp
     assert cli.main(["train", "dataset=plain_two", *run, "seed=0", *where]) == 0  # the finished run is left alone
     capsys.readouterr()
     assert cli.main(["train", "dataset=plain_two", *run, "seed=1", *where]) == 2
-    told = capsys.readouterr().err
-    assert "was prepared before plain_two.py changed: delete it and prepare it again" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "was prepared before plain_two.py changed: delete it and prepare it again" in message
+    assert message.count("\n") == 1
     assert cli.main(["prepare", "dataset=plain_two", *where]) == 0
     assert cli.main(["train", "dataset=plain_two", *run, "seed=1", *where]) == 0
     assert cli.main(["verify", str(tmp_path)]) == 0

@@ -65,10 +65,10 @@ def test_networks(name):
         assert logits.shape == (2, 7)
         assert len(exits) == len(each.widths) >= least
         assert torch.equal(exits[-1].logits, logits)
-        for said, width in zip(exits, each.widths, strict=True):
-            assert isinstance(said, NetworkOutput)
-            assert said.logits.shape == (2, 7)
-            assert said.features.shape == (2, width)
+        for outputs, width in zip(exits, each.widths, strict=True):
+            assert isinstance(outputs, NetworkOutput)
+            assert outputs.logits.shape == (2, 7)
+            assert outputs.features.shape == (2, width)
     batch_norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert registry.plugin("networks", name).constants.get("BATCH_NORM", True) == batch_norms
     assert torch.equal(network(images), with_exits(images))  # exits come after the trunk, and change nothing of it
@@ -114,7 +114,7 @@ def test_datasets_augment_batches_and_draw_from_the_generator_alone(name):
 @pytest.mark.parametrize("name", registry.names("datasets"))
 def test_datasets_tell_their_shape_without_their_files(name):
     module = registry.find("datasets", name)
-    settings, told = (
+    settings, message = (
         [
             parameter
             for parameter in inspect.signature(face).parameters.values()
@@ -122,7 +122,7 @@ def test_datasets_tell_their_shape_without_their_files(name):
         ]
         for face in (module.prepare, module.shape)
     )
-    assert told == settings
+    assert message == settings
     if any(parameter.default is parameter.empty for parameter in settings):
         return  # it has no shape until one is told what it is
     shape = module.shape()

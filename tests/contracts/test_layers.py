@@ -125,5 +125,5 @@ def test_the_public_names_are_of_other_modules():
 
 
 def test_the_loop_of_training_names_no_method():
-    words = (ROOT / "training" / "loop.py").read_text()
-    assert not any(name in words for name in ("baseline", "online_kd", "self_kd", "offline"))
+    arguments = (ROOT / "training" / "loop.py").read_text()
+    assert not any(name in arguments for name in ("baseline", "online_kd", "self_kd", "offline"))

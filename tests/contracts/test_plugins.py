@@ -125,10 +125,10 @@ def test_a_run_may_have_nothing_of_this_package_but_the_loop(install, results):
         install(kind, NAMES[kind], source)
     install("methods", "logit_kd", LOGIT_KD)
     (results / "data").unlink()
-    words = ["dataset=stripes", "dataset.each=6", "network=flat_net", "method=logit_kd", "seed=0", "interval=1.5"]
-    words += ["epochs=4", "batch_size=4", "network.wide=5"]
-    assert cli.main(["prepare", *words, "--results", str(results)]) == 0
-    assert cli.main(["train", *words, "--results", str(results)]) == 0
+    arguments = ["dataset=stripes", "dataset.each=6", "network=flat_net", "method=logit_kd", "seed=0", "interval=1.5"]
+    arguments += ["epochs=4", "batch_size=4", "network.wide=5"]
+    assert cli.main(["prepare", *arguments, "--results", str(results)]) == 0
+    assert cli.main(["train", *arguments, "--results", str(results)]) == 0
     (folder,) = (results / "runs").iterdir()
     (row,) = evaluate(folder.name, {"negative": {"scale": 1.0}}, results)
     stored, _ = array_file.read(folder / "weights.safetensors", remedy="")
@@ -184,10 +184,10 @@ def test_a_broken_method_is_named_before_anyone_learns(old, new, complaint, inst
     assert "\n" not in str(error.value)
 
 
-def test_a_method_that_names_a_network_wrongly_is_told_the_right_names(install, results):
+def test_a_method_that_names_a_network_wrongly_is_reported_the_right_names(install, results):
     install("methods", "logit_kd", changed('networks["teacher"]', 'networks["tutor"]'))
-    told = r"^logit_kd: its terms of student ask for 'tutor', but its networks are teacher, student$"
-    with pytest.raises(UserError, match=told):
+    message = r"^logit_kd: its terms of student ask for 'tutor', but its networks are teacher, student$"
+    with pytest.raises(UserError, match=message):
         train(tiny(method="logit_kd", interval="max"), results)
 
 
@@ -309,11 +309,11 @@ def test_a_dataset_passes_the_contract_tests_with_and_without_an_example(environ
     (about / "entry_points.txt").write_text("[spaced_kd.datasets]\nstripes = stripes\n")
     chosen = "stripes and (test_datasets or vit_mini)"
     contract = [sys.executable, "-m", "pytest", "-q", "-rs", "-n", "0", "-p", "no:cacheprovider", "-k", chosen]
-    told = subprocess.run([*contract, "tests/contracts/test_contracts.py"], cwd=ROOT, **CAPTURED)
-    assert told.returncode == 0, told.stdout
-    assert f"{passed} passed" in told.stdout
-    assert ("stripes has no function example(folder)" in told.stdout) == (not example)
-    assert ("1 skipped" in told.stdout) == bool(skipped)
+    result = subprocess.run([*contract, "tests/contracts/test_contracts.py"], cwd=ROOT, **CAPTURED)
+    assert result.returncode == 0, result.stdout
+    assert f"{passed} passed" in result.stdout
+    assert ("stripes has no function example(folder)" in result.stdout) == (not example)
+    assert ("1 skipped" in result.stdout) == bool(skipped)
 
 
 @pytest.fixture
@@ -321,8 +321,8 @@ def installed(tmp_path, environment) -> None:
     """The example as its own packaging installs it, for what is started from here."""
     shutil.copytree(EXAMPLE, tmp_path / "source")
     uv = [OUTER, "-m", "uv", "pip", "install", "--no-deps", "--no-build-isolation", "--offline", "--no-cache"]
-    told = subprocess.run([*uv, "--target", str(environment), "./source"], cwd=tmp_path, **CAPTURED)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run([*uv, "--target", str(environment), "./source"], cwd=tmp_path, **CAPTURED)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow
@@ -335,8 +335,8 @@ def test_the_example_goes_through_the_workflow(installed, checkout):
         "arms": [{"method": "logit_kd", "interval": 1.5, "evaluate": "all"}],
     }
     evaluations = {"weight_noise": {"images": 20, "draws": 1}}
-    told = snakemake(checkout, {"study": "trial", "grids": [grid], "evaluations": evaluations, "tables": ["cost"]})
-    assert told.returncode == 0, told.stderr
+    result = snakemake(checkout, {"study": "trial", "grids": [grid], "evaluations": evaluations, "tables": ["cost"]})
+    assert result.returncode == 0, result.stderr
     assert "logit_kd, s = 1.5" in (checkout / "results/trial/tables/cost.csv").read_text()
     assert ",logit_kd,1.5,0,textbook," in (checkout / "results/trial/rows.csv").read_text()
 
@@ -344,6 +344,6 @@ def test_the_example_goes_through_the_workflow(installed, checkout):
 @pytest.mark.slow
 def test_the_example_passes_the_contract_tests(installed):
     contract = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "logit_kd"]
-    told = subprocess.run([*contract, "tests/contracts/test_contracts.py"], cwd=ROOT, **CAPTURED)
-    assert told.returncode == 0, told.stdout
-    assert "2 passed" in told.stdout
+    result = subprocess.run([*contract, "tests/contracts/test_contracts.py"], cwd=ROOT, **CAPTURED)
+    assert result.returncode == 0, result.stdout
+    assert "2 passed" in result.stdout

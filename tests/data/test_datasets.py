@@ -62,7 +62,7 @@ def test_augment_keeps_type_and_shape_and_follows_its_draws(module):
 
 
 @pytest.mark.parametrize("train_per_class", [3, 30, 177, 182])  # there are 174 eights and 183 threes
-def test_digits_have_the_shape_that_is_told_before(train_per_class):
+def test_digits_have_the_shape_that_is_reported_before(train_per_class):
     arrays = digits.prepare(Path(), train_per_class=train_per_class)
     assert digits.shape(train_per_class=train_per_class) == shape_of(arrays)
 
@@ -227,9 +227,9 @@ def test_tiny_imagenet_accepts_the_folder_itself(tiny):
 
 
 @pytest.mark.parametrize("settings", [{}, {"classes": 2}, {"train_per_class": 4, "size": 16}])
-def test_tiny_imagenet_has_the_shape_that_is_told_before(tiny, settings):
-    told = tiny_imagenet.shape(**{"classes": 4, "train_per_class": 6} | settings)
-    assert told == shape_of(prepare_tiny(tiny, **settings))
+def test_tiny_imagenet_has_the_shape_that_is_reported_before(tiny, settings):
+    text = tiny_imagenet.shape(**{"classes": 4, "train_per_class": 6} | settings)
+    assert text == shape_of(prepare_tiny(tiny, **settings))
 
 
 def test_tiny_imagenet_subset_is_fixed_and_disjoint(tiny):

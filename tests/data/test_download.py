@@ -113,9 +113,9 @@ def test_a_file_that_is_damaged_is_fetched_again(server, target):
 
 def test_a_broken_connection_is_resumed_where_it_stopped(server, target):
     server.cut = 700_000
-    told = message(lambda: fetch([server.url], target, sha256=SHA256))
-    assert f"{server.url}: broke off {len(CONTENT) - 700_000} bytes before the end" in told
-    assert "which goes on from here, or put it into" in told
+    text = message(lambda: fetch([server.url], target, sha256=SHA256))
+    assert f"{server.url}: broke off {len(CONTENT) - 700_000} bytes before the end" in text
+    assert "which goes on from here, or put it into" in text
     assert not target.exists()
     assert part_of(target).read_bytes() == CONTENT[:700_000]
     fetch([server.url], target, sha256=SHA256)
@@ -152,8 +152,8 @@ def test_an_http_error_sends_to_the_next_mirror(server, other, target, error):
 
 def test_another_file_is_never_taken(server, other, target):
     server.content = CONTENT[:-1] + b"x"
-    told = message(lambda: fetch([server.url], target, sha256=SHA256))
-    assert f"{server.url}: another file, its sha256 is not {SHA256}" in told
+    text = message(lambda: fetch([server.url], target, sha256=SHA256))
+    assert f"{server.url}: another file, its sha256 is not {SHA256}" in text
     assert not target.exists()
     assert not part_of(target).exists()
     fetch([server.url, other.url], target, sha256=SHA256)
@@ -179,9 +179,9 @@ def test_a_part_that_is_the_whole_is_taken(server, target):
 def test_all_mirrors_are_named_when_none_works(server, target):
     server.error = 503
     down = nobody()
-    told = message(lambda: fetch([down, server.url], target, sha256=SHA256))
-    assert f"file.bin could not be downloaded ({down}: " in told
-    assert f"{server.url}: HTTP Error 503" in told
+    text = message(lambda: fetch([down, server.url], target, sha256=SHA256))
+    assert f"file.bin could not be downloaded ({down}: " in text
+    assert f"{server.url}: HTTP Error 503" in text
 
 
 # unpacking
@@ -204,8 +204,8 @@ def test_an_archive_is_unpacked_beside_itself(tmp_path):
 def test_an_archive_never_writes_elsewhere(tmp_path, name):
     (tmp_path / "in").mkdir()
     archive = zipped(tmp_path / "in" / "a.zip", "a/b.txt", name)
-    told = message(lambda: unzip(archive, "a"))
-    assert f"{archive} holds {name}, which lies outside a: do not trust it, delete it" in told
+    text = message(lambda: unzip(archive, "a"))
+    assert f"{archive} holds {name}, which lies outside a: do not trust it, delete it" in text
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.zip"]
     assert not list(tmp_path.glob("evil*"))
 
@@ -238,15 +238,15 @@ def archive(tmp_path, server, monkeypatch) -> Path:
 
 
 def test_prepare_downloads_when_it_is_asked_to(tmp_path, server, archive, capsys):
-    words = ["dataset=tiny_imagenet", "dataset.classes=2", "dataset.train_per_class=2"]
-    words += ["--source", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
-    assert cli.main(["prepare", *words]) == 2
-    assert "has no folder tiny-imagenet-200" in (told := capsys.readouterr().err)
-    assert told.rstrip().endswith("or add --download")
+    arguments = ["dataset=tiny_imagenet", "dataset.classes=2", "dataset.train_per_class=2"]
+    arguments += ["--source", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    assert cli.main(["prepare", *arguments]) == 2
+    assert "has no folder tiny-imagenet-200" in (text := capsys.readouterr().err)
+    assert text.rstrip().endswith("or add --download")
     assert not server.asked  # nothing tries the network by itself
-    assert cli.main(["prepare", *words, "--download"]) == 0
+    assert cli.main(["prepare", *arguments, "--download"]) == 0
     assert "4 training and 2 test images" in capsys.readouterr().out
-    assert cli.main(["prepare", *words, "--download"]) == 0
+    assert cli.main(["prepare", *arguments, "--download"]) == 0
     assert len(server.asked) == 1
 
 

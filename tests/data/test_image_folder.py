@@ -34,8 +34,10 @@ def source(tmp_path):
     return tmp_path / "data"
 
 
-def prepare(source, *words) -> int:
-    return cli.main(["prepare", *WORDS, *words, "--source", str(source), "--results", str(source.parent / "results")])
+def prepare(source, *arguments) -> int:
+    return cli.main(
+        ["prepare", *WORDS, *arguments, "--source", str(source), "--results", str(source.parent / "results")]
+    )
 
 
 def test_classes_are_numbered_by_name_and_images_are_cut_to_size(source, capsys):
@@ -133,13 +135,13 @@ def test_a_slip_in_the_folder_is_one_line(source, kind, capsys):
     break_it, complaint = WRONG[kind]
     break_it(source / "pets")
     assert prepare(source) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert complaint.format(root=source / "pets") in told
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert complaint.format(root=source / "pets") in message
     assert not (source.parent / "results").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (
             ["dataset.folder=/pets"],
@@ -152,8 +154,10 @@ def test_a_slip_in_the_folder_is_one_line(source, kind, capsys):
         (["dataset.folder=pets", "dataset.sha256=ff00"], "image_folder.sha256 is ff00, but pets comes to"),
     ],
 )
-def test_a_wrong_setting_is_one_line(source, words, complaint, capsys):
-    assert cli.main(["prepare", "dataset=image_folder", *words, "--source", str(source), "--results", "nowhere"]) == 2
+def test_a_wrong_setting_is_one_line(source, arguments, complaint, capsys):
+    assert (
+        cli.main(["prepare", "dataset=image_folder", *arguments, "--source", str(source), "--results", "nowhere"]) == 2
+    )
     assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -165,13 +169,13 @@ def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_read(sourc
 
 def test_a_run_trains_on_it_and_tells_which_images_it_had(source, capsys):
     assert prepare(source) == 0
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     results = source.parent / "results"
     assert cli.main(["train", *WORDS, *TRAINING, "--results", str(results), "--workers", "0"]) == 0
     (run,) = (results / "runs").iterdir()
     assert run.name.startswith("image_folder-vit_mini-baseline-0-0-")
     provenance = read_json(run / "run.json", dict)["provenance"]
-    assert f"pets: sha256 {provenance['data_sha256'][:16]}\n" in told
+    assert f"pets: sha256 {provenance['data_sha256'][:16]}\n" in message
     assert cli.main(["verify", str(results)]) == 0
     # other images under the same name: the same id, and not the same data
     (source / "pets/train/cat/1.png").rename(source / "pets/train/cat/5.png")

@@ -170,9 +170,9 @@ def test_an_image_that_is_cut_off_is_found_before_training(source):
     path.write_bytes(whole + b"\0")  # nothing is lost
     index(source, SHAPE)
     path.write_bytes(whole[: len(whole) // 2])
-    told = message(lambda: index(source, SHAPE))
-    assert told.startswith(f"{path} is damaged (")
-    assert "unpack it again" in told
+    text = message(lambda: index(source, SHAPE))
+    assert text.startswith(f"{path} is damaged (")
+    assert "unpack it again" in text
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -193,8 +193,8 @@ def test_files_stand_in_for_a_tensor(streamed, workers):
 def test_a_damaged_image_is_named_in_one_line(streamed, source, workers):
     path = source / "ILSVRC2012" / "train" / WNIDS[0] / f"{WNIDS[0]}_3.JPEG"
     path.write_bytes(path.read_bytes()[:500])
-    told = message(lambda: train(of(), streamed, workers=workers))
-    assert f"{path} is missing or damaged: restore it" in told
+    text = message(lambda: train(of(), streamed, workers=workers))
+    assert f"{path} is missing or damaged: restore it" in text
 
 
 def test_what_is_made_ahead_comes_in_order():
@@ -218,16 +218,16 @@ def in_another_process(folder: Path, *start: str, **variables: str) -> subproces
 def test_workers_need_no_short_folder_of_temporary_files(tmp_path):
     long = tmp_path / "a_name_that_is_long" / ("x" * 100)  # sockets have 107 characters at most
     long.mkdir(parents=True)
-    told = in_another_process(tmp_path, TMPDIR=str(long))
-    assert told.stdout == f"{sum(range(40))}\n", told.stderr
+    text = in_another_process(tmp_path, TMPDIR=str(long))
+    assert text.stdout == f"{sum(range(40))}\n", text.stderr
 
 
 def test_workers_need_no_shared_memory(tmp_path):
     small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
         pytest.skip("nothing can be mounted here")
-    told = in_another_process(tmp_path, *small)
-    assert told.stdout == f"{sum(range(40))}\n", told.stderr
+    text = in_another_process(tmp_path, *small)
+    assert text.stdout == f"{sum(range(40))}\n", text.stderr
 
 
 def test_a_worker_that_fails_ends_the_wait():
@@ -364,8 +364,8 @@ DECODE = Files.decode
 
 
 def test_cutout_of_small_images_is_refused(streamed):
-    told = message(lambda: train(of(augmentation="autoaugment_cutout"), streamed))
-    assert "augmentation is autoaugment_cutout, which is made for small images: use standard or strong" in told
+    text = message(lambda: train(of(augmentation="autoaugment_cutout"), streamed))
+    assert "augmentation is autoaugment_cutout, which is made for small images: use standard or strong" in text
 
 
 SETTINGS = {

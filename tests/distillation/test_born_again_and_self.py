@@ -64,10 +64,10 @@ class Hand:
     def distil(self, i: int) -> None:
         """The student's step: Eq. 2 and the feature loss of Sec. 5.1."""
         batch = self.batches[i]
-        said = self.networks["student"](batch.images, exits=True)[-1]
+        outputs = self.networks["student"](batch.images, exits=True)[-1]
         goal = teacher_outputs(self.networks["teacher"], batch.images)
         weights = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
-        self.step("student", sum(distillation(said, goal, batch.labels, torch.nn.Identity(), **weights).values()))
+        self.step("student", sum(distillation(outputs, goal, batch.labels, torch.nn.Identity(), **weights).values()))
 
 
 class LastBatch(Hand):
@@ -77,28 +77,28 @@ class LastBatch(Hand):
 
     def teach(self, i: int, who: str = "teacher") -> None:
         batch, network = self.batches[i], self.networks[who]
-        said = network(batch.images)
+        outputs = network(batch.images)
         if self.past is None:
-            loss = hard(said, batch.labels)
+            loss = hard(outputs, batch.labels)
         else:
             images, labels, goal = self.past
             again = network(images)
-            loss = hard(torch.cat((again, said)), torch.cat((labels, batch.labels))) + 9 * kl(again, goal, 3.0)
-        self.past = batch.view(1), batch.labels, said.detach()
+            loss = hard(torch.cat((again, outputs)), torch.cat((labels, batch.labels))) + 9 * kl(again, goal, 3.0)
+        self.past = batch.view(1), batch.labels, outputs.detach()
         self.step(who, loss)
 
 
 class LastEpoch(Hand):
-    """PS-KD: what was said of each image is kept under its number."""
+    """PS-KD: the logits of each image are kept under its number."""
 
     def teach(self, i: int, who: str = "teacher") -> None:
         batch, said_before = self.batches[i], self.__dict__.setdefault("said_before", {})
-        said, ids = self.networks[who](batch.images), batch.ids.tolist()
+        outputs, ids = self.networks[who](batch.images), batch.ids.tolist()
         share = 0.8 * (i // 5 + 1) / EPOCHS if i >= 5 else 0
-        loss = (1 - share) * hard(said, batch.labels)
+        loss = (1 - share) * hard(outputs, batch.labels)
         if i >= 5:
-            loss = loss + share * soft_cross_entropy(said, torch.stack([said_before[n] for n in ids]), 1.0)
-        said_before.update(zip(ids, said.detach(), strict=True))
+            loss = loss + share * soft_cross_entropy(outputs, torch.stack([said_before[n] for n in ids]), 1.0)
+        said_before.update(zip(ids, outputs.detach(), strict=True))
         self.step(who, loss)
 
 
@@ -140,25 +140,25 @@ def test_ps_kd_that_trusts_labels_alone_is_online_kd(results):
 def test_ps_kds_two_terms_are_the_cross_entropy_with_mixed_labels(results):
     job = assemble(tiny(method="ps_kd", epochs=EPOCHS), ResultPaths(results))
     job.modules["last epoch"].write(slice(None), torch.arange(400.0).reshape(40, 10).sin())
-    ids, said = job.batches[12].ids, []
-    job.modules["teacher"].register_forward_hook(lambda module, given, out: said.append(out.detach()))
+    ids, outputs = job.batches[12].ids, []
+    job.modules["teacher"].register_forward_hook(lambda module, given, out: outputs.append(out.detach()))
     found = sum(job.terms("teacher", 12).values())
     share = 0.8 * 3 / 4  # epoch 2 of 4
     softmax = torch.arange(400.0).reshape(40, 10).sin()[ids].softmax(1)
     mixed = (1 - share) * F.one_hot(job.batches[12].labels, 10) + share * softmax
-    assert found.item() == pytest.approx(-(mixed * said[0].log_softmax(1)).sum(1).mean().item(), rel=1e-5)
-    assert torch.equal(job.modules["last epoch"].said[ids], said[0])  # and then they are forgotten for the new ones
+    assert found.item() == pytest.approx(-(mixed * outputs[0].log_softmax(1)).sum(1).mean().item(), rel=1e-5)
+    assert torch.equal(job.modules["last epoch"].said[ids], outputs[0])  # and then they are forgotten for the new ones
 
 
 def test_dlbs_terms_are_its_equation(results):
     job = assemble(tiny(method="dlb"), ResultPaths(results))
-    said = []
-    job.modules["teacher"].register_forward_hook(lambda module, given, out: said.append(out.detach()))
+    outputs = []
+    job.modules["teacher"].register_forward_hook(lambda module, given, out: outputs.append(out.detach()))
     assert set(job.terms("teacher", 4)) == {"hard", "soft"}  # of 4 images after 9
     first = job.terms("teacher", 0)
     assert set(first) == {"hard"}
     found = job.terms("teacher", 1)
-    (*_, before, now, again), labels = said, [job.batches[i].labels for i in (0, 1)]
+    (*_, before, now, again), labels = outputs, [job.batches[i].labels for i in (0, 1)]
     p, q = (z.div(3).softmax(1) for z in (before, again))
     assert found["soft"].item() == pytest.approx(9 * (p * (p / q).log()).sum(1).mean().item(), rel=1e-4)
     of_images = [-z.log_softmax(1)[range(len(y)), y] for z, y in ((again, labels[0]), (now, labels[1]))]
@@ -186,10 +186,10 @@ def follow(hand: Hand, block: range, chain: list[str]) -> None:
     for before, who in itertools.pairwise([None, *chain]):
         for i in block:
             batch = hand.batches[i]
-            said = hand.networks[who](batch.images)
-            loss = hard(said, batch.labels)
+            outputs = hand.networks[who](batch.images)
+            loss = hard(outputs, batch.labels)
             if before:
-                loss = 0.5 * loss + 0.5 * kl(said, teacher_outputs(hand.networks[before], batch.images).logits, 1.0)
+                loss = 0.5 * loss + 0.5 * kl(outputs, teacher_outputs(hand.networks[before], batch.images).logits, 1.0)
             hand.step(who, loss)
 
 
@@ -319,8 +319,8 @@ def test_a_memory_is_sized_counted_and_refused_where_it_does_not_fit(results, mo
     costs = [RunCosts().cost(tiny(method=each), store_teachers=False).state for each in (name, "online_kd")]
     assert costs[0] - costs[1] == 4 * rows * 10  # of a resume state
     monkeypatch.setattr(logit_memory, "free_memory", lambda device: 12 * rows * 10 - 1)
-    told = f"remembering 10 logits of {rows} images takes {4 * rows * 10:,} bytes, and three times that while a state"
-    with pytest.raises(UserError, match=told) as refused:
+    message = f"storing 10 logits of {rows} images takes {4 * rows * 10:,} bytes, and three times that while a state"
+    with pytest.raises(UserError, match=message) as refused:
         assemble(tiny(method=name), ResultPaths(results))
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(logit_memory, "free_memory", lambda device: 12 * rows * 10)

@@ -51,7 +51,7 @@ def stepper(job: Job, *names: str) -> Callable[[str, Tensor], None]:
     return step
 
 
-def said(network: nn.Module, images: Tensor, mode: str) -> Tensor:
+def logits_of(network: nn.Module, images: Tensor, mode: str) -> Tensor:
     """Logits without gradient, in a mode; the network is in train mode afterwards."""
     network.train(mode == "train")
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_dml_is_its_loop_written_out(results):
         batch = job.batches[i]
         for name, me, peer in ((T, *peers), (S, *peers[::-1])):
             logits = me(batch.images)
-            step(name, hard(logits, batch.labels) + kl(logits, said(peer, batch.images, "train"), 1.0))
+            step(name, hard(logits, batch.labels) + kl(logits, logits_of(peer, batch.images, "train"), 1.0))
     assert as_trained(train(spec, results), peers[1])
 
 
@@ -137,12 +137,12 @@ def test_spaced_dml_is_its_loop_written_out(results, leader, mode):
             logits = first(batch.images)
             loss = hard(logits, batch.labels)
             if leader == "mutual":
-                loss = loss + 0.5 * 2.0**2 * kl(logits, said(second, batch.images, mode), 2.0)
+                loss = loss + 0.5 * 2.0**2 * kl(logits, logits_of(second, batch.images, mode), 2.0)
             step(T, loss)
         for i in block:
             batch = job.batches[i]
             logits = second(batch.images)
-            goal = said(first, batch.images, mode)
+            goal = logits_of(first, batch.images, mode)
             step(S, hard(logits, batch.labels) + 0.5 * 2.0**2 * kl(logits, goal, 2.0))
     assert as_trained(train(spec, results), second)
 
@@ -164,8 +164,8 @@ def is_the_same_with_stored_states(spec: RunSpec, results: Path, other: Path) ->
     (other / "data").symlink_to(results / "data")
     train(spec.teacher_spec(), other, save_states_for=(spec,))
     along, beside = train(spec, results), train(spec, other)
-    told = [json.loads((folder / "run.json").read_text())["teacher_states"] for folder in (along, beside)]
-    assert told == ["trained along", "stored"]
+    result = [json.loads((folder / "run.json").read_text())["teacher_states"] for folder in (along, beside)]
+    assert result == ["trained along", "stored"]
     return checksum(along) == checksum(beside)
 
 
@@ -193,7 +193,7 @@ def chain_of(results: Path, **changes) -> tuple[Job, Callable]:
         logits = job.modules[who](batch.images)
         loss = hard(logits, batch.labels)
         if who != T:
-            goal = said(job.modules[{A: T, S: A}[who]], batch.images, "eval")
+            goal = logits_of(job.modules[{A: T, S: A}[who]], batch.images, "eval")
             loss = 0.7 * loss + 0.3 * 9 * kl(logits, goal, 3.0)
         step(who, loss)
 
@@ -301,9 +301,9 @@ def test_shake_is_its_loop_written_out(results, interval, leader, mode, alpha):
     def shadows(i: int) -> None:
         batch = job.batches[i]
         h = scaled(from_shadow(shadow, stages(teacher, batch.images), teacher))
-        loss = hard(h, batch.labels) + mse(h, scaled(said(teacher, batch.images, "eval")))
+        loss = hard(h, batch.labels) + mse(h, scaled(logits_of(teacher, batch.images, "eval")))
         if leader == "mutual":
-            loss = loss + 16 * kl(h, scaled(said(student, batch.images, mode)), 4.0)
+            loss = loss + 16 * kl(h, scaled(logits_of(student, batch.images, mode)), 4.0)
         step(H, loss)
 
     def students(i: int) -> None:
@@ -314,7 +314,7 @@ def test_shake_is_its_loop_written_out(results, interval, leader, mode, alpha):
             h = scaled(from_shadow(shadow, maps, teacher))
         shadow.train()
         loss = hard(s, batch.labels) + 16 * kl(s, h, 4.0)
-        step(S, loss + alpha * 16 * kl(s, scaled(said(teacher, batch.images, "eval")), 4.0) if alpha else loss)
+        step(S, loss + alpha * 16 * kl(s, scaled(logits_of(teacher, batch.images, "eval")), 4.0) if alpha else loss)
 
     if interval:
         for block in BLOCKS:
@@ -338,9 +338,9 @@ def test_the_teacher_stands_still_and_is_the_baseline(results):
     before = weights.read_bytes()
     (along / "run.json").unlink()
     baseline = train(spec.teacher_spec(), results)
-    told = json.loads((train(spec, results) / "run.json").read_text())
-    assert told["teacher_states"] == "stored"
-    assert told["training_flops"][T] == 0
+    result = json.loads((train(spec, results) / "run.json").read_text())
+    assert result["teacher_states"] == "stored"
+    assert result["training_flops"][T] == 0
     assert weights.read_bytes() == before
     job = assemble(spec, ResultPaths(results))
     for who, index in job.turns[:8]:  # 5 of the teacher's
@@ -355,7 +355,7 @@ def test_a_shadow_takes_the_maps_of_every_family(results, teacher):
     images = job.batches[0].images
     maps, logits = maps_and_logits(teacher, images)
     assert len(maps) == 3
-    assert torch.allclose(logits, said(teacher, images, "eval"), atol=1e-5)
+    assert torch.allclose(logits, logits_of(teacher, images, "eval"), atol=1e-5)
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in job.modules.items()}
     job.learners[H].learn(0, lambda: job.passes(H, 0))
     assert all(torch.equal(v, before[T][k]) for k, v in teacher.state_dict().items())
@@ -377,10 +377,10 @@ def test_counts_are_those_of_a_training(results, method):
     spec, counts = tiny(method=method, interval=1.5, epochs=2, **sizes), RunCosts()
     if sizes:
         counts.cost(tiny(method=method, interval=1.5, epochs=2, **sizes | {"assistant": "resnet18"}))  # is another
-    told = json.loads((train(spec, results) / "run.json").read_text())
-    assert counts.cost(spec, store_teachers=False).flops == sum(told["training_flops"].values())
-    assert told["turns"] == dict.fromkeys(registry.plugin("methods", method).constants["roles"], 10)
-    assert [entry["epoch"] for entry in told["losses"]] == [1, 2]  # of the student's own steps
+    result = json.loads((train(spec, results) / "run.json").read_text())
+    assert counts.cost(spec, store_teachers=False).flops == sum(result["training_flops"].values())
+    assert result["turns"] == dict.fromkeys(registry.plugin("methods", method).constants["roles"], 10)
+    assert [entry["epoch"] for entry in result["losses"]] == [1, 2]  # of the student's own steps
 
 
 BAD = [

@@ -169,12 +169,12 @@ def test_a_teaching_teacher_is_in_eval_mode_without_gradient_and_unchanged():
     network = resnet_mini(5, 32, width=0.0625).train()
     images = torch.randn(4, 3, 32, 32)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    said = teacher_outputs(network, images)
+    outputs = teacher_outputs(network, images)
     assert network.training
-    assert not said.logits.requires_grad
+    assert not outputs.logits.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with torch.no_grad():
-        assert torch.equal(said.logits, network.eval()(images))
+        assert torch.equal(outputs.logits, network.eval()(images))
 
 
 class Recorded(nn.Module):
@@ -223,8 +223,10 @@ def test_self_kd_sums_over_the_shallower_exits():
     terms = method.terms("student", networks, Batch)
     *shallow, deepest = network(Batch.images, exits=True)
     expected = hard(deepest.logits, Batch.labels)
-    for said in shallow:
-        expected = expected + 0.7 * hard(said.logits, Batch.labels) + 0.3 * 9 * kl(said.logits, deepest.logits, 3.0)
+    for outputs in shallow:
+        expected = (
+            expected + 0.7 * hard(outputs.logits, Batch.labels) + 0.3 * 9 * kl(outputs.logits, deepest.logits, 3.0)
+        )
     assert sum(terms.values()).item() == pytest.approx(expected.item(), rel=1e-5)
     assert set(method.terms("teacher", networks, Batch)) == {"hard"}
 

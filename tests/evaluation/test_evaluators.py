@@ -446,8 +446,8 @@ class TwoExits(nn.Module):
 
     def forward(self, images: Tensor, exits: bool = False) -> Tensor | list[NetworkOutput]:
         hidden = self.first(images.flatten(1)).tanh()
-        said = [NetworkOutput(self.shallow(hidden), hidden), NetworkOutput(self.deep(hidden.sin()), hidden)]
-        return said if exits else said[-1].logits
+        outputs = [NetworkOutput(self.shallow(hidden), hidden), NetworkOutput(self.deep(hidden.sin()), hidden)]
+        return outputs if exits else outputs[-1].logits
 
 
 def of_kd(method: str, **settings: object) -> FixedTeacher:
@@ -494,8 +494,8 @@ def test_products_of_the_kd_loss_are_those_of_its_exact_hessian(method, square, 
 
 def deepest(network: TwoExits, images: Tensor, exits: bool) -> Tensor | list[NetworkOutput]:
     hidden = network.first(images.flatten(1)).tanh()
-    said = NetworkOutput(network.deep(hidden.sin()), hidden)
-    return [said] if exits else said.logits
+    outputs = NetworkOutput(network.deep(hidden.sin()), hidden)
+    return [outputs] if exits else outputs.logits
 
 
 def test_the_kd_trace_stands_beside_that_of_cross_entropy(data):

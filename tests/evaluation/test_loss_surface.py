@@ -65,8 +65,8 @@ def test_losses_against_a_loop_that_moves_the_weights(data, monkeypatch):
                 for name, weights in moved.named_parameters():
                     if name in directions[0]:
                         weights += first * directions[0][name] + second * directions[1][name]
-            said = moved(data.normalise(data.images["train"][chosen]))
-            assert found[i, j] == pytest.approx(F.cross_entropy(said, data.labels["train"][chosen]).item(), rel=1e-5)
+            outputs = moved(data.normalise(data.images["train"][chosen]))
+            assert found[i, j] == pytest.approx(F.cross_entropy(outputs, data.labels["train"][chosen]).item(), rel=1e-5)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 

@@ -43,7 +43,7 @@ def test_what_is_seen_is_what_was_there(interval, results):
     assert (found.result, found.per_epoch, found.updates) == ("student", 5, {"teacher": 15, "student": 15})
     assert found.taught == ([5] * 5 + [10] * 5 + [15] * 5 if interval else list(range(1, 16)))
     moments = {("student", 0), ("student", 15), ("teacher", 5), ("teacher", 7), ("teacher", 15)}
-    seen = found.look(moments, weights)
+    seen = found.networks_at(moments, weights)
     assert set(seen) == moments
     trajectory = TeacherStates(teacher.id, paths.trajectory(teacher), paths.weights(teacher), 15)
     assert same(seen["teacher", 5], trajectory.path(5))  # left by the first training
@@ -60,7 +60,7 @@ def test_where_the_method_decides_who_taught_what_is_read_from_the_run(results):
     found = history(run, ResultPaths(results))
     ends = [min(first + 3, 20) for first in range(0, 20, 3) for _ in range(min(3, 20 - first))]
     assert found.taught == ends
-    assert set(found.look({("student", 3), ("teacher", 20)}, weights)) == {("student", 3), ("teacher", 20)}
+    assert set(found.networks_at({("student", 3), ("teacher", 20)}, weights)) == {("student", 3), ("teacher", 20)}
 
 
 def test_each_update_draws_what_it_drew(results, monkeypatch):
@@ -75,7 +75,7 @@ def test_each_update_draws_what_it_drew(results, monkeypatch):
     train(run, results)
     first = seeds.copy()
     seeds.clear()
-    history(run, ResultPaths(results)).look({("student", 0)}, weights)
+    history(run, ResultPaths(results)).networks_at({("student", 0)}, weights)
     assert seeds == first
     assert len(set(first)) == 10
 
@@ -88,7 +88,7 @@ def test_other_weights_are_not_taken_for_the_runs(results):
     assert history(run, paths).taught == []
     paths.weights(run).write_bytes(paths.weights(other).read_bytes())
     with pytest.raises(UserError, match=rf"^{run.id}, trained again, ends in other weights than .*weights\."):
-        history(run, paths).look({("teacher", 1)}, weights)
+        history(run, paths).networks_at({("teacher", 1)}, weights)
 
 
 def test_what_never_comes_is_named_before_the_training(results, monkeypatch):
@@ -97,7 +97,7 @@ def test_what_never_comes_is_named_before_the_training(results, monkeypatch):
     train(run, results)
     monkeypatch.setattr("spaced_kd.training.learner.Learner.learn", lambda *_: pytest.fail("it was trained"))
     with pytest.raises(UserError, match=f"^{run.id} has no student after 6 updates, since it takes 5: ask for an"):
-        history(run, ResultPaths(results)).look({("student", 6)}, weights)
+        history(run, ResultPaths(results)).networks_at({("student", 6)}, weights)
     with pytest.raises(UserError, match=r"^supervision_complexity needs a teacher with updates of its own"):
         evaluate(run.id, {"supervision_complexity": QUICK | {"epochs": (0,)}}, results)
 

@@ -49,8 +49,8 @@ def test_trace_and_gradient_are_those_of_autograd(trained):
     beta = 0.7 * (f - y) + 0.3 * (f - target)
     by_formula = torch.einsum("sn,snp->sp", beta, theorem_4_4.gradients(run.theta, x)) / len(y)
     torch.testing.assert_close(theorem_4_4.slope(run.theta, x, y, target, 0.3), by_formula)
-    for theta, said, trace in zip(run.theta, target, traces, strict=True):
-        whole = hessian(lambda each, said=said: theorem_4_4.loss(each, x, y, said, 0.3))(theta)
+    for theta, outputs, trace in zip(run.theta, target, traces, strict=True):
+        whole = hessian(lambda each, outputs=outputs: theorem_4_4.loss(each, x, y, outputs, 0.3))(theta)
         torch.testing.assert_close(trace, whole.trace())
 
 
@@ -87,8 +87,8 @@ def _by_hand(order, x, y):
         if who == "teacher":
             phi = phi - SMALL.lr * theorem_4_4.slope(phi, images, classes)
         else:
-            said = theorem_4_4.network(phi, images)
-            theta = theta - SMALL.lr * theorem_4_4.slope(theta, images, classes, said, SMALL.alpha)
+            outputs = theorem_4_4.network(phi, images)
+            theta = theta - SMALL.lr * theorem_4_4.slope(theta, images, classes, outputs, SMALL.alpha)
     return theta
 
 
@@ -173,8 +173,8 @@ def test_the_term_is_as_small_beside_the_trace_as_the_documentation_has_it():
     cells = rows.pivot_table(index=["interval", "epoch", "seed"], columns="metric", values="value")
     shares = [(cells.loc["0", epoch].signed_sum.abs() / cells.loc["0", epoch].trace).mean() for epoch in (60, 1920)]
     assert 0.05 > shares[0] > shares[1] > 0
-    said = (Path(__file__).parents[2] / "docs" / "explanation" / "theory.md").read_text()
-    assert "it is small compared with the trace" in " ".join(said.split())
+    outputs = (Path(__file__).parents[2] / "docs" / "explanation" / "theory.md").read_text()
+    assert "it is small compared with the trace" in " ".join(outputs.split())
 
 
 def test_rows_are_whole_and_the_same_again(rows):

@@ -105,11 +105,11 @@ def test_the_released_stem_is_small_at_every_size(name):
 @pytest.mark.parametrize(("name", "exits"), [("resnet18_x2", 4), ("vit_mini", 4), ("deit_tiny", 12), ("pit_tiny", 12)])
 def test_the_exits_of_self_kd(name, exits):
     network = made(name, exits=True)
-    said = network(torch.randn(2, 3, 32, 32), exits=True)
-    assert len(said) == exits  # of a transformer one per block, so eleven students
-    for each, wide in zip(said, network.widths, strict=True):
+    outputs = network(torch.randn(2, 3, 32, 32), exits=True)
+    assert len(outputs) == exits  # of a transformer one per block, so eleven students
+    for each, wide in zip(outputs, network.widths, strict=True):
         assert (each.logits.shape, each.features.shape) == ((2, 10), (2, wide))
-    sum(each.logits.sum() for each in said).backward()
+    sum(each.logits.sum() for each in outputs).backward()
     assert all(p.grad is not None for p in network.parameters())
     if name == "pit_tiny":
         assert network.widths == (64,) * 2 + (128,) * 6 + (256,) * 4
@@ -162,22 +162,22 @@ def test_a_distillation_token_is_a_head_of_its_own_and_the_trunk_starts_alike():
     network.eval()
     tokens = network.trunk.forward_features(images)
     both = network.trunk.head(tokens[:, 0]), network.trunk.head_dist(tokens[:, 1])
-    (said,) = network(images, exits=True)
-    assert torch.allclose(said.logits, (both[0] + both[1]) / 2, atol=1e-6)  # as timm's and the released code's
+    (outputs,) = network(images, exits=True)
+    assert torch.allclose(outputs.logits, (both[0] + both[1]) / 2, atol=1e-6)  # as timm's and the released code's
     network.train()
     for module in network.modules():
         if type(module).__name__ == "DropPath":
             module.drop_prob = 0.0
-    (said,) = network(images, exits=True)
-    assert torch.allclose(said.logits, both[0], atol=1e-6)
-    assert torch.allclose(said.soft, both[1], atol=1e-6)
-    assert torch.allclose(said.features, tokens[:, 0], atol=1e-6)
+    (outputs,) = network(images, exits=True)
+    assert torch.allclose(outputs.logits, both[0], atol=1e-6)
+    assert torch.allclose(outputs.soft, both[1], atol=1e-6)
+    assert torch.allclose(outputs.features, tokens[:, 0], atol=1e-6)
 
 
 def test_a_network_without_the_token_has_one_set_of_logits():
-    (said,) = vit_mini(10, 32)(torch.randn(2, 3, 32, 32), exits=True)
-    assert said.distilled is None
-    assert said.soft is said.logits
+    (outputs,) = vit_mini(10, 32)(torch.randn(2, 3, 32, 32), exits=True)
+    assert outputs.distilled is None
+    assert outputs.soft is outputs.logits
 
 
 @pytest.mark.parametrize(

@@ -95,20 +95,20 @@ class OnlineLoop:
 
     def teach(self, index: int) -> tuple[Update, tuple[Tensor, Tensor]]:
         images, labels = self.batch(index)
-        said = self.teacher(images, exits=True)[-1]
-        loss = step(self.of_teacher, functional.cross_entropy(said.logits, labels))
-        return (T, loss, states(self.teacher)), (said.logits.detach(), said.features.detach())
+        outputs = self.teacher(images, exits=True)[-1]
+        loss = step(self.of_teacher, functional.cross_entropy(outputs.logits, labels))
+        return (T, loss, states(self.teacher)), (outputs.logits.detach(), outputs.features.detach())
 
     def study(self, index: int, target: tuple[Tensor, Tensor] | None = None) -> Update:
         images, labels = self.batch(index)
-        said = self.student(images, exits=True)[-1]
+        outputs = self.student(images, exits=True)[-1]
         if target is None:
             with torch.no_grad():
                 target = self.teacher(images, exits=True)[-1][:2]
-        p, q = ((logits / TEMPERATURE).softmax(1) for logits in (target[0], said.logits))
-        loss = (1 - ALPHA) * functional.cross_entropy(said.logits, labels)
+        p, q = ((logits / TEMPERATURE).softmax(1) for logits in (target[0], outputs.logits))
+        loss = (1 - ALPHA) * functional.cross_entropy(outputs.logits, labels)
         loss = loss + ALPHA * (p * (p.log() - q)).sum() / len(labels)  # q where its logarithm belongs
-        loss = loss + BETA * (self.adapter(said.features) - target[1]).square().sum().sqrt()
+        loss = loss + BETA * (self.adapter(outputs.features) - target[1]).square().sum().sqrt()
         return S, step(self.of_student, loss), states(self.student, self.adapter)
 
     def updates(self, s: float | str) -> Iterator[Update]:
@@ -120,10 +120,10 @@ class OnlineLoop:
             return
         interval, stored = int(L * s), []
         for index in range(total):
-            update, said = self.teach(index)
+            update, outputs = self.teach(index)
             yield update
             if not interval:
-                yield self.study(index, said)  # which the teacher said before its update
+                yield self.study(index, outputs)  # which the teacher said before its update
                 continue
             stored.append(index)
             if (index + 1) % interval == 0:

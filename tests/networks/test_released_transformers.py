@@ -225,8 +225,8 @@ def test_weights_alone_decay(small):
     assert spared["weight_decay"] == 0
     names = {id(value): name for name, value in network.named_parameters()}
     names |= {id(value): f"extra.{name}" for name, value in extra.named_parameters()}
-    told = {names[id(value)] for value in spared["params"]}
-    assert {"trunk.cls_token", "trunk.dist_token", "trunk.pos_embed", "trunk.norm.weight", "extra.bias"} <= told
+    result = {names[id(value)] for value in spared["params"]}
+    assert {"trunk.cls_token", "trunk.dist_token", "trunk.pos_embed", "trunk.norm.weight", "extra.bias"} <= result
     assert {names[id(value)] for value in decayed["params"]} == {
         name for name in names.values() if name.endswith("weight") and "norm" not in name
     }
@@ -294,7 +294,7 @@ def test_the_rate_of_an_epoch_has_all_schedules():
     assert [learning_rate_of_epoch(steps, t) for t in (2, 3, 5, 6)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
-def test_warm_up_of_steps_begins_where_it_is_told():
+def test_warm_up_of_steps_begins_where_it_is_reported():
     spec = tiny(method="baseline", lr=1.0, warmup_epochs=1.0, warmup_lr=0.2)
     assert [learning_rate(spec, step, 4, 12) for step in range(5)] == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.0])
 
@@ -354,13 +354,13 @@ def test_an_interval_is_rounded_down_or_up(s, per_epoch, down, up):
     assert interval_in_batches(s, per_epoch, 10 * per_epoch, "up") == up
 
 
-def test_rounding_is_the_students_and_its_teacher_is_told(results):
+def test_rounding_is_the_students_and_its_teacher_is_reported(results):
     """5 batches an epoch: blocks of 7 or of 8; the teacher is one, and leaves the states of both."""
     down, up = (tiny(method="online_kd", interval=1.5, interval_rounding=way) for way in ("down", "up"))
     assert down.teacher_spec() == up.teacher_spec() == tiny(method="baseline")
     assert "interval_rounding=up" in up.follower()
-    told = down.teacher_spec().changed() | dict(parse_override(word) for word in shlex.split(up.follower()))
-    train(up.teacher_spec(), results, save_states_for=(from_flat(told),))
+    result = down.teacher_spec().changed() | dict(parse_override(word) for word in shlex.split(up.follower()))
+    train(up.teacher_spec(), results, save_states_for=(from_flat(result),))
     folder = ResultPaths(results).trajectory(up.teacher_spec())
     assert [int(path.stem.split("-")[1]) for path in folder.glob("*")] == [8]
 

@@ -11,7 +11,7 @@ from spaced_kd.utils.errors import UserError
 
 
 def spaced(interval, **changes):
-    """A run on 40 images, in batches of 9 unless told otherwise."""
+    """A run on 40 images, in batches of 9 unless given otherwise."""
     return tiny(method="online_kd", interval=interval, **changes)
 
 
@@ -23,30 +23,30 @@ def refusal(run, results) -> str:
 
 
 @pytest.mark.parametrize(
-    ("interval", "batch_size", "told"),
+    ("interval", "batch_size", "message"),
     [
         (0.5, 60, "interval=0.5 epochs is 0.50 batches of 1 an epoch"),
         (0.2, 21, "interval=0.2 epochs is 0.40 batches of 2 an epoch"),
         (1.5, 160, "interval=1.5 epochs is 1.50 batches of 1 an epoch"),
     ],
 )
-def test_the_size_that_a_dataset_declares_is_enough(tmp_path, interval, batch_size, told):
+def test_the_size_that_a_dataset_declares_is_enough(tmp_path, interval, batch_size, message):
     run = spaced(interval, batch_size=batch_size)
-    assert refusal(run, tmp_path / "none").startswith(f"{run.id}: {told}, which would be online KD")
+    assert refusal(run, tmp_path / "none").startswith(f"{run.id}: {message}, which would be online KD")
     intervals.check([spaced(interval + 1.5, batch_size=batch_size, epochs=9)], tmp_path, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
-    ("interval", "changes", "told"),
+    ("interval", "changes", "message"),
     [
         (1.5, {"batch_size": 40}, "1.50 batches of 1 an epoch"),
         (0.45, {"last_batch": "dropped"}, "1.80 batches of 4 an epoch"),
         (0.6, {"held_out": 0.5}, "1.80 batches of 3 an epoch"),
     ],
 )
-def test_prepared_data_tell_their_size_without_torch(results, monkeypatch, interval, changes, told):
+def test_prepared_data_tell_their_size_without_torch(results, monkeypatch, interval, changes, message):
     monkeypatch.setattr(registry, "find", lambda *_: pytest.fail("a plug-in was imported"))
-    assert told in refusal(spaced(interval, **changes), results)
+    assert message in refusal(spaced(interval, **changes), results)
     intervals.check([spaced(interval), spaced(interval, interval_rounding="up", **changes)], results, results)
 
 

@@ -75,8 +75,8 @@ def test_a_training_confirms_the_counts(results, network, run):
     assert counted.flops == flops if network is not VIT else 0.95 * flops < counted.flops < flops  # fused attention
     assert counted.spared == 0
     shape = registry.find("datasets", "digits").shape(train_per_class=4)
-    said, _ = array_file.read(folder / "predictions.safetensors", remedy="")
-    evaluated = len(said["predictions"]) + len(said.get("tail_predictions", ()))
+    outputs, _ = array_file.read(folder / "predictions.safetensors", remedy="")
+    evaluated = len(outputs["predictions"]) + len(outputs.get("tail_predictions", ()))
     assert evaluated == len(run["losses"]) + 3 * ("tail_evaluations" in network)
     assert counted.predictions == 2 * shape.test * evaluated
     stored, _ = array_file.read(folder / "weights.safetensors", remedy="")
@@ -91,9 +91,9 @@ def test_a_student_of_stored_states_confirms_the_counts(results, teacher):
     train(student.teacher_spec(), results, save_states_for=(student,))
     left = {int(path.stem.split("-")[1]) for path in ResultPaths(results).trajectory(student.teacher_spec()).iterdir()}
     assert counted.states == left
-    told = json.loads((train(student, results) / "run.json").read_text())
-    assert told["teacher_states"] == "stored"
-    assert counted.flops == sum(told["training_flops"].values())
+    result = json.loads((train(student, results) / "run.json").read_text())
+    assert result["teacher_states"] == "stored"
+    assert counted.flops == sum(result["training_flops"].values())
     assert counted.spared == RunCosts().cost(student.teacher_spec()).flops > 0
 
 
@@ -251,15 +251,15 @@ def test_the_command_tells_it_all_before_anything_runs(tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     config = write(tmp_path, STUDY)
     assert cli.main(["plan", str(config), "--device", "h200", "--count", "2", "--results", str(tmp_path / "none")]) == 0
-    told = capsys.readouterr().out
-    assert "Plan of small on 2 x h200" in told
-    assert "24 jobs: 1 prepare, 1 corrupt, 10 train, 10 evaluate, 1 collect, 1 draw." in told
-    assert "assumed: 30% of 67 TFLOP/s" in told
+    message = capsys.readouterr().out
+    assert "Plan of small on 2 x h200" in message
+    assert "24 jobs: 1 prepare, 1 corrupt, 10 train, 10 evaluate, 1 collect, 1 draw." in message
+    assert "assumed: 30% of 67 TFLOP/s" in message
     assert sorted(tmp_path.rglob("*")) == [*before, config]
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "complaint"),
+    ("text", "arguments", "complaint"),
     [
         (STUDY, ["--device", "abacus"], "no run was measured on 'abacus'"),
         (STUDY, ["--count", "0"], "count is 0, but must be at least 1"),
@@ -269,11 +269,11 @@ def test_the_command_tells_it_all_before_anything_runs(tmp_path, capsys):
         (STUDY.replace("{digits: {train_per_class: 4}}", "{tiny_imagenet: {classes: 900}}"), [], "classes is 900"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, capsys, text, words, complaint):
-    assert cli.main(["plan", str(write(tmp_path, text)), *words, "--results", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert told.count("\n") == 1
+def test_a_mistake_is_one_line(tmp_path, capsys, text, arguments, complaint):
+    assert cli.main(["plan", str(write(tmp_path, text)), *arguments, "--results", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert complaint in message
+    assert message.count("\n") == 1
 
 
 def test_experiments_are_its_parts_and_share_their_runs(tmp_path, study):
@@ -297,9 +297,9 @@ def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
     left = sum(fresh.seconds.values()) - fresh.seconds[teacher.id] - fresh.seconds[student.id]
     assert sum(made.seconds.values()) == pytest.approx(left)
     assert made.makespan < fresh.makespan
-    told = plan.describe(made)
-    assert "Plan of small on 2 x h200; 2 of 10 trainings are finished." in told
-    assert ", 8 train, " in told
+    message = plan.describe(made)
+    assert "Plan of small on 2 x h200; 2 of 10 trainings are finished." in message
+    assert ", 8 train, " in message
     assert "nothing has run yet" in plan.describe(fresh)
     for run in study.runs:
         ResultPaths(tmp_path).run(run).mkdir(exist_ok=True)
@@ -308,7 +308,7 @@ def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "message"),
     [
         (0, "0 s"),
         (0.2, "0 s"),
@@ -321,5 +321,5 @@ def test_finished_runs_are_done_and_take_no_time(study, tmp_path, capsys):
         (1e9, "11,574 d 2 h"),
     ],
 )
-def test_times_are_readable(seconds, told):
-    assert plan._time(seconds) == told
+def test_times_are_readable(seconds, message):
+    assert plan._time(seconds) == message

@@ -150,11 +150,11 @@ def recorded(**values):
 
 def test_the_table_says_what_is_met_and_what_was_not_measured():
     table = targets.goals(recorded(step_32_bf16_teacher=[2.5, 4.0, 3.1], states=[2.0, 0.5, 1.5], sweep=[0.7]))
-    said = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table if line["on"] == "CPU"}
-    assert said["a teacher's step, ResNet-18, 32 px, bf16 against plain fp32"] == ("3.1 x [2.5, 4]", "3", "yes")
-    assert said["steps lost to resume states"] == ("1.5 % [0.5, 2]", "3", "no")
-    assert said["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
-    assert said["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
+    outputs = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table if line["on"] == "CPU"}
+    assert outputs["a teacher's step, ResNet-18, 32 px, bf16 against plain fp32"] == ("3.1 x [2.5, 4]", "3", "yes")
+    assert outputs["steps lost to resume states"] == ("1.5 % [0.5, 2]", "3", "no")
+    assert outputs["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
+    assert outputs["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
     assert {line["measured"] for line in table if line["on"] == "GPU"} == {"not measured"}
 
 
@@ -216,11 +216,11 @@ ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skim
 
 @pytest.mark.slow
 def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
-    words = tiny(method="online_kd", interval=0.5, epochs=1).overrides()
+    arguments = tiny(method="online_kd", interval=0.5, epochs=1).overrides()
     recorded = json.loads((ROOT / "benchmarks/recorded/cpu.json").read_text())
     del recorded["groups"]["sweep"]  # the ceilings stay: without AVX-512, bf16 takes minutes to find its own
     (results / "cpu.json").write_text(json.dumps(recorded))
-    command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *words]
+    command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout

@@ -125,8 +125,8 @@ def template(tmp_path_factory) -> Path:
     copy = f"tar -C '{ROOT}' --null --no-recursion -T - -cf - | tar -C '{folder}' -xf -"
     subprocess.run(["sh", "-c", copy], input=listing, text=True, check=True)
     me = ["-c", "user.name=Docs", "-c", "user.email=docs@example.org"]
-    for words in (["init", "-q"], ["add", "--all"], [*me, "commit", "-qm", "The repository as it is"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+    for arguments in (["init", "-q"], ["add", "--all"], [*me, "commit", "-qm", "The repository as it is"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
     return folder
 
 

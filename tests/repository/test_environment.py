@@ -57,9 +57,9 @@ def test_the_jobs_of_ci_are_the_parts_of_one_command():
 
 
 def test_the_gate_names_the_part_that_it_does_not_have():
-    told = subprocess.run([ROOT / ".ci/run", "nonsense"], capture_output=True, text=True, check=False)
-    assert told.returncode == 2
-    assert "nonsense is none of lint, unit" in told.stderr
+    result = subprocess.run([ROOT / ".ci/run", "nonsense"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "nonsense is none of lint, unit" in result.stderr
 
 
 def test_hooks_before_a_commit_are_the_tools_of_lint():
@@ -73,8 +73,8 @@ def test_hooks_before_a_commit_are_the_tools_of_lint():
 
 
 def test_the_makefile_helps():
-    told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert all(name in told for name in ("demo", "paper", "test", "env"))
+    result = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(name in result for name in ("demo", "paper", "test", "env"))
 
 
 def test_python_is_new_enough():
@@ -128,5 +128,5 @@ def test_the_documented_installation_of_a_plugin_leaves_the_lock_alone():
 def test_what_is_built_and_computed_is_no_file_of_the_repository():
     made = ["build/lib/a.py", ".venv/bin/python", "results/demo/rows.csv", "results/runs/a/run.json", "site/index.html"]
     command = ["git", "check-ignore", "--no-index", *made]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert told.stdout.split() == made
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout.split() == made

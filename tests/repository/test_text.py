@@ -32,15 +32,15 @@ def test_a_study_in_utf8_and_a_terminal_of_ascii(tmp_path):
     run = "{dataset: digits, network: resnet_mini, method: baseline, seed: 0, epochs: 2}"
     path.write_text(f"# größer, σ ± 1\nstudy: text\ndata: Füße\ngrids: [{run}]\n", "utf-8")
     command = [sys.executable, "-m", "spaced_kd"]
-    told = subprocess.run([*command, "plan", path], capture_output=True, env=os.environ | ASCII, check=False)
-    assert told.returncode == 0, told.stderr
-    told = subprocess.run([*command, "list", "evaluations"], capture_output=True, env=os.environ | ASCII, check=False)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run([*command, "plan", path], capture_output=True, env=os.environ | ASCII, check=False)
+    assert result.returncode == 0, result.stderr
+    result = subprocess.run([*command, "list", "evaluations"], capture_output=True, env=os.environ | ASCII, check=False)
+    assert result.returncode == 0, result.stderr
     path.write_text(f"study: text\ngrids: [{run.replace('digits', 'größer')}]\n", "utf-8")
-    told = subprocess.run([*command, "plan", path], capture_output=True, env=os.environ | ASCII, check=False)
-    assert told.returncode == 2
-    assert b"'gr??er' is none of the datasets" in told.stderr
-    told = subprocess.run(
+    result = subprocess.run([*command, "plan", path], capture_output=True, env=os.environ | ASCII, check=False)
+    assert result.returncode == 2
+    assert b"'gr??er' is none of the datasets" in result.stderr
+    result = subprocess.run(
         [*command, "collect", "-"], input=path.read_bytes(), capture_output=True, env=os.environ | ASCII, check=False
     )
-    assert b"'gr??er' is none of the datasets" in told.stderr
+    assert b"'gr??er' is none of the datasets" in result.stderr

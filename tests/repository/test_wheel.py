@@ -21,10 +21,10 @@ grids:
 """
 
 
-def run(folder: Path, *words: str | Path) -> str:
+def run(folder: Path, *arguments: str | Path) -> str:
     """A command that has to succeed, without this checkout's sources; gives what it prints."""
     own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SPACED_KD_COMMIT")}
-    done = subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, cwd=folder, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,8 +77,8 @@ def test_a_study_runs_in_a_folder_that_the_wheel_writes(built):
     study = folder / "Studie ä 1"
     (study / "ci.yaml").write_text(STUDY)
     (folder / "elsewhere").mkdir()
-    words = ["-s", study / "Snakefile", "--directory", folder / "elsewhere", "--cores", "1"]
-    run(folder, python, "-m", "snakemake", *words)
+    arguments = ["-s", study / "Snakefile", "--directory", folder / "elsewhere", "--cores", "1"]
+    run(folder, python, "-m", "snakemake", *arguments)
     (described,) = folder.glob("elsewhere/results/runs/*/run.json")
     provenance = json.loads(described.read_text())["provenance"]
     assert (provenance["commit"], provenance["dirty"]) == (commit, False)

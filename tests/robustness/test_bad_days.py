@@ -89,9 +89,9 @@ def test_a_disk_that_is_full_at_each_write_in_turn(results, whole, monkeypatch, 
     for _ in range(40):
         if cli.main(["train", *SPEC.overrides(), "--results", str(results), "--checkpoint-every", "0"]) == 0:
             break
-        told = capsys.readouterr().err
-        assert "cannot be written (No space left on device): make room" in told
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert "cannot be written (No space left on device): make room" in message
+        assert message.count("\n") == 1
         left = states(paths.state(SPEC))
         assert [array_file.read(state, remedy="")[1]["run"] for state in left] == [SPEC.id] * len(left)  # nothing torn
         assert [state.stem for state in left[-1:]] == sorted(name for name in written if "turn-" in name)[-1:]
@@ -112,8 +112,8 @@ class Mount:
 
     def _mount(self, kind: str | None, flags: int, size: int) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
-        told = (b"tmpfs", str(self.folder).encode(), kind and kind.encode(), flags, f"size={size}k".encode())
-        if libc.mount(*told):
+        result = (b"tmpfs", str(self.folder).encode(), kind and kind.encode(), flags, f"size={size}k".encode())
+        if libc.mount(*result):
             pytest.skip(f"nothing can be mounted here ({os.strerror(ctypes.get_errno())})")
 
     def read_only(self) -> None:
@@ -142,17 +142,17 @@ def test_a_real_disk_that_is_full_and_grows(digits, tmp_path, whole, mount, caps
     small = tmp_path / "small"
     disk = mount(small, 100)
     (small / "data").symlink_to(digits / "data")
-    words = ["train", *SPEC.overrides(), "--results", str(small), "--checkpoint-every", "0"]
+    arguments = ["train", *SPEC.overrides(), "--results", str(small), "--checkpoint-every", "0"]
     stops = []
     for size in (100, 200, 300, 400, 500, 600, 800, 1600):
         disk.resize(size)
-        status = cli.main(words)
-        told = capsys.readouterr()
+        status = cli.main(arguments)
+        message = capsys.readouterr()
         if status == 0:
             break
-        stops.append(told.err)
-        assert "No space left on device" in told.err
-        assert told.err.count("\n") == 1
+        stops.append(message.err)
+        assert "No space left on device" in message.err
+        assert message.err.count("\n") == 1
     assert stops
     assert status == 0
     assert outcome(small) == whole
@@ -178,9 +178,9 @@ def test_a_log_on_a_full_disk(results, monkeypatch, capsys):
 
     monkeypatch.setattr(run_recorder.RunRecorder, "say", say)
     assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert "No space left on device" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message
+    assert message.count("\n") == 1
 
 
 def test_a_clock_that_jumps(results, whole, monkeypatch):
@@ -205,8 +205,8 @@ def test_nothing_reaches_for_a_network(tmp_path, monkeypatch):
     where = ["--results", str(tmp_path)]
     assert cli.main(["prepare", "dataset=digits", "dataset.train_per_class=4", *where]) == 0
     few = ["epochs=1", "batch_size=40", "method=baseline"]
-    words = [word for word in WORDS if word.split("=")[0] not in ("epochs", "batch_size")]
-    assert cli.main(["train", *words, *few, *where]) == 0
+    arguments = [word for word in WORDS if word.split("=")[0] not in ("epochs", "batch_size")]
+    assert cli.main(["train", *arguments, *few, *where]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert cli.main(["evaluate", run.name, "bim", "bim.images=20", "bim.steps=1", *where]) == 0
 
@@ -232,10 +232,10 @@ def test_memory_that_does_not_suffice(results, monkeypatch, capsys, kind):
 
     monkeypatch.setattr(Job, "terms", terms)
     assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("spaced-kd: out of memory: give the job more (mem_mb in the profile")
-    assert "lower batch_size" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("spaced-kd: out of memory: give the job more (mem_mb in the profile")
+    assert "lower batch_size" in message
+    assert message.count("\n") == 1
 
 
 def test_another_fault_is_no_matter_of_memory(results, monkeypatch):
@@ -307,6 +307,6 @@ def test_results_under_other_words_are_refused_with_what_to_do(results, capsys):
     described["spec"]["nesterov"] = True  # a key that an older version had
     path.write_text(json.dumps(described))
     assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert "was made with nesterov=True" in told
-    assert f"move {path.parent} away to train it again" in told
+    message = capsys.readouterr().err
+    assert "was made with nesterov=True" in message
+    assert f"move {path.parent} away to train it again" in message

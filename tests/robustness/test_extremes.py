@@ -71,7 +71,11 @@ def settings(kind: str, name: str) -> list[tuple[str, object]]:
     """(setting, value) of a plug-in."""
     plugin = registry.plugin(kind, name)
     ranges = plugin.constants.get("RANGES", {})
-    return [(key, value) for key, (told, _) in plugin.settings.items() for value in extremes(told, ranges.get(key))]
+    return [
+        (key, value)
+        for key, (annotation, _) in plugin.settings.items()
+        for value in extremes(annotation, ranges.get(key))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +135,11 @@ def fault(case, *named: str) -> str | None:
         with in_time():
             case()
     except UserError as error:
-        told = str(error)
-        if "\n" in told or not told.isprintable() or len(told) > 1000:
-            return f"no readable line: {told!r:.500}"
-        if not any(word in told for word in (*named, "lower lr, or the weights of the method's losses")):
-            return f"does not name {named[0]}: {told}"
+        message = str(error)
+        if "\n" in message or not message.isprintable() or len(message) > 1000:
+            return f"no readable line: {message!r:.500}"
+        if not any(word in message for word in (*named, "lower lr, or the weights of the method's losses")):
+            return f"does not name {named[0]}: {message}"
     except Exception as error:
         return f"{type(error).__name__}: {error!s:.300}"
     if memory() - had > MEMORY:
@@ -158,8 +162,8 @@ def faults(cases: list[tuple[dict, str]], paths: ResultPaths) -> list[str]:
     """What is wrong with runs, each with the key that it is about."""
     found = []
     for flat, named in cases:
-        if told := fault(lambda flat=flat: two_steps(flat, paths), named, repr(flat.get(named))):
-            found.append(f"{ {key: value for key, value in flat.items() if value != BASE.get(key)} }: {told}")
+        if message := fault(lambda flat=flat: two_steps(flat, paths), named, repr(flat.get(named))):
+            found.append(f"{ {key: value for key, value in flat.items() if value != BASE.get(key)} }: {message}")
     return found
 
 
@@ -188,11 +192,11 @@ def faults(cases: list[tuple[dict, str]], paths: ResultPaths) -> list[str]:
     ],
 )
 def test_a_slip_is_one_line_of_the_command(paths, capsys, changes, complaint):
-    words = [f"{key}={value}" for key, value in (BASE | changes).items()]
-    assert cli.main(["train", *words, "--device", "cpu", "--results", str(paths.results), "--workers", "0"]) == 2
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert told.count("\n") == 1
+    arguments = [f"{key}={value}" for key, value in (BASE | changes).items()]
+    assert cli.main(["train", *arguments, "--device", "cpu", "--results", str(paths.results), "--workers", "0"]) == 2
+    message = capsys.readouterr().err
+    assert complaint in message
+    assert message.count("\n") == 1
 
 
 def test_more_batches_than_can_be_listed_are_refused(paths, monkeypatch):
@@ -202,7 +206,9 @@ def test_more_batches_than_can_be_listed_are_refused(paths, monkeypatch):
         two_steps(BASE | {"epochs": 3}, paths)
 
 
-KEYS = {key: told for key, told in _annotations(RunSpec).items() if key not in ("dataset", "network", "method")}
+KEYS = {
+    key: annotation for key, annotation in _annotations(RunSpec).items() if key not in ("dataset", "network", "method")
+}
 
 
 @pytest.mark.slow
@@ -260,11 +266,11 @@ def test_small_images_and_batches_that_do_not_divide(name, size, paths):
 
 def of_each_setting(kind: str, name: str, case) -> list[tuple]:
     """(setting, value, what is wrong) of a plug-in."""
-    told = []
+    faulty = []
     for key, value in settings(kind, name):
         given = [value] if value and isinstance(value, str) else []
-        told.append((key, value, fault(partial(case, key, value), key, *given, "--corrupt")))
-    return [each for each in told if each[2]]
+        faulty.append((key, value, fault(partial(case, key, value), key, *given, "--corrupt")))
+    return [each for each in faulty if each[2]]
 
 
 @pytest.mark.slow

@@ -83,15 +83,15 @@ KEYS = {*STUDY_KEYS, *(field.name for field in fields(RunSpec)), "a grid", "an a
 def check(case):
     """A study, or one line that can be read and names a key."""
     config, place, new = case
-    told = refusal(config)
-    if told is None:
+    message = refusal(config)
+    if message is None:
         return
-    assert "\n" not in told
-    assert told.isprintable()
-    assert len(told) < 1000
+    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 1000
     named = [*place, *(new if isinstance(new, dict) else ())]
     parts = {part.removeprefix("method.") for part in named if isinstance(part, str)}  # of a method by its own name
-    assert any(key and (key in told or repr(key) in told) for key in KEYS | parts), (told, place)
+    assert any(key and (key in message or repr(key) in message) for key in KEYS | parts), (message, place)
 
 
 def test_mutated_configurations_are_studies_or_refused_in_one_line():
@@ -135,14 +135,14 @@ def test_twenty_of_them_through_the_workflow(checkout):
         config, _, _ = case
         status, out = dry_run(checkout, config)
         assert "Traceback" not in out, out
-        told = refusal(config)
-        assert status == (1 if told else 0), out
-        assert "configuration of the study: " in out if told else "train" in out, out
-        seen.append(told)
+        result = refusal(config)
+        assert status == (1 if result else 0), out
+        assert "configuration of the study: " in out if result else "train" in out, out
+        seen.append(result)
 
     settings(max_examples=20, **QUIETLY | {"phases": [Phase.generate]})(given(mutated(BASES[:2]))(check))()
     assert len(seen) == 20
-    assert {told is None for told in seen} == {True, False}  # some are studies
+    assert {result is None for result in seen} == {True, False}  # some are studies
 
 
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1" + "0" * 400])

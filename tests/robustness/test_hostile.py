@@ -41,19 +41,19 @@ def header(content: bytes) -> tuple[dict, bytes]:
 
 
 def with_header(content: bytes, change) -> bytes:
-    told, rest = header(content)
-    change(told)
-    text = json.dumps(told).encode()
+    message, rest = header(content)
+    change(message)
+    text = json.dumps(message).encode()
     return struct.pack("<Q", len(text)) + text + rest
 
 
-def first_tensor(told: dict) -> dict:
-    return told[next(name for name in told if name != "__metadata__")]
+def first_tensor(message: dict) -> dict:
+    return message[next(name for name in message if name != "__metadata__")]
 
 
-def overlap(told: dict) -> None:
-    names = [name for name, one in told.items() if name != "__metadata__" and one["shape"] == [8]]
-    told[names[1]]["data_offsets"] = told[names[0]]["data_offsets"]
+def overlap(message: dict) -> None:
+    names = [name for name, one in message.items() if name != "__metadata__" and one["shape"] == [8]]
+    message[names[1]]["data_offsets"] = message[names[0]]["data_offsets"]
 
 
 def resealed(stored: dict, about: dict, change) -> bytes:
@@ -142,7 +142,7 @@ def to_bytes_bf16() -> bytes:
     """A tensor of a type that numpy has not."""
     return with_header(
         to_bytes({"student/trunk.fc.weight": np.zeros((2, 2), np.float16)}, metadata={"about": "{}"}),
-        lambda told: first_tensor(told).update(dtype="BF16"),
+        lambda message: first_tensor(message).update(dtype="BF16"),
     )
 
 
@@ -162,14 +162,14 @@ def test_a_damaged_file_is_refused_by_name(original, tmp_path, elsewhere, kind, 
     assert path.read_bytes() != original[2]
     if role == "state":
         assert load_state(tmp_path, {}, {}, SPEC.id) is None  # and the one before it is used, if there is one
-        told = str(recwarn.pop().message)
+        text = str(recwarn.pop().message)
     else:
         with pytest.raises(UserError) as caught:
             load_weights(path, torch.nn.Identity())
-        told = str(caught.value)
-    assert told.startswith(f"{path} is damaged (")
-    assert "\n" not in told
-    assert len(told) < 500
+        text = str(caught.value)
+    assert text.startswith(f"{path} is damaged (")
+    assert "\n" not in text
+    assert len(text) < 500
 
 
 @pytest.mark.parametrize("kind", FORGED)
@@ -179,10 +179,10 @@ def test_a_forged_state_is_refused_by_name(original, results, elsewhere, kind, c
     path.parent.mkdir(parents=True)
     path.write_bytes(resealed(stored, about, FORGED[kind]))
     assert cli.main(["train", *SPEC.overrides(), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"spaced-kd: {path} ")
-    assert told.endswith("delete it\n")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"spaced-kd: {path} ")
+    assert message.endswith("delete it\n")
+    assert message.count("\n") == 1
     assert not ResultPaths(results).run(SPEC).exists()
 
 
@@ -213,13 +213,13 @@ def test_a_damaged_description_is_refused_by_name(results, kind, capsys):
     path = ResultPaths(results).run(spec) / "run.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(RUN_JSON[kind])
-    words = [f"{key}={value}" for key, value in TINY.items()]
-    for command in (["train", *words, "method=baseline"], ["evaluate", spec.id, "bim"]):
+    arguments = [f"{key}={value}" for key, value in TINY.items()]
+    for command in (["train", *arguments, "method=baseline"], ["evaluate", spec.id, "bim"]):
         assert cli.main([*command, "--results", str(results)]) == 2
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
         if kind != "a spec that is a list" or command[0] == "train":
-            assert told.startswith(f"spaced-kd: {path} is damaged (")
+            assert message.startswith(f"spaced-kd: {path} is damaged (")
 
 
 def test_a_teachers_state_that_is_another_networks_is_refused(results):
@@ -256,9 +256,9 @@ def test_odd_yaml_is_refused_in_one_line(tmp_path, elsewhere, kind, capsys):
     start = b"study: odd\ngrids: [{dataset: digits, network: resnet_mini, method: baseline, seed: 0}]\n"
     path.write_bytes(start + b"data: " + ODD[kind])
     assert cli.main(["plan", str(path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"spaced-kd: {path}: ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"spaced-kd: {path}: ")
+    assert message.count("\n") == 1
     path.write_bytes(start + b"data: data")
     assert cli.main(["plan", str(path)]) == 0
     if kind != "no text":

@@ -109,9 +109,9 @@ def test_the_same_runs_give_the_same_archive(trained, tmp_path):
 @pytest.mark.parametrize("name", ["README.md", "weights.safetensors", "predictions.safetensors", "run.json"])
 def test_an_altered_file_is_named(shared, results, capsys, name):
     (shared / name).write_bytes((shared / name).read_bytes() + b" ")
-    told = refused(shared, results, capsys)
-    assert str(shared / name) in told
-    assert "is not the file that was shared" in told
+    message = refused(shared, results, capsys)
+    assert str(shared / name) in message
+    assert "is not the file that was shared" in message
 
 
 def test_checksums_that_fit_do_not_hide_other_weights(shared, results, capsys):
@@ -206,8 +206,8 @@ def test_an_archive_that_is_too_large_damaged_or_leads_out_is_refused(trained, r
 
 
 def test_what_cannot_be_shared_leaves_nothing(trained, tmp_path, capsys):
-    def told(*words: str) -> str:
-        assert cli.main(["share", *words, "--results", str(trained)]) == 2
+    def told(*arguments: str) -> str:
+        assert cli.main(["share", *arguments, "--results", str(trained)]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         return error
@@ -221,11 +221,11 @@ def test_what_cannot_be_shared_leaves_nothing(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_study_counts_runs_that_came_in_as_finished(trained, checkout):
-    words = {word.partition("=")[0]: yaml.safe_load(word.partition("=")[2]) for word in RUN.overrides()}
+    arguments = {word.partition("=")[0]: yaml.safe_load(word.partition("=")[2]) for word in RUN.overrides()}
     (checkout / "results").mkdir()
     (checkout / "results" / "data").symlink_to((trained / "data").resolve())
     assert got(trained.parent / "shared", checkout / "results") == 0
-    planned = snakemake(checkout, {"study": "trial", "grids": [words]}, "-n", "--cores", "1")
+    planned = snakemake(checkout, {"study": "trial", "grids": [arguments]}, "-n", "--cores", "1")
     assert planned.returncode == 0, planned.stderr
     assert "collect" in planned.stdout
     assert "\ntrain " not in planned.stdout

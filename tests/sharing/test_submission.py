@@ -54,8 +54,8 @@ def submitted(package, tmp_path_factory) -> Path:
     """results/, and submission/, of a study of eight trainings."""
     folder = tmp_path_factory.mktemp("submitted")
     path, results = study(folder, ARMS), folder / "results"
-    words = [f"{key}={value}" for key, value in TINY.items() if key.startswith("dataset")]
-    assert cli.main(["prepare", *words, "--results", str(results)]) == 0
+    arguments = [f"{key}={value}" for key, value in TINY.items() if key.startswith("dataset")]
+    assert cli.main(["prepare", *arguments, "--results", str(results)]) == 0
     for run in load_study(path).runs:
         train(run, results)
     assert cli.main(["submit", str(path), "--to", str(folder / "submission"), "--results", str(results)]) == 0
@@ -71,26 +71,26 @@ def checked(folder: Path, submitted: Path, capsys, *more: str) -> str:
     """What `check-submission` prints of a folder that it accepts."""
     capsys.readouterr()
     status = cli.main(["check-submission", str(folder), "--results", str(submitted / "results"), *more])
-    told = capsys.readouterr()
-    assert status == 0, told
-    return told.out
+    message = capsys.readouterr()
+    assert status == 0, message
+    return message.out
 
 
 def refused(folder: Path, submitted: Path, capsys) -> str:
     """What it prints of one that it refuses; its last line names the folder or the file."""
     capsys.readouterr()
     assert cli.main(["check-submission", str(folder), "--results", str(submitted / "results")]) == 2
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1
-    return told.out + told.err
+    message = capsys.readouterr()
+    assert message.err.count("\n") == 1
+    return message.out + message.err
 
 
 def test_two_methods_of_another_package_are_ranked_beside_spaced_kd(submitted, capsys):
-    told = checked(submitted / "submission", submitted, capsys, "--reevaluate")
-    assert "0 findings in 8 runs" in told
+    message = checked(submitted / "submission", submitted, capsys, "--reevaluate")
+    assert "0 findings in 8 runs" in message
     for name in ("w/o KD", "Spaced KD, s = 1.5", "logit_kd, s = 1.5", "weak_logit_kd, s = 1.5"):
-        assert f"| {name} " in told
-    ranks = [line.split("|")[3].strip() for line in told.splitlines() if line.startswith("| digits")]
+        assert f"| {name} " in message
+    ranks = [line.split("|")[3].strip() for line in message.splitlines() if line.startswith("| digits")]
     assert ranks == sorted(ranks)
     assert ranks[0] == "1"
     about = read_json(submitted / "submission" / "submission.json", dict)
@@ -99,8 +99,8 @@ def test_two_methods_of_another_package_are_ranked_beside_spaced_kd(submitted, c
 
 def test_a_submission_pairs_with_published_rows(package, submitted, tmp_path, capsys):
     path = study(tmp_path, ARMS[2:])
-    words = ["--results", str(submitted / "results")]
-    assert cli.main(["submit", str(path), "--to", str(tmp_path / "alone"), *words]) == 0
+    arguments = ["--results", str(submitted / "results")]
+    assert cli.main(["submit", str(path), "--to", str(tmp_path / "alone"), *arguments]) == 0
     assert "has no Spaced KD, s = 1.5 to pair with" in refused(tmp_path / "alone", submitted, capsys)
     against = str(submitted / "submission" / "rows.csv")
     assert "0 findings" in checked(tmp_path / "alone", submitted, capsys, "--against", against)
@@ -108,8 +108,8 @@ def test_a_submission_pairs_with_published_rows(package, submitted, tmp_path, ca
 
 def test_an_unfinished_study_is_not_submitted(package, submitted, tmp_path, capsys):
     path = study(tmp_path, ARMS, seed=[0, 1], lr=0.01)
-    words = ["--to", str(tmp_path / "new"), "--results", str(submitted / "results")]
-    assert cli.main(["submit", str(path), *words]) == 2
+    arguments = ["--to", str(tmp_path / "new"), "--results", str(submitted / "results")]
+    assert cli.main(["submit", str(path), *arguments]) == 2
     assert "is missing (8 results are): finish the study" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
@@ -126,8 +126,8 @@ def test_rows_that_do_not_follow_from_the_runs_are_refused(altered, submitted, c
     value = line.split(",accuracy,accuracy,")[1].split(",")[0]
     (altered / "rows.csv").write_text(text.replace(line, line.replace(f",{value},", ",99.0,")))
     checksums.write(altered)
-    told = refused(altered, submitted, capsys)
-    assert f"{altered / 'rows.csv'}: value of a row of digits-resnet_mini-weak_logit_kd-1.5" in told
+    message = refused(altered, submitted, capsys)
+    assert f"{altered / 'rows.csv'}: value of a row of digits-resnet_mini-weak_logit_kd-1.5" in message
 
 
 def test_a_missing_seed_is_named(altered, submitted, capsys):
@@ -156,9 +156,9 @@ def test_another_endpoint_is_named(package, submitted, tmp_path, capsys):
     for run in load_study(path).runs:
         train(run, results)
     assert cli.main(["submit", str(path), "--to", str(tmp_path / "longer"), "--results", str(results)]) == 0
-    told = refused(tmp_path / "longer", submitted, capsys)
-    assert "baseline-0-0" in told
-    assert "of epochs=3, but Spaced KD, s = 1.5 of epochs=2" in told
+    message = refused(tmp_path / "longer", submitted, capsys)
+    assert "baseline-0-0" in message
+    assert "of epochs=3, but Spaced KD, s = 1.5 of epochs=2" in message
 
 
 pytestmark = pytest.mark.slow

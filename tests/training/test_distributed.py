@@ -243,13 +243,15 @@ def test_pieces_make_the_bits_of_the_whole(made, kind):
     whole, pieces = (ResultPaths(folder).run(RUNS[kind]) for folder in made)
     for name in OUTPUTS:
         assert (whole / name).read_bytes() == (pieces / name).read_bytes(), name
-    told, other = (read_json(folder / "run.json", dict) for folder in (whole, pieces))
-    assert told["teacher_states"] == {"stored teacher": "stored", "teacher along": "trained along"}.get(kind)
+    result, other = (read_json(folder / "run.json", dict) for folder in (whole, pieces))
+    assert result["teacher_states"] == {"stored teacher": "stored", "teacher along": "trained along"}.get(kind)
     assert other["teacher_states"] == (None if kind == "batch norm" else "trained along")
-    assert told["held_out"] == other["held_out"]
-    assert told["tail_held_out"] == other["tail_held_out"] == (told["held_out"][-1:] if kind == "batch norm" else [])
+    assert result["held_out"] == other["held_out"]
+    assert (
+        result["tail_held_out"] == other["tail_held_out"] == (result["held_out"][-1:] if kind == "batch norm" else [])
+    )
     if kind != "stored teacher":  # who walks stored states has no losses
-        assert told["losses"] == other["losses"]
+        assert result["losses"] == other["losses"]
 
 
 @pytest.mark.slow
@@ -262,9 +264,9 @@ def test_what_is_recorded_is_what_one_process_predicts(made, kind):
 
 @pytest.mark.slow
 def test_a_run_says_how_many_processes_it_had_and_measures_no_part_as_the_whole(made):
-    told = read_json(ResultPaths(made[0]).run(RUNS["batch norm"]) / "run.json", dict)
-    assert told["spec"]["processes"] == 2
-    assert told["cpu_seconds"] is told["energy_joules"] is told["package_energy_joules"] is None
+    result = read_json(ResultPaths(made[0]).run(RUNS["batch norm"]) / "run.json", dict)
+    assert result["spec"]["processes"] == 2
+    assert result["cpu_seconds"] is result["energy_joules"] is result["package_energy_joules"] is None
     assert RUNS["batch norm"].teacher_spec() is None
     assert RUNS["stored teacher"].teacher_spec().processes == 2
     alone = tiny(method="baseline")
@@ -279,8 +281,8 @@ def flops(spec: RunSpec, results: Path) -> dict[str, int]:
 @pytest.mark.slow
 def test_all_processes_flops_are_counted(made, results):
     """Shares of 5 and 4 images are the FLOPs of 9, and what is computed on the whole batch twice is nothing here."""
-    told = read_json(ResultPaths(made[0]).run(RUNS["teacher along"]) / "run.json", dict)["training_flops"]
-    assert told == flops(from_flat(RUNS["teacher along"].changed() | {"processes": 1}), results)
+    result = read_json(ResultPaths(made[0]).run(RUNS["teacher along"]) / "run.json", dict)["training_flops"]
+    assert result == flops(from_flat(RUNS["teacher along"].changed() | {"processes": 1}), results)
 
 
 def shares_of(spec: RunSpec, results: Path) -> list[tuple]:
@@ -327,9 +329,9 @@ def test_one_that_fails_holds_no_other_up(side_by_side, results):
 
 def slice_on_slurm(results: Path, bin: Path) -> int:
     os.environ.update(SLURM_JOB_ID="77", PATH=f"{bin}:{os.environ['PATH']}")
-    words = [*vit().overrides(), "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
-    words += ["--requeue"]
-    return cli.main(["train", *words])
+    arguments = [*vit().overrides(), "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
+    arguments += ["--requeue"]
+    return cli.main(["train", *arguments])
 
 
 def test_a_slice_ends_in_all_and_slurm_is_asked_once(side_by_side, results, tmp_path):
@@ -342,10 +344,10 @@ def test_a_slice_ends_in_all_and_slurm_is_asked_once(side_by_side, results, tmp_
 
 def test_another_number_than_was_started_is_refused(results, capsys, monkeypatch):
     assert cli.main(["train", *vit().overrides(), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert "processes is 2, but 1 were started" in told
-    assert "torchrun --nproc-per-node 2 -m spaced_kd train" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "processes is 2, but 1 were started" in message
+    assert "torchrun --nproc-per-node 2 -m spaced_kd train" in message
+    assert message.count("\n") == 1
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match="processes is 2, but 4 were started: give processes=4, which is another run"):
         train(vit(), results)
@@ -395,10 +397,10 @@ def test_torchrun_on_two_machines(made, tmp_path):
     command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--node-rank"]
     train_it = ["-m", "spaced_kd", "train", *spec.overrides(), "--results", str(tmp_path)]
     agents = [subprocess.Popen([*command, node, *train_it], stdout=subprocess.PIPE, text=True) for node in "01"]
-    told = [agent.communicate(timeout=120)[0] for agent in agents]
+    result = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0]
-    assert "after the last epoch" in told[0]
-    assert told[1] == ""  # the first process speaks
+    assert "after the last epoch" in result[0]
+    assert result[1] == ""  # the first process speaks
     for name in OUTPUTS:
         assert (ResultPaths(tmp_path).run(spec) / name).read_bytes() == (
             ResultPaths(made[1]).run(spec) / name

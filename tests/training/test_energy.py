@@ -116,16 +116,16 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
 
     def pull(*args, **about):
         save(*args, **about)
-        told.append(about["plain"]["energy"]["energy_joules"])
+        result.append(about["plain"]["energy"]["energy_joules"])
         raise PulledPlugError
 
-    told = []
+    result = []
     with monkeypatch.context() as patch:
         patch.setattr(energy, "meters", meters(before))
         patch.setattr(checkpoint, "save_state", pull)
         with pytest.raises(PulledPlugError):
             train(tiny(method="baseline"), results, checkpoint_every=0)
-    assert told == [1.0 if before else None]
+    assert result == [1.0 if before else None]
     monkeypatch.setattr(energy, "meters", meters(after))
     folder = train(tiny(method="baseline"), results)
     assert json.loads((folder / "run.json").read_text())["energy_joules"] == (2.0 if before and after else None)

@@ -73,10 +73,10 @@ def test_the_core_gives_the_weights_that_it_gave(name, results):
     assert str(sources.NUMERICS) == max(known, key=int), f"run python {Path(__file__).name}: NUMERICS has no weights"
     known = known[str(sources.NUMERICS)]
     weights = trained(from_flat(RUNS[name]), results)
-    told = "a training gives other weights: raise NUMERICS in spaced_kd/sources.py, and run this file"
-    assert projections(weights) == pytest.approx(known["projections"][name], abs=ROUNDING), told
+    message = "a training gives other weights: raise NUMERICS in spaced_kd/sources.py, and run this file"
+    assert projections(weights) == pytest.approx(known["projections"][name], abs=ROUNDING), message
     if bits := known["bits"].get(machine()):
-        assert sha(weights) == bits[name], told
+        assert sha(weights) == bits[name], message
 
 
 def test_each_number_of_the_core_has_weights_of_its_own():

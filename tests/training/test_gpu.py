@@ -60,8 +60,8 @@ def test_replayed_steps_give_the_same_bits(arm, results):
     plain, expected, expected_losses = trained(spec, results, graphs=False)
     assert same(modules, expected)
     assert losses == expected_losses
-    assert plain.replayed is None
-    assert bool(job.replayed and job.replayed.recordings) == bool(getattr(job.method, "replayable", False))
+    assert plain.graphed_step is None
+    assert bool(job.graphed_step and job.graphed_step.recordings) == bool(getattr(job.method, "replayable", False))
 
 
 def test_a_step_is_that_of_a_processor(results):
@@ -109,9 +109,9 @@ def test_a_stopped_training_goes_on_to_the_same_bits(results, tmp_path):
     assert (again / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("words", ["weight_noise draws=2", "hessian_trace probes=4 images=20", "bim images=20"])
-def test_evaluations(words, results):
-    name, *settings = words.split()
+@pytest.mark.parametrize("arguments", ["weight_noise draws=2", "hessian_trace probes=4 images=20", "bim images=20"])
+def test_evaluations(arguments, results):
+    name, *settings = arguments.split()
     pytest.importorskip({"hessian_trace": "curvlinops", "bim": "torchattacks"}.get(name, "torch"))
     run = train(on_gpu(method="self_kd"), results, device="cuda")
     asked = {name: {key: int(value) for key, value in (word.split("=") for word in settings)}}

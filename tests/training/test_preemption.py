@@ -59,14 +59,14 @@ def on_turn(monkeypatch):
 )
 def test_a_signal_leaves_a_state_however_often_it_comes(results, other, on_turn, capsys, number, status, times):
     spec = tiny(method="online_kd", interval=1.0, epochs=2)
-    words = ["train", *spec.overrides(), "--results", str(other)]
+    arguments = ["train", *spec.overrides(), "--results", str(other)]
     on_turn(4, lambda: [os.kill(os.getpid(), number) for _ in range(times)])
     before = signal.getsignal(number)
-    assert cli.main(words) == status
+    assert cli.main(arguments) == status
     assert f"{number.name}: stopped, and the same command goes on" in capsys.readouterr().err
     assert [path.name for path in ResultPaths(other).state(spec).iterdir()] == ["turn-000000004.safetensors"]
     assert signal.getsignal(number) == before
-    assert cli.main(words) == 0
+    assert cli.main(arguments) == 0
     assert "goes on after turn 4 of 20" in capsys.readouterr().out
     assert same(train(spec, results), ResultPaths(other).run(spec))
 
@@ -98,20 +98,30 @@ def scontrol(folder, script: str, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ('echo "$@" > "$0.asked"', "; Slurm runs job 77 again"),
         ("echo 'Requested operation is presently disabled' >&2; exit 1", "(Requested operation is presently disabled)"),
     ],
 )
-def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys, script, told):
+def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys, script, message):
     scontrol(tmp_path, script, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
-    assert cli.main([*words, "--requeue"]) == GO_ON == 75
+    arguments = [
+        "train",
+        *WORDS,
+        "method=baseline",
+        "--results",
+        str(results),
+        "--time-limit",
+        "0.001",
+        "--margin",
+        "0",
+    ]
+    assert cli.main([*arguments, "--requeue"]) == GO_ON == 75
     err = capsys.readouterr().err
     assert "the time limit is near: stopped" in err
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     if "asked" in script:
         assert (tmp_path / "scontrol.asked").read_text() == "requeue 77\n"
@@ -121,18 +131,40 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
 def test_asking_slurm_outlives_the_signal_that_torchrun_sends(results, tmp_path, monkeypatch):
     scontrol(tmp_path, "kill -TERM $PPID; sleep 0.5", monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
-    words += ["--requeue"]
-    told = subprocess.run([sys.executable, "-m", "spaced_kd", *words], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr.count("\n")) == (GO_ON, 1)
-    assert told.stderr.endswith("; Slurm runs job 77 again\n")
+    arguments = [
+        "train",
+        *WORDS,
+        "method=baseline",
+        "--results",
+        str(results),
+        "--time-limit",
+        "0.001",
+        "--margin",
+        "0",
+    ]
+    arguments += ["--requeue"]
+    result = subprocess.run(
+        [sys.executable, "-m", "spaced_kd", *arguments], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (GO_ON, 1)
+    assert result.stderr.endswith("; Slurm runs job 77 again\n")
 
 
 def test_a_job_of_somebody_else_is_not_run_again(results, tmp_path, monkeypatch, capsys):
     scontrol(tmp_path, 'touch "$0.asked"', monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")  # of a driver that trains where it runs, say
-    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "0.001", "--margin", "0"]
-    assert cli.main(words) == GO_ON
+    arguments = [
+        "train",
+        *WORDS,
+        "method=baseline",
+        "--results",
+        str(results),
+        "--time-limit",
+        "0.001",
+        "--margin",
+        "0",
+    ]
+    assert cli.main(arguments) == GO_ON
     assert "Slurm" not in capsys.readouterr().err
     assert not (tmp_path / "scontrol.asked").exists()
 
@@ -146,8 +178,8 @@ def test_only_a_time_limit_asks_slurm(results, tmp_path, monkeypatch, on_turn):
 
 
 def test_a_limit_shorter_than_its_margin_is_refused(results, capsys):
-    words = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "60"]
-    assert cli.main(words) == 2
+    arguments = ["train", *WORDS, "method=baseline", "--results", str(results), "--time-limit", "60"]
+    assert cli.main(arguments) == 2
     assert "--time-limit is 60 s and --margin 120 s, which leaves no time to train" in capsys.readouterr().err
 
 
@@ -164,11 +196,11 @@ def test_a_second_process_waits_and_finds_the_run_finished(results, capsys, monk
     first.start()
     assert on.wait(30)
     second.start()
-    told = ""
-    while "waits for" not in told:
+    message = ""
+    while "waits for" not in message:
         time.sleep(0.02)
-        told += capsys.readouterr().out
-    assert f"{path}: held by process {os.getpid()} on {os.uname().nodename}, which this one waits for" in told
+        message += capsys.readouterr().out
+    assert f"{path}: held by process {os.getpid()} on {os.uname().nodename}: waiting for it to end" in message
     assert not folders
     go.set()
     first.join()
@@ -253,12 +285,22 @@ def test_a_lock_that_cannot_be_made(tmp_path):
 @pytest.mark.slow
 def test_a_signal_to_the_whole_group_leaves_a_state_though_processes_make_images_ahead(results):
     spec = tiny(method="baseline", augmentation="autoaugment_cutout", epochs=999, network__width=2.0, batch_size=40)
-    words = [sys.executable, "-m", "spaced_kd", "train", *spec.overrides(), "--results", str(results), "--workers", "1"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "spaced_kd",
+        "train",
+        *spec.overrides(),
+        "--results",
+        str(results),
+        "--workers",
+        "1",
+    ]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(words, **options) as process:
+    with subprocess.Popen(arguments, **options) as process:
         assert "accuracy" in process.stdout.readline()  # it trains
         os.killpg(process.pid, signal.SIGTERM)
-        told = process.stderr.read()
-    assert (process.returncode, told.count("\n")) == (143, 1), told
-    assert "SIGTERM: stopped, and the same command goes on" in told
+        message = process.stderr.read()
+    assert (process.returncode, message.count("\n")) == (143, 1), message
+    assert "SIGTERM: stopped, and the same command goes on" in message
     assert len(list(ResultPaths(results).state(spec).glob("turn-*"))) >= 1

@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 PLAIN = run_spec.from_flat({"dataset": "digits", "network": "resnet_mini", "method": "baseline", "seed": 0})
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     who = ["-c", "user.name=n", "-c", "user.email=e"]
     own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True, env=own)
+    done = subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True, env=own)
     return done.stdout.strip()
 
 
@@ -64,7 +64,7 @@ def processor_with(monkeypatch, flags):
 
 
 @pytest.mark.parametrize(("flags", "slow"), [("avx2 fma", True), ("avx2 avx512f", False), ("", False)])
-def test_a_precision_that_the_processor_only_emulates_is_told(monkeypatch, flags, slow):
+def test_a_precision_that_the_processor_only_emulates_is_reported(monkeypatch, flags, slow):
     processor_with(monkeypatch, flags)
     half = replace(PLAIN, precision="bf16")
     assert any("bf16, which this processor only emulates" in text for text in provenance.warnings_of(half)) == slow
@@ -155,11 +155,11 @@ def test_a_training_of_unknown_code_warns_at_its_start(results, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(tiny(method="baseline"), results)  # finished
-    told = read_json(folder / "run.json", dict)["provenance"]["imported"]
-    environment = next(found for where, found in told.items() if where.endswith("site-packages"))
+    result = read_json(folder / "run.json", dict)["provenance"]["imported"]
+    environment = next(found for where, found in result.items() if where.endswith("site-packages"))
     assert {"torch", "numpy", "safetensors"} <= environment.keys()
     assert environment["numpy"] == provenance.describe()["versions"]["numpy"]
-    assert {"spaced_kd", "spaced-kd"} & told[
+    assert {"spaced_kd", "spaced-kd"} & result[
         "src"
     ].keys()  # not a folder of this machine; a build names the package there
 
@@ -176,17 +176,17 @@ def test_recorded_runs_name_no_folder_of_a_machine(path):
 SHADOW = "import sys\nfrom spaced_kd.training import provenance\nimport timm\nprint(provenance.imported())"
 
 
-def test_a_package_from_another_path_is_told(tmp_path):
+def test_a_package_from_another_path_is_reported(tmp_path):
     (tmp_path / "timm.py").write_text("")
     path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", SHADOW],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"PYTHONPATH": path},
     )
-    assert f"'{tmp_path}': {{'timm': ''}}" in told.stdout
+    assert f"'{tmp_path}': {{'timm': ''}}" in result.stdout
 
 
 @pytest.mark.slow
@@ -198,8 +198,8 @@ def test_the_workflow_runs_without_what_lies_on_pythonpath(checkout, tmp_path, m
     kept = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(hostile), kept])))
     study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline", "evaluate": "all"}]}], "tables": []}
-    told = snakemake(checkout, study, "--retries", "0")
-    assert told.returncode == 0, told.stderr
+    result = snakemake(checkout, study, "--retries", "0")
+    assert result.returncode == 0, result.stderr
     (run,) = checkout.glob("results/runs/*/run.json")
     assert str(hostile) not in run.read_text()
     assert ResultPaths(checkout / "results").results.joinpath("trial/rows.csv").exists()
@@ -210,6 +210,6 @@ def test_the_makefile_runs_without_what_lies_on_pythonpath(tmp_path):
     shown.write_text(f"include {ROOT}/Makefile\nshown:\n\t@env\n")
     hostile = {"PYTHONPATH": "/hostile", "PYTHONHOME": "/hostile", "PYTHONNOUSERSITE": ""}
     command = ["make", "-s", "-f", str(shown), "shown"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | hostile)
-    assert "/hostile" not in told.stdout
-    assert "PYTHONNOUSERSITE=1" in told.stdout.splitlines()
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | hostile)
+    assert "/hostile" not in result.stdout
+    assert "PYTHONNOUSERSITE=1" in result.stdout.splitlines()

@@ -100,9 +100,9 @@ def test_the_loop_is_the_paper_written_out(results):
             optimizers["teacher"].step()
         for i in block:
             goal = teacher_outputs(teacher, job.batches[i].images)
-            said = student(job.batches[i].images, exits=True)[-1]
+            outputs = student(job.batches[i].images, exits=True)[-1]
             weights_ = {"alpha": 0.3, "temperature": 3.0, "beta": 0.03, "square_temperature": True}
-            loss = sum(distillation(said, goal, job.batches[i].labels, torch.nn.Identity(), **weights_).values())
+            loss = sum(distillation(outputs, goal, job.batches[i].labels, torch.nn.Identity(), **weights_).values())
             optimizers["student"].zero_grad()
             loss.backward()
             optimizers["student"].step()
@@ -238,9 +238,9 @@ def test_kill_dash_nine_in_the_middle(results, tmp_path):
 def test_kill_dash_nine_at_every_kind_of_moment():
     """The short form of `make torture`."""
     command = [sys.executable, Path(__file__).parents[1] / "robustness" / "torture.py", "9", "--seed", "1"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "9 of 9 kills left no trace" in told.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "9 of 9 kills left no trace" in result.stdout
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(results, tmp_path, recwarn):
@@ -369,11 +369,11 @@ def test_counting_flops_changes_nothing_and_counts_right(results, monkeypatch):
 
 def test_provenance_says_where_a_result_comes_from(results):
     run = run_json(train(tiny(method="baseline"), results))
-    told = run["provenance"]
-    assert told["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert told["data_sha256"] == assemble(tiny(method="baseline"), ResultPaths(results)).data.checksum
-    assert (told["commit"], told["dirty"]) == code_commit.commit()
-    assert "commits" not in told
+    result = run["provenance"]
+    assert result["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert result["data_sha256"] == assemble(tiny(method="baseline"), ResultPaths(results)).data.checksum
+    assert (result["commit"], result["dirty"]) == code_commit.commit()
+    assert "commits" not in result
     assert run["wall_seconds"] > 0
     assert run["training_flops"]["teacher"] > 0
     assert run["spec"]["weight_decay"] == 5e-4
@@ -386,8 +386,8 @@ def test_provenance_tells_of_earlier_code(results, monkeypatch, capsys):
         part = StopSignal(time_limit=1e-9, margin=0) if commit[0] == "a" else StopSignal()
         with pytest.raises(Interrupted) if commit[0] == "a" else nullcontext():
             train(spec, results, stop=part)
-    told = run_json(ResultPaths(results).run(spec))["provenance"]
-    assert (told["commit"], told["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
+    result = run_json(ResultPaths(results).run(spec))["provenance"]
+    assert (result["commit"], result["commits"]) == ("b" * 40, ["a" * 40, "b" * 40])
     assert f"began with other code, commit {'a' * 40}" in capsys.readouterr().out
 
 
@@ -396,8 +396,8 @@ def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
     (package / "training").mkdir(parents=True)
     (package / "training" / "code_commit.py").write_text("")
     who = ["-c", "user.name=n", "-c", "user.email=e"]
-    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
-        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
     monkeypatch.setattr(code_commit, "__file__", str(package / "training" / "code_commit.py"))
     assert code_commit.commit()[1] is False
     (package / "mine.py").write_text("")
@@ -405,11 +405,11 @@ def test_a_new_file_of_code_is_no_clean_commit(tmp_path, monkeypatch):
 
 
 def test_looking_for_a_finished_run_imports_no_torch(tmp_path):
-    words = ["train", *tiny(method="baseline").overrides(), "--results", str(tmp_path), "--finished"]
-    code = f"import sys\nfrom spaced_kd.cli import main\nprint(main.main({words}), 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "2 False\n"
-    assert "is not finished" in told.stderr
+    arguments = ["train", *tiny(method="baseline").overrides(), "--results", str(tmp_path), "--finished"]
+    code = f"import sys\nfrom spaced_kd.cli import main\nprint(main.main({arguments}), 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "2 False\n"
+    assert "is not finished" in result.stderr
 
 
 def test_the_schedule_is_the_methods(results):
@@ -462,7 +462,9 @@ def test_the_tail_is_evaluated_on_the_learners_own_steps_and_changes_nothing_els
             seen[taken] = predict(job.reported, job.data)
     grid = [total - left * total // 40 for left in (3, 2, 1, 0)]
     assert stored["tail_steps"].tolist() == grid
-    assert all(np.array_equal(said, seen[step]) for said, step in zip(stored["tail_predictions"], grid, strict=True))
+    assert all(
+        np.array_equal(outputs, seen[step]) for outputs, step in zip(stored["tail_predictions"], grid, strict=True)
+    )
     labels = job.data.labels["test"].numpy()
     assert rows[-1] == {
         "metric": "accuracy",
@@ -506,11 +508,11 @@ def test_a_training_that_stops_inside_its_tail_goes_on_to_the_same_rows(results,
     again = train(spec, other, checkpoint_every=0)
     for name in ("predictions.safetensors", "rows.json"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
-    told, rows = run_json(again), json.loads((again / "rows.json").read_text())
-    assert told["teacher_states"] == ("stored" if stored else "trained along")
-    assert len(told["tail_held_out"]) == 4
+    message, rows = run_json(again), json.loads((again / "rows.json").read_text())
+    assert message["teacher_states"] == ("stored" if stored else "trained along")
+    assert len(message["tail_held_out"]) == 4
     by_metric = {row["metric"]: row for row in rows if row["selection"] == "tail"}
-    assert by_metric["held_out_accuracy"]["value"] == pytest.approx(np.mean(told["tail_held_out"]))
+    assert by_metric["held_out_accuracy"]["value"] == pytest.approx(np.mean(message["tail_held_out"]))
     assert by_metric["held_out_accuracy"]["states"] == by_metric["accuracy"]["states"] == 4
 
 

@@ -32,9 +32,9 @@ def test_the_same_name_in_two_files_is_refused(files, results, capsys):
     before = (results / "mine" / "rows.csv").stat().st_mtime_ns
     capsys.readouterr()
     assert cli.main(["collect", str(two), "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert f"{two}: the study is called mine" in told
-    assert "one.yaml is, whose results it would replace: give it a name of its own" in told
+    message = capsys.readouterr().err
+    assert f"{two}: the study is called mine" in message
+    assert "one.yaml is, whose results it would replace: give it a name of its own" in message
     assert (results / "mine" / "rows.csv").stat().st_mtime_ns == before
 
 
@@ -58,13 +58,15 @@ def test_the_workflow_refuses_the_second_file(files, checkout):
     owner.claim("mine", [one], checkout / "results")
     refused = snakemake(checkout, one.read_text(), "-n")
     assert refused.returncode == 1
-    told = refused.stdout + refused.stderr
-    assert "config/trial.yaml: the study is called mine, as that of one.yaml is, whose results it would replace" in told
-    assert "Traceback" not in told
+    message = refused.stdout + refused.stderr
+    assert (
+        "config/trial.yaml: the study is called mine, as that of one.yaml is, whose results it would replace" in message
+    )
+    assert "Traceback" not in message
 
 
 @pytest.mark.slow
 def test_the_workflow_says_whose_results_it_makes(files, checkout):
-    told = snakemake(checkout, files[0].read_text())
-    assert told.returncode == 0, told.stderr
+    result = snakemake(checkout, files[0].read_text())
+    assert result.returncode == 0, result.stderr
     assert (checkout / "results" / "mine" / owner.NAME).read_text() == '{"configs": ["../config/trial.yaml"]}'

@@ -55,7 +55,7 @@ def test_every_file_of_the_package_is_read_by_the_one_loader():
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["train", *WORDS, "method=baseline", "seed=3"], "seed is given twice, as 0 and as 3"),
         (["train", *WORDS, "method=baseline", "order_seed=010"], "010 is 8 in YAML"),
@@ -64,12 +64,12 @@ def test_every_file_of_the_package_is_read_by_the_one_loader():
         (["evaluate", "any", "bim", "bim.epsilon=1", "bim.epsilon=2"], "bim.epsilon is given twice, as 1 and as 2"),
     ],
 )
-def test_a_repeated_word_is_refused(results, capsys, words, complaint):
+def test_a_repeated_word_is_refused(results, capsys, arguments, complaint):
     before = sorted(results.rglob("*"))
-    assert cli.main([*words, "--results", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert told.count("\n") == 1
+    assert cli.main([*arguments, "--results", str(results)]) == 2
+    message = capsys.readouterr().err
+    assert complaint in message
+    assert message.count("\n") == 1
     assert sorted(results.rglob("*")) == before
 
 
@@ -90,6 +90,6 @@ def test_a_setting_alone_and_under_its_plugin_is_refused():
 def test_the_workflow_refuses_a_repeated_key_that_snakemake_leaves_out(checkout):
     refused = snakemake(checkout, f"{GOOD}store_teachers: true\nstore_teachers: false\n", "-n")
     assert refused.returncode == 1
-    told = refused.stdout + refused.stderr
-    assert "config/trial.yaml: line 4: 'store_teachers' stands there twice, first in line 3" in told
-    assert "Traceback" not in told
+    message = refused.stdout + refused.stderr
+    assert "config/trial.yaml: line 4: 'store_teachers' stands there twice, first in line 3" in message
+    assert "Traceback" not in message

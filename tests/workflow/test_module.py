@@ -30,8 +30,8 @@ def test_a_workflow_uses_this_one_as_a_module(tmp_path):
     (mine / "config/config.yaml").write_text(yaml.safe_dump(STUDY))
     (mine / "Snakefile").write_text(MODULE.format(repository=repository, commit=commit))
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "rules", "host"]
-    told = subprocess.run(command, cwd=mine, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    lines = [line.split() for line in told.stdout.splitlines()]
+    result = subprocess.run(command, cwd=mine, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
     jobs = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
     assert jobs == {"all": 1, "prepare": 1, "train": 3, "evaluate": 2, "collect": 1, "table": 1, "total": 9}

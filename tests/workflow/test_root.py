@@ -15,8 +15,8 @@ def test_the_root_has_what_one_looks_for():
 
 
 def test_the_command_is_typed_as_it_is_in_the_root():
-    words = ["--cores", "8", "--profile", "slurm", "-n", "--quiet", "--nolock"]
-    told = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    arguments = ["--cores", "8", "--profile", "slurm", "-n", "--quiet", "--nolock"]
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr

@@ -48,8 +48,8 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def snakemake(folder: Path, *words: str, study: Path = STUDY) -> subprocess.Popen:
-    command = [sys.executable, "-m", "snakemake", "--cores", "8", "--configfile", str(study), *words]
+def snakemake(folder: Path, *arguments: str, study: Path = STUDY) -> subprocess.Popen:
+    command = [sys.executable, "-m", "snakemake", "--cores", "8", "--configfile", str(study), *arguments]
     with (folder / "driver.log").open("a") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
@@ -62,8 +62,8 @@ def trainings(state: str = "RUNNING") -> dict[str, str]:
 
 def queue(state: str, what: str) -> str:
     """What squeue says of the jobs in a state, finished ones included where it is theirs."""
-    words = ["squeue", "--noheader", "--states", state, "--format", what]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    arguments = ["squeue", "--noheader", "--states", state, "--format", what]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
 
 
 def restarts_of(job: str) -> int:
@@ -77,11 +77,11 @@ def processes(job: str) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
             mine = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if mine and b"train" in words and any(word.endswith(b"spaced-kd") for word in words):
+        if mine and b"train" in arguments and any(word.endswith(b"spaced-kd") for word in arguments):
             found.append(int(folder.name))
     return found
 
@@ -95,8 +95,8 @@ def until(what: str, found: Callable[[], object]) -> object:
     return value
 
 
-def control(*words: str) -> None:
-    subprocess.run(["scontrol", *words], check=True)
+def control(*arguments: str) -> None:
+    subprocess.run(["scontrol", *arguments], check=True)
 
 
 @contextlib.contextmanager
@@ -156,8 +156,8 @@ def test_a_study_survives_its_cluster_and_comes_out_as_on_one_machine(tmp_path):
         log = (here / "results/logs/train" / f"{run}.log").read_text()
         began = len(re.findall("^job ", log, re.MULTILINE))
         assert began >= (2 if run in harmed else 1), f"{run} began {began} times:\n{log}"
-    told = [line.split() for line in queue("all", "%i %m %T %k").splitlines() if "vit_mini" in line]
-    ended = {(size, state) for job, size, state, _ in told if job not in remembered}
+    result = [line.split() for line in queue("all", "%i %m %T %k").splitlines() if "vit_mini" in line]
+    ended = {(size, state) for job, size, state, _ in result if job not in remembered}
     memory = {state == "COMPLETED": size for size, state in ended}
     assert memory == {False: "600M", True: "4000M"}, ended  # what had too little was sent again with more
 
@@ -268,8 +268,8 @@ def preempt() -> None:
     before = {job: restarts_of(job) for job in trainings().values()}
     cpus = subprocess.run(["sinfo", "-h", "-p", "urgent", "-o", "%C"], capture_output=True, text=True, check=True)
     idle = int(cpus.stdout.split("/")[1])
-    words = ["sbatch", "--partition", "urgent", f"--cpus-per-task={idle + 1}", "--mem=100", "--output=/dev/null"]
-    subprocess.run([*words, "--wrap", "true"], check=True)
+    arguments = ["sbatch", "--partition", "urgent", f"--cpus-per-task={idle + 1}", "--mem=100", "--output=/dev/null"]
+    subprocess.run([*arguments, "--wrap", "true"], check=True)
     until("a preemption", lambda: any(restarts_of(job) > times for job, times in before.items()))
 
 

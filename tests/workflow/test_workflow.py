@@ -41,21 +41,21 @@ DRY = ("-n", "-p", "--cores", "1", "--workflow-profile", "none")
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> str:
     """What a dry run of the study says, commands included: one for all tests that ask no more of it."""
-    told = snakemake(linked(tmp_path_factory.mktemp("plain")), STUDY, *DRY)
-    assert told.returncode == 0, told.stderr
-    return told.stdout
+    result = snakemake(linked(tmp_path_factory.mktemp("plain")), STUDY, *DRY)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def scheduled(folder: Path, study: dict, *words: str) -> dict[str, int]:
+def scheduled(folder: Path, study: dict, *arguments: str) -> dict[str, int]:
     """Rule -> number of jobs of a dry run."""
-    told = snakemake(folder, study, *words, "-n")
-    assert told.returncode == 0, told.stderr
-    return jobs(told.stdout)
+    result = snakemake(folder, study, *arguments, "-n")
+    assert result.returncode == 0, result.stderr
+    return jobs(result.stdout)
 
 
-def jobs(told: str) -> dict[str, int]:
+def jobs(message: str) -> dict[str, int]:
     """Rule -> number of jobs, as a dry run says them."""
-    lines = [line.split() for line in told.splitlines()]
+    lines = [line.split() for line in message.splitlines()]
     return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
 
 
@@ -75,9 +75,9 @@ def test_a_finished_study_has_nothing_to_do_and_grows_by_what_is_new(checkout, t
     assert not [log for log in checkout.glob("results/logs/**/*.log") if "without a warm process" in log.read_text()]
     table = (checkout / "results/trial/tables/tab01.csv").read_text()
     assert "online KD" in table
-    told = done.stdout + done.stderr
-    assert "Finished jobid" in told
-    assert "Select jobs to execute" not in told  # nor how many are executed: a line for each job that has finished
+    message = done.stdout + done.stderr
+    assert "Finished jobid" in message
+    assert "Select jobs to execute" not in message  # nor how many are executed: a line for each job that has finished
 
     assert scheduled(checkout, STUDY) == {}
     files = [path for path in checkout.glob("results/runs/*/*") if path.is_file()]
@@ -128,9 +128,9 @@ def test_the_theory_is_measured_for_its_table_and_figure_alone(checkout, plain):
 def test_one_failed_run_leaves_the_others_alive(checkout):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
     study["grids"][0]["arms"].append({"method": "self_kd", "method.beta": 3e38})  # its loss is no number
-    told = snakemake(checkout, study)
-    assert told.returncode == 1
-    assert ": lower lr, or the weights of the method's losses" in told.stderr
+    result = snakemake(checkout, study)
+    assert result.returncode == 1
+    assert ": lower lr, or the weights of the method's losses" in result.stderr
     assert len(list(checkout.glob("results/runs/*/run.json"))) == 3
 
 
@@ -139,8 +139,8 @@ def test_a_job_that_fails_after_its_last_file_has_done_its_work(checkout, enviro
     fault = "atexit.register(lambda: sys.argv[1:2] == ['train'] and '--finished' not in sys.argv and os._exit(1))"
     (environment / "sitecustomize.py").write_text(f"import atexit, os, sys\n{fault}\n")
     study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
-    told = snakemake(checkout, study, "--retries", "0")
-    assert told.returncode == 0, told.stderr
+    result = snakemake(checkout, study, "--retries", "0")
+    assert result.returncode == 0, result.stderr
     log = next(checkout.glob("results/logs/train/digits*.log")).read_text()
     assert "is finished: the job failed after its last file" in log
     assert len([line for line in log.splitlines() if line.startswith("job ")]) == 1
@@ -178,22 +178,22 @@ def test_trainings_side_by_side_share_the_processors_and_a_submitted_one_has_its
 
 
 @pytest.mark.slow
-def test_a_training_is_told_its_jobs_time_where_a_profile_gives_one(checkout):
-    told = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
-    assert told.stdout.count("--save-states-for") == 3
-    assert "--time-limit" not in told.stdout
-    told = snakemake(
+def test_a_training_is_reported_its_jobs_time_where_a_profile_gives_one(checkout):
+    result = snakemake(checkout, STUDY, "-n", "-p", "--workflow-profile", "none")
+    assert result.stdout.count("--save-states-for") == 3
+    assert "--time-limit" not in result.stdout
+    result = snakemake(
         *(checkout, STUDY, "-n", "-p", "--workflow-profile", "none"),
         *("--set-resources", "train:runtime=5", "train:margin=30"),
     )
-    assert told.stdout.count("--time-limit 300 --margin 30") == 3
-    assert "--requeue" not in told.stdout  # also inside a Slurm job: it is not the training's own
+    assert result.stdout.count("--time-limit 300 --margin 30") == 3
+    assert "--requeue" not in result.stdout  # also inside a Slurm job: it is not the training's own
 
 
 def test_a_training_that_the_workflow_submitted_asks_to_be_run_again(checkout):
     study = STUDY | {"grids": [STUDY["grids"][0] | {"arms": [{"method": "baseline"}]}], "tables": []}
-    words = ("-n", "-p", "--workflow-profile", "none", "--set-resources", "train:runtime=5")
-    assert "--margin 120 --requeue" in snakemake(checkout, study, *words, "--mode", "remote").stdout
+    arguments = ("-n", "-p", "--workflow-profile", "none", "--set-resources", "train:runtime=5")
+    assert "--margin 120 --requeue" in snakemake(checkout, study, *arguments, "--mode", "remote").stdout
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_short_interval_of_one_batch_is_refused_by_the_run(tmp_path, study, co
 def test_the_workflow_refuses_a_bad_study_without_a_traceback(checkout, change):
     refused = snakemake(checkout, STUDY | change, "-n")
     assert refused.returncode == 1
-    told = refused.stdout + refused.stderr
-    assert "configuration of the study: " in told
-    assert "'tab99' is none of the tables" in told or "which would be online KD" in told
-    assert "Traceback" not in told
+    message = refused.stdout + refused.stderr
+    assert "configuration of the study: " in message
+    assert "'tab99' is none of the tables" in message or "which would be online KD" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
@@ -269,13 +269,13 @@ def test_what_does_not_exist_is_refused_as_a_target(target, complaint):
     ],
 )
 def test_the_workflow_refuses_such_a_target_in_one_line(checkout, target, complaint):
-    told = snakemake(checkout, STUDY, "-n", target)
-    assert told.returncode == 1
-    lines = [line for line in (told.stdout + told.stderr).splitlines() if "configuration of the study: " in line]
+    result = snakemake(checkout, STUDY, "-n", target)
+    assert result.returncode == 1
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if "configuration of the study: " in line]
     assert len(lines) == 1
     assert complaint in lines[0]
-    assert "Traceback" not in told.stderr
-    assert "No rule to produce" not in told.stderr
+    assert "Traceback" not in result.stderr
+    assert "No rule to produce" not in result.stderr
 
 
 def test_a_study_without_its_name_is_not_taken_for_the_demo(checkout):
@@ -294,18 +294,18 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout, monkeypatch):
     (checkout / "src/spaced_kd/config/preset_files/claims.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     refused = snakemake(checkout, STUDY | {"tables": ["scorecard"]}, "-n")
     assert refused.returncode == 1
-    told = refused.stdout + refused.stderr
-    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in told
-    assert f"no commit has the code in {checkout / 'src/spaced_kd'}, so that `record` will refuse" in told
-    assert "Traceback" not in told
+    message = refused.stdout + refused.stderr
+    assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in message
+    assert f"no commit has the code in {checkout / 'src/spaced_kd'}, so that `record` will refuse" in message
+    assert "Traceback" not in message
 
 
 def test_a_study_that_asks_for_verdicts_has_a_page_of_them(checkout, plain):
     study = STUDY | {"tables": ["overview"]}
     assert scheduled(checkout, study)["page"] == 1
     assert "page" not in jobs(plain)
-    told = plan.describe(plan.make(expand(study), "h200", 2, checkout))
-    assert "1 page." in told
+    result = plan.describe(plan.make(expand(study), "h200", 2, checkout))
+    assert "1 page." in result
 
 
 def test_the_graph_of_a_study_with_verdicts_needs_no_torch(checkout):
@@ -322,17 +322,17 @@ def test_the_graph_of_a_study_with_verdicts_needs_no_torch(checkout):
 def test_the_plan_counts_the_jobs_of_the_graph(checkout):
     study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
     graph = scheduled(checkout, study)
-    told = plan.describe(plan.make(expand(study), "h200", 2, checkout))
-    assert f"{graph['total'] - graph['study']} jobs:" in told
+    result = plan.describe(plan.make(expand(study), "h200", 2, checkout))
+    assert f"{graph['total'] - graph['study']} jobs:" in result
     for rule in ("prepare", "corrupt", "train", "evaluate", "collect"):
-        assert f"{graph[rule]} {rule}" in told
+        assert f"{graph[rule]} {rule}" in result
 
 
-def commands(folder: Path, study: dict, *words: str) -> str:
+def commands(folder: Path, study: dict, *arguments: str) -> str:
     """What a dry run would have the shell do."""
-    told = snakemake(folder, study, "-n", "--printshellcmds", "--quiet", "host", *words)
-    assert told.returncode == 0, told.stderr
-    return told.stdout + told.stderr
+    result = snakemake(folder, study, "-n", "--printshellcmds", "--quiet", "host", *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
 
 
 @pytest.mark.slow
@@ -345,9 +345,9 @@ def test_a_run_of_several_processes_is_started_by_torchrun(checkout):
     assert "processes=4" in here
     on_two = commands(checkout, shared, "--set-resources", "train:mpi=srun", "train:tasks=2")
     assert on_two.count("srun --ntasks 2 torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d") == 3
-    told = snakemake(checkout, shared, "-n", "--set-resources", "train:mpi=srun", "train:tasks=3")
-    assert told.returncode == 1
-    assert "4 processes, which 3 tasks cannot share" in told.stdout + told.stderr
+    result = snakemake(checkout, shared, "-n", "--set-resources", "train:mpi=srun", "train:tasks=3")
+    assert result.returncode == 1
+    assert "4 processes, which 3 tasks cannot share" in result.stdout + result.stderr
 
 
 @pytest.mark.slow
@@ -360,11 +360,11 @@ def test_a_workstation_has_a_place_for_each_training_and_evaluation(checkout):
         "Lines.format_job_info = lambda self, job: '\\n'.join(self._format_job_info(job))\n"
         "main(sys.argv[1:])"
     )
-    words = ("-n", "--workflow-profile", "none", "--cores", "8", "--profile", "profiles/workstation")
-    command = [sys.executable, "-c", code, *words, "--configfile", "config/trial.yaml"]
-    told = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    jobs = re.findall(r"^(?:local)?rule (\w+):.*?place=(\d+)", told.stdout, re.MULTILINE | re.DOTALL)
+    arguments = ("-n", "--workflow-profile", "none", "--cores", "8", "--profile", "profiles/workstation")
+    command = [sys.executable, "-c", code, *arguments, "--configfile", "config/trial.yaml"]
+    result = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    jobs = re.findall(r"^(?:local)?rule (\w+):.*?place=(\d+)", result.stdout, re.MULTILINE | re.DOTALL)
     expected = {("train", "2"): 1, ("train", "1"): 3, ("evaluate", "1"): 2}
     assert Counter(jobs) == expected | {(name, "0"): 1 for name in ("prepare", "collect", "table", "study")}
 

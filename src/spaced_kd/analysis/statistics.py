@@ -52,8 +52,10 @@ def unpaired(after: Series, before: Series, names: tuple[str, str]) -> str:
     """Which seeds each of two arms has, in words, where both have some."""
     if after.empty or before.empty:
         return ""
-    told = " and ".join(f"{name} has {_numbers(arm.index)}" for name, arm in zip(names, (after, before), strict=True))
-    return f"seeds are not paired: {told}: run both with the same"
+    message = " and ".join(
+        f"{name} has {_numbers(arm.index)}" for name, arm in zip(names, (after, before), strict=True)
+    )
+    return f"seeds are not paired: {message}: run both with the same"
 
 
 def differences(after: Series, before: Series, names: tuple[str, str] = ("after", "before")) -> Series:

@@ -178,8 +178,8 @@ def read_csv(path: Path, needed: Sequence[str]) -> DataFrame:
     for column in rows.columns.intersection(NUMBERS):
         wrong = pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()
         if column == "value":
-            told = rows["source"] == "ours" if "source" in rows else rows["metric"].notna()
-            wrong |= rows[column].isna() & told & (rows["metric"] != "missing")
+            expected = rows["source"] == "ours" if "source" in rows else rows["metric"].notna()
+            wrong |= rows[column].isna() & expected & (rows["metric"] != "missing")
         if wrong.any():
             line, value = wrong.idxmax() + 2, rows[column][wrong.idxmax()]
             raise UserError(f"{path}: line {line} has the {column} {value}, which is no number: make it again")

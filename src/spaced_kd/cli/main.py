@@ -41,57 +41,57 @@ RUN_HELP = (
 )
 
 
-# as torch, cuBLAS and cuDNN say it, and DataLoader of a worker that the kernel has killed
+# in messages of torch, cuBLAS and cuDNN, and of DataLoader when the kernel has killed a worker
 OUT_OF_MEMORY = re.compile("allocate memory|out of memory|ALLOC_FAILED|killed by signal: (Killed|Bus error)", re.I)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake ends in one line and exit status 2, a stopped training in those of `slices`."""
+    """Run one command; a UserError prints one line and ends in status 2, a stopped training as `preemption` lists."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries' own futures
     warnings.showwarning = lambda message, *_: print(f"spaced-kd: warning: {message}", file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can: Spaced KD's ± and σ are in tables
+    for stream in (sys.stdout, sys.stderr):  # tables contain ± and σ, which an ASCII terminal shows as ?
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as of a process that SIGPIPE ends
     except UserError as error:
-        return _told(str(error), 2)
+        return _report(str(error), 2)
     except Interrupted as stopped:
-        return _told(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
+        return _report(f"{stopped}; {stopped.again}" if stopped.again else str(stopped), stopped.status)
     except OSError as error:  # a full disk behind standard output, a file that may not be read
-        return _told(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
+        return _report(f"{error.filename or 'a file'}: {error.strerror}: mend that, and give the same command again", 2)
     except ModuleNotFoundError as error:
         if not (remedy := extras.remedy(error.name or "")):
             raise
-        return _told(remedy, 2)
+        return _report(remedy, 2)
     except (MemoryError, RuntimeError) as error:
         if "operator torchvision::" in str(error):
             return _told(f"{error}: install torch and torchvision from one index, in versions made for each other", 2)
         if not _out_of_memory(error):
             raise
-        return _told(
+        return _report(
             "out of memory: give the job more (mem_mb in the profile, or a GPU with more), or lower batch_size, or the"
             " evaluation's images, which makes it another run or evaluation",
             2,
         )
     except KeyboardInterrupt:
-        return _told("stopped; the same command goes on from the last state", 130)
+        return _report("stopped; the same command goes on from the last state", 130)
     return 0
 
 
-def _told(line: str, status: int) -> int:
-    who = f"process {rank()}: " if rank() else ""
-    print(f"spaced-kd: {who}{' '.join(line.split())}", file=sys.stderr)
+def _report(line: str, status: int) -> int:
+    process = f"process {rank()}: " if rank() else ""
+    print(f"spaced-kd: {process}{' '.join(line.split())}", file=sys.stderr)
     return status
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether memory was the matter; torch says so for a GPU by a class of its own, for the host in words."""
+    """Whether memory ran out: torch raises a class of its own for a GPU, and a RuntimeError for the host."""
     named = type(error).__name__ == "OutOfMemoryError"
     return isinstance(error, MemoryError) or named or bool(OUT_OF_MEMORY.search(str(error)))
 

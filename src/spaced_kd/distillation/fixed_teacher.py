@@ -1,8 +1,11 @@
-"""The loss of a finished student as a function of its logits alone, with a teacher that stands still.
+"""The loss of a finished student as a function of its logits alone, with a fixed teacher.
 
-Theorem 4.4 of the paper is about (1 - alpha) L_task + alpha L_KD with a fixed teacher. Here that is the loss of the
-run's own method with its own settings, without the feature loss, which is no function of logits. In self KD the deepest
-exit is the teacher, detached.
+Theorem 4.4 of the paper is about (1 - alpha) L_task + alpha L_KD with a fixed teacher. Here this is the loss of the
+run's own method with its own settings, without the feature loss, which is not a function of the logits. In self KD the
+deepest exit, detached, is the teacher.
+
+Names in this file, such as `said` for logits, are part of the key of cached Hessian traces: a renamed one would have
+all of them measured again.
 """
 
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from spaced_kd.networks.outputs import Ensemble, NetworkOutput
 
 
 class Sayings(nn.Module):
-    """All that a network says: images -> logits (B, exits, 2, classes), for the labels and for the soft loss."""
+    """The logits of all exits: images -> (B, exits, 2, classes), those for the labels and those for the soft loss."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -30,7 +33,7 @@ class Sayings(nn.Module):
 
 @dataclass(frozen=True)
 class FixedTeacher:
-    """A method's loss, and who teaches in it: a trained network in eval mode, or None for the deepest exit."""
+    """A method's loss and its teacher: a trained network in eval mode, or None for the deepest exit."""
 
     method: Any
     teacher: nn.Module | None
@@ -39,11 +42,11 @@ class FixedTeacher:
         """Mean over the batch, in nats.
 
         Args:
-            said: of the student, as `Sayings` gives it.
+            said: the student's logits, as `Sayings` returns them.
             labels: int64 (B,).
             targets: the teacher's logits (B, classes).
         """
-        features = said.new_zeros(len(said), 1)  # alike everywhere: a feature loss of nothing
+        features = said.new_zeros(len(said), 1)  # equal for teacher and student: the feature loss is 0
         exits = [NetworkOutput(each[:, 0], features, each[:, 1]) for each in said.unbind(1)]
         networks = {"student": _Said(exits), "teacher": _Said([NetworkOutput(targets, features)]), "align": _Same()}
         batch = Batch(features, labels, labels, lambda number: features)
@@ -51,7 +54,7 @@ class FixedTeacher:
 
 
 class _Said(nn.Module):
-    """Stands in for a network that has said this."""
+    """Replaces a network by its outputs."""
 
     def __init__(self, exits: list[NetworkOutput]) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class _Said(nn.Module):
 
 
 class _Same(nn.Module):
-    """Stands in for an alignment layer, or for one of each exit."""
+    """Replaces an alignment layer, or a list of one per exit, by the identity."""
 
     def forward(self, features: Tensor) -> Tensor:
         return features

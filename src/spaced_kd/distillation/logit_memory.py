@@ -34,7 +34,7 @@ class LogitMemory(nn.Module):
 
     COPIES = 3  # on the host while a resume state is written: the table, and two of it as bytes
 
-    said: Tensor
+    said: Tensor  # the logits; digests of methods and resume states contain this name, so it stays
 
     def __init__(self, rows: int, sizes: Sizes) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class LogitMemory(nn.Module):
         needed, free = 4 * rows * sizes.classes, free_memory(device)
         if free is not None and needed * (self.COPIES if device.type == "cpu" else 1) > free:
             raise UserError(
-                f"remembering {sizes.classes} logits of {rows} images takes {needed:,} bytes"
+                f"storing {sizes.classes} logits of {rows} images takes {needed:,} bytes"
                 f"{', and three times that while a state is written' if device.type == 'cpu' else ''},"
                 f" but {device} has {free:,} free: give the run more memory, or fewer images"
             )

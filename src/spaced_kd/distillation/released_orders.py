@@ -18,7 +18,7 @@ def first_block_of(size: int, total: int, interval: int) -> Iterator[Turn]:
 
 def student_stops(order: Iterable[Turn], last: int) -> Iterator[Turn]:
     """Omit the student's turns from batch `last` on: the released code never replays an incomplete block (O10)."""
-    return ((who, i) for who, i in order if who == "teacher" or i < last)
+    return ((role, i) for role, i in order if role == "teacher" or i < last)
 
 
 def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
@@ -30,14 +30,14 @@ def without_triggers(order: Iterable[Turn]) -> Iterator[Turn]:
 
 def on_new_batches(order: Iterable[Turn], total: int) -> Iterator[Turn]:
     """The student learns later batches of the stream: in another order and with new augmentation (O12)."""
-    return ((who, i + total * (who == "student")) for who, i in order)
+    return ((role, i + total * (role == "student")) for role, i in order)
 
 
 def extra_steps(order: Iterable[Turn], total: int) -> Iterator[Turn]:
     """Add a turn of the student after each of its blocks, on a batch of no other turn (V10)."""
     block = 0
-    for who, run in groupby(order, key=lambda turn: turn[0]):
+    for role, run in groupby(order, key=lambda turn: turn[0]):
         yield from run
-        if who == "student":
+        if role == "student":
             yield "student", 2 * total + block
             block += 1

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from spaced_kd.utils.errors import UserError
 
-Turn = tuple[str, int]  # who learns ("teacher", "student", or another of the method's roles), index of the batch
+Turn = tuple[str, int]  # role that learns ("teacher", "student" or another of the method), index of the batch
 
 
 def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
@@ -25,7 +25,7 @@ def turns(total: int, interval: int, start: int = 0) -> Iterator[Turn]:
 
     The last block is flushed: it is shorter where `interval` does not divide `total`, so both learn every batch.
 
-    >>> " ".join(f"{who[0]}{batch}" for who, batch in turns(5, 3))
+    >>> " ".join(f"{role[0]}{batch}" for role, batch in turns(5, 3))
     't0 t1 t2 s0 s1 s2 t3 t4 s3 s4'
     """
     for first in range(start, total, interval):
@@ -55,7 +55,7 @@ def constant_lead(total: int, lead: int) -> Iterator[Turn]:
 
     It is ahead, but never frozen. A lead of one batch is online KD.
 
-    >>> " ".join(f"{who[0]}{batch}" for who, batch in constant_lead(4, 2))
+    >>> " ".join(f"{role[0]}{batch}" for role, batch in constant_lead(4, 2))
     't0 t1 s0 t2 s1 t3 s2 s3'
     """
     yield from (("teacher", i) for i in range(lead))
@@ -93,9 +93,9 @@ def follow(order: Iterable[Turn], leader: str, follower: str, interval: int, tot
         assistant  . . 0 1 . . . . 2 3 . .      . 0 . 1 . . . 2 . 3 . .
         student    . . . . 0 1 . . . . 2 3      . . . . 0 1 . . . . 2 3
     """
-    for who, i in order:
-        yield who, i
-        if who == leader and ((i + 1) % interval == 0 or i + 1 == total):
+    for role, i in order:
+        yield role, i
+        if role == leader and ((i + 1) % interval == 0 or i + 1 == total):
             yield from ((follower, j) for j in range(i - i % interval, i + 1))
 
 
@@ -116,12 +116,12 @@ def epochs_of_updates(
     found: dict[str, list[int]] = {learner: [] for learner in roles.values()}
     leader = None
     epoch = 0
-    for who, index in order:
-        leader = leader or who
-        updates = found[roles[who]]
+    for role, index in order:
+        leader = leader or role
+        updates = found[roles[role]]
         if own:
             epoch = len(updates) // per_epoch
-        elif who == leader:
+        elif role == leader:
             epoch = index // per_epoch
         updates.append(epoch)
     return found

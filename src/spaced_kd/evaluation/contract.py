@@ -25,6 +25,6 @@ class Evaluation(Protocol):
             data: the run's dataset.
             seed: the run's; all random numbers are drawn from `generator(seed, purpose, index)`.
             settings: keyword-only, each with a type and a plain default, by name. Two names are the suite's:
-                `history`, a `Replay` of the run's training, and `kd`, a function that returns the `FixedTeacher` of
-                the run, or None.
+                `history`, a `Replay` of the run's training, and `kd`, a function that returns the run's
+                `FixedTeacher`, or None.
         """

@@ -1,4 +1,4 @@
-"""What an evaluation may see of a run's training, beside the network in which it ended."""
+"""The training of a finished run, as far as an evaluation may use it beside the final network."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,14 +17,19 @@ class Replay:
         result: name of the network that the run is about.
         per_epoch: updates of an epoch.
         updates: in all, by name of the network.
-        taught: of each of the result's updates, how many its teacher had taken by then; empty where no other network
-            teaches it.
-        look: gives what `see(name, network)` makes of the networks at all moments asked for, in eval mode; UserError
-            for a moment that never comes, before any work.
+        taught: for each update of the result, the number of updates that its teacher had taken by then; empty if no
+            other network teaches it.
+        networks_at: returns, for each moment asked for, what `see(name, network)` returns for that network in eval
+            mode; UserError for a moment that the training does not reach, before any work.
     """
 
     result: str
     per_epoch: int
     updates: dict[str, int]
     taught: list[int]
-    look: Callable[[Collection[Moment], Callable[[str, nn.Module], Any]], dict[Moment, Any]]
+    networks_at: Callable[[Collection[Moment], Callable[[str, nn.Module], Any]], dict[Moment, Any]]
+
+    @property
+    def look(self) -> Callable[[Collection[Moment], Callable[[str, nn.Module], Any]], dict[Moment, Any]]:
+        """The earlier name of `networks_at`: evaluations whose rows are cached by their source still call it."""
+        return self.networks_at

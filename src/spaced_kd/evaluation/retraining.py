@@ -1,8 +1,8 @@
-"""A finished run trained once more, to look at its networks on their way.
+"""A finished run trained once more, to measure its networks during training.
 
-Training is the same to the bit each time, so nothing but the weights at the end is kept of it, and an evaluation that
-needs more costs the training again, with its teacher's: no run leaves states for measurements that may never be made.
-The weights at the end must be the recorded ones, or nothing that was seen counts.
+Training is bit-exact, so a run keeps its final weights only. An evaluation of earlier states repeats the training of
+the run and of its teacher; no run stores states for measurements that may never be made. The final weights must be the
+recorded ones, or the evaluation fails.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from spaced_kd.utils.seeding import global_seed
 
 
 def history(spec: RunSpec, paths: ResultPaths, device: str = "auto") -> Replay:
-    """The training of a finished run; nothing is trained before someone looks.
+    """The training of a finished run; it is repeated only when an evaluation calls `networks_at`.
 
     Args:
         spec: the run.
@@ -42,7 +42,7 @@ def history(spec: RunSpec, paths: ResultPaths, device: str = "auto") -> Replay:
         if roles[role] == result != "teacher" in roles.values():
             taught.append(taken["teacher"])
         taken[roles[role]] += 1
-    if job.decides:  # its turns came otherwise than its schedule has them
+    if job.decides:  # the method decided the order of turns during training, so it differs from the schedule
         ends = read_json(paths.run(spec) / "run.json", dict)["block_ends"]
         taught = [end for start, end in pairwise([0, *ends]) for _ in range(start, end)]
     return Replay(result, job.batches.per_epoch, dict(taken), taught, partial(_look, spec, paths, device))
@@ -55,9 +55,9 @@ def _look(
     moments: Collection[Moment],
     see: Callable[[str, nn.Module], Any],
 ) -> dict[Moment, Any]:
-    """Train from the first turn to the last, and see each network when its moments come."""
+    """Train from the first turn to the last, and call `see` for each network at its moments."""
     job = assemble(spec, paths, device)
-    # a teacher whose states are stored at block ends alone learns again, too
+    # a teacher whose states are stored only at block ends is trained again, too
     job.learners = dict(make_learners(spec, job.method, job.modules, job.turns, job.batches.per_epoch))
     roles = job.method.roles
     updates = Counter(roles[role] for role, _ in job.turns if role in roles)
@@ -89,7 +89,7 @@ def _look(
 
 
 def _see(job: Job, name: str, see: Callable[[str, nn.Module], Any]) -> Any:
-    """What is made of a network as it is evaluated; its training goes on as if nothing had happened."""
+    """The result of `see` for a network as it is evaluated; the network's mode is restored afterwards."""
     network = job.modules[name]
     shown = job.method.reported(network) if network is job.result else network
     training = network.training

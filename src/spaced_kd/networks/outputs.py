@@ -30,5 +30,5 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes)."""
-        said = self.network(images, exits=True)
-        return sum(each.logits for each in said) / len(said)
+        outputs = self.network(images, exits=True)
+        return sum(each.logits for each in outputs) / len(outputs)

@@ -58,7 +58,7 @@ def _patch(image_size: int) -> int:
 
 
 def _covered(image_size: int) -> bool:
-    """Whether patches, half of their size apart, end with the image."""
+    """Whether the last patch ends at the image's border; patches are half of their size apart."""
     patch = _patch(image_size)
     return patch >= 2 and (image_size - patch) % (patch // 2) == 0
 
@@ -73,7 +73,7 @@ def _raise_past_last(trunk: PoolingVisionTransformer, drop_path: float) -> None:
 
 
 class _PiT(nn.Module):
-    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep.
+    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` a NetworkOutput per exit, shallow to deep.
 
     `widths`: size D of the features of each exit.
     """

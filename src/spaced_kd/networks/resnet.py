@@ -148,7 +148,7 @@ def _wider(factor: int, times: str) -> tuple[int, ...]:
 
 
 class _ResNet(nn.Module):
-    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep.
+    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` a NetworkOutput per exit, shallow to deep.
 
     `widths`: size D of the features of each exit.
     """
@@ -168,7 +168,7 @@ class _ResNet(nn.Module):
         super().__init__()
         self.trunk = TimmResNet(block, layers, num_classes=classes, channels=channels, zero_init_last=False)
         if image_size < 224 or stem == "3x3":
-            # timm's stem has 64 channels whatever `channels` says, so the stages are built again on a stem of ours
+            # timm's stem has 64 channels whatever `channels` is, so the stages are rebuilt on our stem
             self.trunk.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
             self.trunk.bn1 = nn.BatchNorm2d(channels[0])
             self.trunk.maxpool = nn.Identity()
@@ -204,7 +204,7 @@ class _ResNet(nn.Module):
 
 
 def _torch_initialisation(network: nn.Module) -> None:
-    """Draw every convolution anew as torch does without being told: uniform in +-1 / sqrt(fan in)."""
+    """Draw every convolution anew by torch's default: uniform in +-1 / sqrt(fan in)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()
@@ -221,8 +221,8 @@ class _NarrowConv2d(nn.Conv2d):
     """A 1x1 convolution of fewer than 8 channels that takes its stride beforehand: the same function.
 
     On processors without AVX-512, the backward pass of such a strided convolution writes past its memory in oneDNN 3.10
-    to 3.13 (torch 2.11 to 2.15), and the process ends in a segmentation fault, or worse, does not. Source: its issue
-    6035.
+    to 3.13 (torch 2.11 to 2.15): the process ends in a segmentation fault or, worse, goes on with wrong numbers.
+    Source: oneDNN issue 6035.
     """
 
     def forward(self, images: Tensor) -> Tensor:

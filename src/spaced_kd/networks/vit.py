@@ -38,7 +38,7 @@ def vit_mini(
         class_token=False,
         global_pool="avg",
     )
-    with torch.no_grad():  # for the same reason: timm's 0.02 hides where a patch was for the first thousand steps
+    with torch.no_grad():  # for the same reason: at timm's 0.02 the position hardly counts in the first thousand steps
         trunk.pos_embed.mul_(25)
     return _ViT(trunk, exits)
 
@@ -55,7 +55,7 @@ def deit_tiny(
     """DeiT-Tiny: 12 blocks, 192 wide, class token; patches of 16 px, below 128 px an eighth of the image (4 px at 32).
 
     `drop_path` is the last block's rate, linear from 0, in every released configuration 0.1. `distillation_token` (V4)
-    adds a token and a head for the soft loss; in eval mode the network says the mean of both heads. `initialisation`
+    adds a token and a head for the soft loss; in eval mode the logits are the mean of both heads. `initialisation`
     zero_head (C5) starts heads at 0 and the class token with a standard deviation of 0.02 instead of 1e-6.
     """
     check_patches("deit_tiny", image_size, lambda size: size >= 8 and size % _patch(size) == 0)
@@ -78,7 +78,7 @@ def _patch(image_size: int) -> int:
 
 
 def _with_token(plain: VisionTransformer, distilled: VisionTransformerDistilled) -> VisionTransformerDistilled:
-    """`distilled`, with all that both have as in `plain`, so that networks with and without the token start alike."""
+    """`distilled` with the weights of `plain` where both have them: networks with and without the token start alike."""
     shared = plain.state_dict()
     token, patches = shared["pos_embed"][:, :1], shared["pos_embed"][:, 1:]
     shared["pos_embed"] = torch.cat([token, distilled.pos_embed[:, 1:2], patches], dim=1)
@@ -87,7 +87,7 @@ def _with_token(plain: VisionTransformer, distilled: VisionTransformerDistilled)
 
 
 class _ViT(nn.Module):
-    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` every Exit from shallow to deep.
+    """Images (B, 3, H, W) -> logits (B, classes), or with `exits=True` a NetworkOutput per exit, shallow to deep.
 
     `widths`: size D of the features of each exit.
     """

@@ -9,15 +9,15 @@ from spaced_kd.data.epochs import batches_per_epoch, images_of
 from spaced_kd.distillation.schedule import interval_in_batches
 from spaced_kd.utils.errors import UserError
 
-FEW = 200  # training images, of which only a toy has fewer
+FEW = 200  # training images; only toy datasets have fewer
 
 
 def check(runs: Iterable[RunSpec], data: Path, results: Path) -> None:
-    """UserError for an interval that is one batch, which would be online KD under another name.
+    """UserError for an interval of one batch, which would be online KD under another name.
 
-    The size of prepared data is read. Before, it is what the dataset declares. That takes the seconds of importing
-    torch, so it is asked for only where a dataset of `FEW` images would have too few batches. All others, and a dataset
-    that declares nothing or is not there yet, are checked once they are prepared.
+    The number of images is read from prepared data, or else from what the dataset declares. The latter imports torch,
+    which takes seconds, so it is read only for intervals that a dataset of `FEW` images would round to one batch. All
+    other runs, and datasets that declare no size or whose files are missing, are checked once their data are prepared.
 
     Args:
         runs: of a study.
@@ -34,10 +34,20 @@ def check(runs: Iterable[RunSpec], data: Path, results: Path) -> None:
             if key not in sizes:
                 sizes[key] = images_of(*key)
             _check(run, sizes[key])
-        elif 2 * run.batch_size / run.interval > FEW:  # two batches are the least
+        elif _least_images(run) > FEW:
             unknown.append(run)
     if unknown:
-        _ask(unknown, data)
+        _check_declared(unknown, data)
+
+
+def _least_images(run: RunSpec) -> float:
+    """Training images from which on an interval is at least two batches, the shortest that is not online KD.
+
+    `images` make images / batch_size batches an epoch, and the interval is that times `run.interval`, so
+
+        run.interval * images / batch_size >= 2.
+    """
+    return 2 * run.batch_size / float(run.interval)
 
 
 def _check(run: RunSpec, images: int) -> None:
@@ -48,8 +58,8 @@ def _check(run: RunSpec, images: int) -> None:
         raise UserError(f"{run.id}: {error}") from None
 
 
-def _ask(runs: Iterable[RunSpec], data: Path) -> None:
-    """Check runs by the sizes that their datasets declare."""
+def _check_declared(runs: Iterable[RunSpec], data: Path) -> None:
+    """Check runs with the sizes that their datasets declare."""
     from spaced_kd.planning.costs import RunCosts
 
     costs = RunCosts(data)

@@ -57,14 +57,14 @@ def card(spec: RunSpec, described: dict[str, Any], rows: list[dict[str, Any]], i
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    told = labels(spec)
+    labelled = labels(spec)
     accuracy = next(row["value"] for row in rows if row["metric"] == "accuracy" and row["selection"] == "last")
     interval = scipy.stats.binomtest(round(accuracy * images / 100), images).proportion_ci(method="wilson")
     provenance = described["provenance"]
     result = EvalResult(
         task_type="image-classification",
         dataset_type=spec.dataset,
-        dataset_name=human_names.plugin_name(told["dataset"]),
+        dataset_name=human_names.plugin_name(labelled["dataset"]),
         dataset_split="test",
         metric_type="accuracy",
         metric_name="top-1 test accuracy after the last epoch, %",
@@ -79,17 +79,17 @@ def card(spec: RunSpec, described: dict[str, Any], rows: list[dict[str, Any]], i
         metrics=["accuracy"],
         model_name=spec.id,
         eval_results=[result],
-        reading=told["protocol"],
+        reading=labelled["protocol"],
         commit=_commit(provenance),
     )
     text = TEXT.format(
         id=spec.id,
-        network=human_names.plugin_name(told["network"]),
-        dataset=human_names.plugin_name(told["dataset"]),
-        arm=Arm(told["method"], told["interval"]).name,
+        network=human_names.plugin_name(labelled["network"]),
+        dataset=human_names.plugin_name(labelled["dataset"]),
+        arm=Arm(labelled["method"], labelled["interval"]).name,
         seed=spec.seed,
         epochs=spec.epochs,
-        reading=told["protocol"],
+        reading=labelled["protocol"],
         accuracy=accuracy,
         low=100 * interval.low,
         high=100 * interval.high,

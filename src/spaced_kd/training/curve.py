@@ -1,7 +1,7 @@
-"""Learning curve of a run: `curve.csv` in its folder, by which a training can be watched.
+"""Learning curve of a run: `curve.csv` in its folder, for watching a training.
 
-A line is appended as an evaluated epoch ends. A training that resumes first writes the file anew from its state, so
-that no line is missing or doubled. It is for people and for `spaced-kd status`; results come from the other files.
+A line is appended when an evaluated epoch ends. A training that resumes first rewrites the file from its state, so that
+no line is missing or repeated. The file is for people and for `spaced-kd status`; results come from the other files.
 """
 
 import csv
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Curve:
-    """One run's file.
+    """The file of one run.
 
     Columns: `epoch`; `turn` of `turns`, the learners' updates so far and in all; `seconds` of wall clock, earlier
     attempts included; `accuracy` on the test set in percent, `held_out_accuracy` on held-out training images; the mean
-    total loss of each role since the line before. A cell is empty where there is no such number.
+    total loss of each role since the line before. A cell without a number is empty.
 
     Args:
         path: of the file.
@@ -34,37 +34,37 @@ class Curve:
     def __init__(self, path: Path, job: "Job") -> None:
         self.path, self.roles, self.turns = path, tuple(job.learners), len(job.turns)
 
-    def restart(self, record: "TrainingMetrics", labels: "np.ndarray") -> None:
-        """Write the header and the lines of all epochs that the record has; `labels`: of the test set, (N,).
+    def restart(self, metrics: "TrainingMetrics", labels: "np.ndarray") -> None:
+        """Write the header and a line for each evaluated epoch; `labels`: of the test set, (N,).
 
-        Without an epoch there is no file, so that a training that fails at once leaves nothing.
+        Before the first evaluated epoch there is no file, so that a training that fails at once leaves none.
         """
-        if not record.epochs:
+        if not metrics.epochs:
             if self.path.exists():
                 self.path.unlink()
             return
         columns = ("epoch", "turn", "turns", "seconds", "accuracy", "held_out_accuracy")
-        lines = [self._line(record, labels, position) for position in range(len(record.epochs))]
+        lines = [self._line(metrics, labels, position) for position in range(len(metrics.epochs))]
         write_safely(self.path, _csv([[*columns, *(f"{role}_loss" for role in self.roles)], *lines]).encode())
 
-    def append(self, record: "TrainingMetrics", labels: "np.ndarray") -> None:
-        """Append the line of the epoch that the record has last."""
+    def append(self, metrics: "TrainingMetrics", labels: "np.ndarray") -> None:
+        """Append the line of the last evaluated epoch."""
         if not self.path.exists():
-            self.restart(record, labels)
+            self.restart(metrics, labels)
             return
         with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(_csv([self._line(record, labels, len(record.epochs) - 1)]))
+            file.write(_csv([self._line(metrics, labels, len(metrics.epochs) - 1)]))
 
-    def _line(self, record: "TrainingMetrics", labels: "np.ndarray", position: int) -> list[str]:
-        accuracy = 100 * (record.predictions[position] == labels).mean()
-        held_out = record.held_out[position] if record.held_out else math.nan
-        losses, (turn, seconds) = record.loss_by_role(position), record.evaluated_at[position]
+    def _line(self, metrics: "TrainingMetrics", labels: "np.ndarray", position: int) -> list[str]:
+        accuracy = 100 * (metrics.predictions[position] == labels).mean()
+        held_out = metrics.held_out[position] if metrics.held_out else math.nan
+        losses, (turn, seconds) = metrics.loss_by_role(position), metrics.evaluated_at[position]
         numbers = [turn, self.turns, seconds, accuracy, held_out, *(losses.get(role, math.nan) for role in self.roles)]
-        return [str(record.epochs[position]), *("" if number != number else f"{number:.9g}" for number in numbers)]
+        return [str(metrics.epochs[position]), *("" if number != number else f"{number:.9g}" for number in numbers)]
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """Lines of a file that may be being written: empty cells and a line that is not whole yet are left out."""
+    """Lines of a file, which may be being written: empty cells and an incomplete last line are left out."""
     try:
         text = path.read_text("utf-8")
     except OSError:

@@ -60,7 +60,7 @@ class Job:
     tail: dict[Turn, int]
     step: Callable[[str, Batch], dict[str, Tensor]]
     workers: int | None = None
-    replayed: GraphedStep | None = None
+    graphed_step: GraphedStep | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -125,8 +125,8 @@ class Job:
 
     def passes(self, role: str, index: int) -> dict[str, Tensor]:
         """Forward and backward of a turn: leaves gradients in the parameters; gives the loss terms."""
-        if self.replayed:
-            return self.replayed(role, self.batches[index])
+        if self.graphed_step:
+            return self.graphed_step(role, self.batches[index])
         return backward(self.terms(role, index))
 
     def autocast(self) -> torch.autocast:
@@ -178,7 +178,7 @@ def assemble(
     )
     if graphs and where.type == "cuda" and spec.processes == 1 and method.replayable:
         parameters = (each for module in modules.values() for each in module.parameters())
-        job.replayed = GraphedStep(lambda role, batch: backward(job.terms_on(role, batch)), parameters)
+        job.graphed_step = GraphedStep(lambda role, batch: backward(job.terms_on(role, batch)), parameters)
     return job
 
 

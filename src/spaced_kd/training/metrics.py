@@ -84,8 +84,8 @@ class TrainingMetrics:
         """Mean total loss of each role that had turns in an evaluated epoch; `place`: the epoch's, from 0."""
         sums: dict[str, float] = {}
         for name, value in self.losses[position].items():
-            who = name.partition(":")[0]
-            sums[who] = sums.get(who, 0) + value
+            role = name.partition(":")[0]
+            sums[role] = sums.get(role, 0) + value
         return sums
 
     def tail_evaluated(self, step: int, predictions: np.ndarray, held_out: float | None = None) -> None:

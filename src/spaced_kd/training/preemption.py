@@ -1,8 +1,8 @@
-"""A training in slices: what ends a process before its training is through, and how its job comes back.
+"""Preemption: what stops a process before its training is finished, and how its job is requeued.
 
-A slice ends between two turns, with its state written. Exit statuses of `spaced-kd train`: 0 the run is finished, 2 a
-mistake that the user can mend, 75 the time limit came near and the same command goes on, 130 and 143 the same after
-SIGINT and SIGTERM.
+A process stops between two turns, with a resume state written. Exit statuses of `spaced-kd train`: 0 the run is
+finished; 2 a mistake that the user can correct; 75 the time limit is near, and the same command goes on; 130 and 143
+the same after SIGINT and SIGTERM.
 """
 
 import math
@@ -18,9 +18,9 @@ GO_ON = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Interrupted(Exception):  # noqa: N818 (no error)
-    """The slice is over and its state is written; `status` is the exit status of the process.
+    """The training stops, with its state written; `status` is the exit status of the process.
 
-    `again` says what came of asking for the job to be run again.
+    `again` is the result of asking Slurm to requeue the job, as text.
     """
 
     def __init__(self, reason: str, status: int) -> None:
@@ -29,7 +29,7 @@ class Interrupted(Exception):  # noqa: N818 (no error)
 
 
 class StopSignal:
-    """One process's share of a training; as a context it takes SIGTERM and SIGINT as wishes, however often they come.
+    """Decides when a process stops; as a context it records SIGTERM and SIGINT, which no longer end the process.
 
     Args:
         time_limit: seconds that the process has, counted from now; None for no limit.
@@ -42,7 +42,7 @@ class StopSignal:
                 f"--time-limit is {time_limit:g} s and --margin {margin:g} s, which leaves no time to train:"
                 " raise the limit, or lower the margin"
             )
-        # the monotonic clock: one that is set anew or that jumps ends no slice
+        # the monotonic clock: setting the wall clock does not stop a training
         self.end = math.inf if time_limit is None else time.monotonic() + time_limit - margin
         self.heard: int | None = None
         self._before: dict[int, object] = {}
@@ -56,7 +56,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def over(self) -> Interrupted | None:
-        """Why to stop now; None to go on."""
+        """The interruption to raise now; None to go on."""
         if self.heard is not None:
             return Interrupted(signal.Signals(self.heard).name, 128 + self.heard)
         if time.monotonic() >= self.end:
@@ -68,9 +68,10 @@ class StopSignal:
 
 
 def requeue() -> str:
-    """Have Slurm run this process's job again, same id and no retry spent; what came of it, "" outside a job.
+    """Have Slurm requeue this process's job, with the same id and without using up a retry.
 
-    Slurm ends the job's processes by itself then. It refuses where the job was submitted without `--requeue`.
+    Returns the outcome as text, "" outside a job. Slurm then ends the job's processes itself. It refuses if the job was
+    submitted without `--requeue`.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if not job:

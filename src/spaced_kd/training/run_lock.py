@@ -14,15 +14,16 @@ from spaced_kd.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, part: StopSignal, poll: float = 1.0) -> Iterator[None]:
-    """Hold the lock `path` for the block; where another process has it, say so and wait until that one has ended.
+def exclusive(path: Path, stop: StopSignal, poll: float = 1.0) -> Iterator[None]:
+    """Hold the lock `path` for the block; if another process holds it, print that and wait until it has ended.
 
-    The kernel drops a lock with its process, so the file that a killed one leaves holds nobody up. NFS carries locks
-    between hosts where its lock service runs; a file system that has none gives a warning, and no protection.
+    The kernel releases a lock with its process, so the file that a killed process leaves behind blocks nobody. NFS
+    carries locks between hosts if its lock service runs; on a file system without locks there is a warning and no
+    protection.
 
     Args:
-        path: the file, with host and process of the holder in it while it is held.
-        part: ends the waiting too, by Stopped.
+        path: the file; while it is held, it contains the holder's process id and host.
+        stop: may end the waiting, too, by Interrupted.
         poll: seconds between attempts.
     """
     waiting = False
@@ -32,11 +33,11 @@ def exclusive(path: Path, part: StopSignal, poll: float = 1.0) -> Iterator[None]
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waiting:
-                print(f"{path}: held by {file.read() or 'another process'}, which this one waits for", flush=True)
+                print(f"{path}: held by {file.read() or 'another process'}: waiting for it to end", flush=True)
             waiting = True
             file.close()
-            if stop := part.over():
-                raise stop from None
+            if interruption := stop.over():
+                raise interruption from None
             time.sleep(poll)
             continue
         except OSError as error:
@@ -57,7 +58,7 @@ def exclusive(path: Path, part: StopSignal, poll: float = 1.0) -> Iterator[None]
 
 
 def remove_left(path: Path) -> bool:
-    """Remove the file that a killed process left; whether there was one. One that is held stays."""
+    """Remove the lock file that a killed process left; returns whether there was one. A held lock stays."""
     if not path.exists():
         return False
     with _open(path) as file, contextlib.suppress(OSError):
@@ -85,7 +86,7 @@ def _is_there(path: Path, file: TextIO) -> bool:
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds the lock now; where a file system has no locks, whether its file is there."""
+    """Whether a process holds the lock now; on a file system without locks, whether the file exists."""
     try:
         with open(path, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

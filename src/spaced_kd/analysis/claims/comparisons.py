@@ -191,8 +191,8 @@ def _values(
     if measure.less:
         values = (values - filtered(rows, measure.less).groupby("seed")["value"].mean()).dropna()
     details: dict[float, set[Any]] = {}
-    for seed, *told in found[["seed", *same]].itertuples(index=False, name=None):
-        details.setdefault(seed, set()).add(tuple(told))
+    for seed, *settings in found[["seed", *same]].itertuples(index=False, name=None):
+        details.setdefault(seed, set()).add(tuple(settings))
     return values, details, found.groupby("seed")["run"].first().to_dict()
 
 

@@ -23,7 +23,7 @@ PATH = presets.CLAIMS
 
 
 def load(path: Path, rows: DataFrame) -> Sheet:
-    """The claims of a YAML file (its keys are explained there), checked against the catalog and the paper's rows.
+    """The claims of a YAML file (its keys are explained there), checked against the registry and the paper's rows.
 
     Raises:
         UserError: names the claim, and the key, arm, measure, metric, table or row that does not exist.

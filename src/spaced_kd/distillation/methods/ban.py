@@ -53,10 +53,10 @@ class BAN:
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """The teacher learns from labels alone, each other generation also from the one before it."""
-        said = networks[who](batch.images)
+        logits = networks[who](batch.images)
         if who == "teacher":
-            return {"hard": hard(said, batch.labels)}
+            return {"hard": hard(logits, batch.labels)}
         chain = list(self.roles)
         goal = teacher_outputs(networks[chain[chain.index(who) - 1]], batch.images)
-        soft = kl(said, goal.logits, self.temperature)
-        return {"hard": (1 - self.alpha) * hard(said, batch.labels), "soft": self.alpha * self.temperature**2 * soft}
+        soft = kl(logits, goal.logits, self.temperature)
+        return {"hard": (1 - self.alpha) * hard(logits, batch.labels), "soft": self.alpha * self.temperature**2 * soft}
