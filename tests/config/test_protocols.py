@@ -902,7 +902,7 @@ def test_a_protocol_that_contradicts_a_run_is_not_its_own():
     assert followed(run) == []  # the released codes drop the last block, and a constant lead has none
     run = one(method={"self_kd": {"soft_loss": "soft_cross_entropy"}}, interval=1.5)
     assert followed(run) == []
-    with pytest.raises(UserError, match="protocol teacher_checkpoints says nothing of self_kd: it has baseline, onli"):
+    with pytest.raises(UserError, match="protocol teacher_checkpoints has no entry for self_kd: it has baseline, onli"):
         one(method="self_kd", protocol="teacher_checkpoints")
 
 
@@ -1052,7 +1052,7 @@ def test_protocols_of_ones_own(tmp_path):
     runs = [run for run in expand(grid, tmp_path).runs if run.method == "online_kd"]
     assert [run.settings.get("method", {}) for run in runs] == [{}, {"soft_loss": "kl_of_probabilities"}]
     assert [list(protocols_of(run, tmp_path)) for run in runs] == [["mine"], ["mine"]]
-    with pytest.raises(UserError, match="protocol mine says nothing of self_kd: it has online_kd"):
+    with pytest.raises(UserError, match="protocol mine has no entry for self_kd: it has online_kd"):
         expand(study(method="self_kd", protocol="mine"), tmp_path)
     for name, content, complaint in (
         ("wrong", {"online_kd": {"method.soft": "kl"}}, "online_kd has no setting 'soft'"),

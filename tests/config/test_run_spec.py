@@ -186,7 +186,7 @@ def test_a_recipe_of_a_file_is_that_of_the_network_or_of_another_teacher():
     assert {run.epochs for run in expand({"study": "trial", "grids": [taught]}).runs} == {300}
     rate = expand({"study": "trial", "grids": [grid | {"network": "deit_tiny", "lr": 1e-3}]}).runs[0]
     assert (rate.lr, rate.epochs) == (1e-3, 300)
-    with pytest.raises(UserError, match="recipe 'paper' says nothing of resnet_mini: it has resnet18"):
+    with pytest.raises(UserError, match="recipe 'paper' has no entry for resnet_mini: it has resnet18"):
         expand({"study": "trial", "grids": [grid | {"network": "resnet_mini"}]})
 
 

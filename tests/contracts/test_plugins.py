@@ -264,7 +264,11 @@ def test_a_name_is_taken_once_by_two_packages(install):
         (changed("0.1 ", "1 / 10 "), "my_kd", "my_kd.py: defaults and constants must be plain values"),
         (changed("roles: ", "names: "), "my_kd", "my_kd.py: LogitKD has no roles: say who learns"),
         (changed("def terms", "def losses"), "my_kd", "my_kd.py: LogitKD has no function terms: add it"),
-        (changed("weight: float", "weight"), "my_kd", "my_kd.py: weight of LogitKD has no type, and is no setting"),
+        (
+            changed("weight: float", "weight"),
+            "my_kd",
+            "my_kd.py: weight of LogitKD has no type, so it is not a setting",
+        ),
         (changed("def terms", "de terms"), "my_kd", "my_kd.py: invalid syntax in line"),
     ],
 )

@@ -83,8 +83,8 @@ def test_held_out_accuracy_is_of_the_held_out_images(results):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"order_seed": 0}, "order_seed is 0, which is the run's seed already"),
-        ({"augmentation_seed": 0}, "augmentation_seed is 0, which is the run's seed already"),
+        ({"order_seed": 0}, "order_seed=0 equals seed"),
+        ({"augmentation_seed": 0}, "augmentation_seed=0 equals seed"),
         ({"held_out": 1.0}, "held_out is 1, but must be a share"),
         ({"held_out": -0.1}, "held_out is -0.1, but must be a share"),
     ],

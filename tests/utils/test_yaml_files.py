@@ -1,4 +1,4 @@
-"""YAML as a person means it: nothing is left out since it stands there twice, no number is read in another base."""
+"""YAML as a person means it: nothing is left out because it is given twice, no number is read in another base."""
 
 import ast
 from pathlib import Path
@@ -19,9 +19,9 @@ GOOD = f"study: twice\ngrids: [{RUN % 0}]\n"
 WORDS = [f"{key}={value}" for key, value in TINY.items()]
 
 TWICE = {  # text -> complaint
-    f"{GOOD}grids: []\n": "line 3: 'grids' stands there twice, first in line 2",
-    "study: twice\ngrids:\n  - dataset: digits\n    recipe: {epochs: 2, epochs: 7}\n": "line 4: 'epochs' stands",
-    f'{GOOD}"study": other\n': "line 3: 'study' stands there twice",
+    f"{GOOD}grids: []\n": "line 3: 'grids' is given twice, first in line 2",
+    "study: twice\ngrids:\n  - dataset: digits\n    recipe: {epochs: 2, epochs: 7}\n": "line 4: 'epochs' is given",
+    f'{GOOD}"study": other\n': "line 3: 'study' is given twice",
     f"study: twice\ngrids: [{RUN % '010'}]\n": "line 2: 010 is 8 in YAML",
     f"study: twice\ngrids: [{RUN % '1:30'}]\n": "line 2: 1:30 is 90 in YAML",
     f"study: twice\ngrids: [{RUN % '1:30.5'}]\n": "line 2: 1:30.5 is 90.5 in YAML",
@@ -91,5 +91,5 @@ def test_the_workflow_refuses_a_repeated_key_that_snakemake_leaves_out(checkout)
     refused = snakemake(checkout, f"{GOOD}store_teachers: true\nstore_teachers: false\n", "-n")
     assert refused.returncode == 1
     message = refused.stdout + refused.stderr
-    assert "config/trial.yaml: line 4: 'store_teachers' stands there twice, first in line 3" in message
+    assert "config/trial.yaml: line 4: 'store_teachers' is given twice, first in line 3" in message
     assert "Traceback" not in message

@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(remedy, 2)
     except (MemoryError, RuntimeError) as error:
         if "operator torchvision::" in str(error):
-            return _told(f"{error}: install torch and torchvision from one index, in versions made for each other", 2)
+            line = f"{error}: install torch and torchvision from one index, in versions made for each other"
+            return _report(line, 2)
         if not _out_of_memory(error):
             raise
         return _report(

@@ -1,4 +1,4 @@
-"""Which extra of the package brings what is not installed: `train`, `robustness` or `cluster`."""
+"""The extra of the package that installs a missing module: `train` or `robustness`."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ OF_EVALUATION: dict[str, tuple[str, ...]] = {"bim": ("torchattacks",), "corrupti
 
 
 def remedy(module: str) -> str:
-    """What to do where a module is missing, as one line; empty for a module of no extra."""
+    """The command that installs a missing module, in one line; empty for a module that is in no extra."""
     extra = OF_MODULE.get(module.partition(".")[0])
     return f"{module} is not installed: pip install 'spaced-kd[{extra}]'" if extra else ""
 
 
 def check(evaluations: Iterable[str]) -> None:
-    """UserError where training, or one of these evaluations, needs an extra that is not installed."""
+    """UserError if training, or one of these evaluations, needs an extra that is not installed."""
     asked = {"training": ("torch", "timm"), **{name: OF_EVALUATION.get(name, ()) for name in evaluations}}
     for what, modules in asked.items():
         for module in modules:

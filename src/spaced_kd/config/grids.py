@@ -13,16 +13,16 @@ from spaced_kd.config.run_spec import RunSpec, from_flat
 from spaced_kd.config.yaml_values import mapping, numbers, sequence
 from spaced_kd.utils.errors import UserError
 
-WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are no axes
+WHOLE = ("evaluate", "planned_seeds")  # keys of a grid whose lists are not axes
 
 
 class Point(NamedTuple):
-    """One run of a grid, and what the grid asks of it."""
+    """One run of a grid, with its evaluations, planned seeds and tuned keys."""
 
     run: RunSpec
     evaluate: list[str]  # names of costly evaluations
     planned: tuple[int, ...]  # seeds planned for its arm
-    tuned: tuple[str, ...]  # keys that are tried; none: the run is no trial
+    tuned: tuple[str, ...]  # keys that are tried; empty if the run is not a trial
 
 
 def points(config: dict[str, Any], evaluations: dict[str, Any], protocols: Path) -> Iterator[Point]:
@@ -50,7 +50,7 @@ def points(config: dict[str, Any], evaluations: dict[str, Any], protocols: Path)
 
 
 def _planned(given: Any) -> tuple[int, ...]:
-    """The seeds that are planned, of the study or of a grid; none where there is no plan."""
+    """The planned seeds of the study or of a grid; empty without a plan."""
     if given is None:
         return ()
     seeds = [types.check_type("planned_seeds", seed, "int") for seed in sequence("planned_seeds", given)]
@@ -93,7 +93,7 @@ def _flat(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
-    """Takes `recipe` out of a flat point and gives its keys: a mapping, a name of the study's, or a file by network."""
+    """Remove `recipe` from a flat point and return its keys; it is a mapping, a recipe of the study, or a preset."""
     given = point.pop("recipe", {})
     if isinstance(given, str) and given in recipes:
         given = recipes[given]
@@ -103,7 +103,7 @@ def _recipe(point: dict[str, Any], recipes: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"recipe {given!r} is none of recipes: {known}")
         networks, network = numbers(load_recipe(given)), point.get("teacher") or point.get("network")
         if network not in networks:
-            raise UserError(f"recipe {given!r} says nothing of {network}: it has {', '.join(networks)}")
+            raise UserError(f"recipe {given!r} has no entry for {network}: it has {', '.join(networks)}")
         given = networks[network]
     return _flat(mapping("recipe", given))
 

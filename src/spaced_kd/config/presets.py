@@ -2,9 +2,9 @@
 
 A file maps a method, or `all` methods, to switches with their values: settings of the method as `method.soft_loss: kl`,
 settings of networks as `network.initialisation: torch`, others by name. A value may depend on the network, its family
-(the file that it is in), the dataset and the kind of interval, one condition in another where both are needed:
-`method.last_block: {resnet: {spaced: dropped}}`. `else` is what holds for all that is not named; without it a switch
-keeps its default there.
+(the file that it is in), the dataset and the kind of interval; conditions may be nested:
+`method.last_block: {resnet: {spaced: dropped}}`. `else` holds for everything that is not named; without `else` a switch
+has its default there.
 
 Recipes: named sets of a run's keys for each network, one YAML file each; `paper` is one.
 """
@@ -28,7 +28,7 @@ NETWORK = "network."  # switches of networks begin so; they hold for each networ
 
 
 def interval_kind(interval: float | str) -> str:
-    """What an interval in epochs makes of a run: online (0), spaced, or offline ("max").
+    """The kind of a run by its interval in epochs: online (0), spaced, or offline ("max").
 
     >>> interval_kind(0), interval_kind(1.5), interval_kind("max")
     ('online', 'spaced', 'offline')
@@ -37,18 +37,18 @@ def interval_kind(interval: float | str) -> str:
 
 
 def family(network: str) -> str:
-    """The family of a network: resnet of resnet18 and resnet50."""
+    """The family of a network: "resnet" for resnet18 and resnet50."""
     return registry.plugin("networks", network).path.stem
 
 
 def protocol_names(folder: Path = PROTOCOLS) -> list[str]:
-    """The protocols that there are; UserError where there is none, since every run would be labelled wrongly."""
+    """Names of all protocols; UserError if there are none, since every run would be labelled wrongly."""
     return list(_stems("protocol", folder))
 
 
 @cache
 def load_protocol(name: str, folder: Path = PROTOCOLS) -> dict[str, dict[str, Any]]:
-    """Switches of a protocol by method, as the file has them."""
+    """Switches of a protocol by method, as in the file."""
     if name not in protocol_names(folder):
         raise UserError(
             f"{name!r} is none of the protocols: {', '.join(protocol_names(folder)) or f'{folder} has none'}"
@@ -74,7 +74,7 @@ def _known() -> set[str]:
 
 
 def _conditions(value: Any) -> Iterator[Any]:
-    """All that a value depends on, at every depth."""
+    """All conditions of a value, at every depth."""
     if isinstance(value, dict):
         yield from value
         for each in value.values():
@@ -82,18 +82,18 @@ def _conditions(value: Any) -> Iterator[Any]:
 
 
 def has(name: str, method: str, folder: Path = PROTOCOLS) -> bool:
-    """Whether a protocol says anything of a method."""
+    """Whether a protocol has switches for a method."""
     return bool({method, ALL} & set(load_protocol(name, folder)))
 
 
 def switches(name: str, method: str, folder: Path = PROTOCOLS) -> dict[str, Any]:
-    """Switches that a protocol has for a method, with their values as the file has them."""
+    """Switches of a protocol for a method, with their values as in the file."""
     content = load_protocol(name, folder)
     return content.get(ALL, {}) | content.get(method, {})
 
 
 def keys(name: str, method: str, folder: Path = PROTOCOLS, roles: tuple[str, ...] = ()) -> set[str]:
-    """Keys of a run that are a protocol's switches; those of networks stand for each of `roles`, too."""
+    """Keys of a run that are switches of a protocol; switches of networks apply to each of `roles`, too."""
     found = set(switches(name, method, folder))
     of_networks = [key.removeprefix(NETWORK) for key in found if key.startswith(NETWORK)]
     return found | {f"{role}.{setting}" for role in roles for setting in of_networks}
@@ -108,15 +108,15 @@ def values(
     folder: Path = PROTOCOLS,
     students: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """What a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}.
+    """The values that a protocol sets for a run of this kind: {"method.soft_loss": "kl", "clock": "learner"}.
 
     Args:
-        networks: role -> network of it: `network`, and `teacher` and `assistant` where they have networks of their own.
-        students: settings of networks that the student's alone has.
+        networks: role -> its network: `network`, and `teacher` and `assistant` if they have networks of their own.
+        students: settings of networks that only the student's network has.
     """
     registry.plugin("methods", method)
     if not has(name, method, folder):
-        raise UserError(f"protocol {name} says nothing of {method}: it has {', '.join(load_protocol(name, folder))}")
+        raise UserError(f"protocol {name} has no entry for {method}: it has {', '.join(load_protocol(name, folder))}")
     found = {}
     for key, value in switches(name, method, folder).items():
         of_network, setting = key.startswith(NETWORK), key.removeprefix(NETWORK)
@@ -129,7 +129,7 @@ def values(
 
 
 def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> Any:
-    """The value that holds for a network, a kind of interval and a dataset; None where the file says nothing of it."""
+    """The value that holds for a network, a kind of interval and a dataset; None if no condition applies."""
     while isinstance(value, dict):
         what = (network, family(network), dataset, interval_kind(interval), ELSE)
         value = next((value[each] for each in what if each in value), None)
@@ -137,7 +137,7 @@ def _chosen(value: Any, network: str, interval: float | str, dataset: str) -> An
 
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:
-    """The recipes that there are; UserError where there is none, since every run would be labelled wrongly."""
+    """Names of all recipes; UserError if there are none, since every run would be labelled wrongly."""
     return list(_stems("recipe", folder))
 
 
@@ -150,7 +150,7 @@ def _stems(kind: str, folder: Path) -> tuple[str, ...]:
 
 @cache
 def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, dict[str, Any]]:
-    """Keys of a recipe by network, as the file has them."""
+    """Keys of a recipe by network, as in the file."""
     if name not in recipe_names(folder):
         raise UserError(f"{name!r} is none of the recipes: {', '.join(recipe_names(folder)) or f'{folder} has none'}")
     path = folder / f"{name}.yaml"

@@ -1,11 +1,11 @@
-"""What exists: plug-ins by kind and name, their settings and one-line descriptions.
+"""The plug-ins by kind and name, with their settings and one-line descriptions.
 
-The name in a configuration is the name on disk: a file of its own for a dataset, method, evaluation, table or figure; a
-function of its own in a family's file for a network. Everything but `find` reads the source with `ast`, so that a
-misspelt name or setting is refused while the workflow's graph is built, without importing torch.
+The name in a configuration is the name on disk: of a file for a dataset, method, evaluation, table or figure; of a
+function in a family's file for a network. Everything but `find` reads the source with `ast`, so that a misspelt name or
+setting is refused while the workflow's graph is built, without importing torch.
 
-Other installed packages add to it by entry points, in the groups spaced_kd.methods, spaced_kd.networks and so on:
-`NAME = "MODULE"`, where the module is a file as in this package, and the name that of its plug-in.
+Other installed packages add plug-ins by entry points, in the groups spaced_kd.methods, spaced_kd.networks and so on:
+`NAME = "MODULE"`, where the module is a file like those of this package and NAME the name of its plug-in.
 """
 
 import ast
@@ -24,7 +24,7 @@ from spaced_kd.utils.errors import UserError
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "distillation" / "method.py"
 KINDS = ("datasets", "networks", "methods", "evaluations", "tables", "figures")
-FOLDERS = {  # of this package; the groups of entry points are called after the kinds
+FOLDERS = {  # of this package; the groups of entry points have the names of the kinds
     "datasets": "data/datasets",
     "networks": "networks",
     "methods": "distillation/methods",
@@ -33,17 +33,17 @@ FOLDERS = {  # of this package; the groups of entry points are called after the 
     "figures": "analysis/figures",
 }
 FACES = {"datasets": "prepare", "evaluations": "evaluate", "tables": "table", "figures": "figure"}
-OWN = ("seed", "exits", "history", "kd")  # keyword-only arguments that the suite gives
-PAPERS_NAMES = {  # what the paper calls a method -> what it is here
+OWN = ("seed", "exits", "history", "kd")  # keyword-only arguments that the suite passes, so not settings
+PAPERS_NAMES = {  # the paper's name of a method -> its name here
     "spaced_kd": "online_kd interval=1.5",
     "spaced_online_kd": "online_kd interval=1.5",
     "offline_kd": "online_kd interval=max",
     "kd": "online_kd, or online_kd interval=max for offline KD",
     "spaced_self_kd": "self_kd interval=4",
 }
-# what evaluations repeat; in their files, which are measured anew when they change, ranges have no such end
+# upper limits of repetitions in evaluations; not in their RANGES, since a changed file is measured anew
 MOST_OF_EVALUATIONS = {"draws": 10_000, "probes": 10_000, "sketch": 10_000, "steps": 10_000}
-REQUIRED = object()  # default of a setting that has none
+REQUIRED = object()  # marks a setting without a default
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Plugin:
     `settings` maps a name to (annotation, default). `constants` are the class variables of a method, its contract's
     defaults among them, and a file's names in capitals: BATCH_NORM of networks, SOURCES of an evaluation, EVALUATION of
     a table or figure, whose rows it shows, and RANGES, which maps a setting to an interval such as "(0, 255]" or
-    "[1, inf)", or to a tuple of choices. `package` is the
-    other package that it comes from, and its version.
+    "[1, inf)", or to a tuple of choices. `package` is name and version of the other package that it comes from, if any.
     """
 
     kind: str
@@ -65,7 +64,7 @@ class Plugin:
     settings: dict[str, tuple[str, Any]]
     constants: dict[str, Any] = field(default_factory=dict)
     package: str = ""
-    module: str = ""  # of another package
+    module: str = ""  # dotted name, if it comes from another package
 
     @property
     def summary(self) -> str:
@@ -74,13 +73,13 @@ class Plugin:
 
     @property
     def sources(self) -> list[Path]:
-        """Files that what it computes comes from: its own, and those that SOURCES names from its folder."""
+        """The files that determine its results: its own, and those that SOURCES names relative to its folder."""
         return [self.path, *((self.path.parent / name).resolve() for name in self.constants.get("SOURCES", ()))]
 
 
 @cache
 def plugins(kind: str) -> dict[str, Plugin]:
-    """Every plug-in of a kind, by name: this package's, then those of others."""
+    """Every plug-in of a kind, by name: this package's first, then those of other packages."""
     own = (plugin for path in sorted((ROOT / FOLDERS[kind]).glob("[!_]*.py")) for plugin in _read(kind, path))
     found: dict[str, Plugin] = {}
     for plugin in (*own, *_of_others(kind)):
@@ -93,7 +92,7 @@ def plugins(kind: str) -> dict[str, Plugin]:
 def _of_others(kind: str) -> Iterator[Plugin]:
     """Plug-ins that other installed packages name as entry points."""
     for entry in sorted(entry_points(group=f"spaced_kd.{kind}"), key=lambda entry: entry.name):
-        dist = entry.dist  # None of an entry point that was made by hand alone
+        dist = entry.dist  # None only for an entry point that was created by hand
         package, path = f"{dist.name} {dist.version}" if dist else "", _source(entry.module)
         problem = f"{package}: {entry.name} of spaced_kd.{kind} is to be in the module {entry.module}"
         if path is None:
@@ -120,7 +119,7 @@ def names(kind: str) -> list[str]:
 
 
 def plugin(kind: str, name: str) -> Plugin:
-    """The plug-in called `name`; UserError with the right names where there is none."""
+    """The plug-in called `name`; UserError with the known names if there is none."""
     try:
         return plugins(kind)[name]
     except (KeyError, TypeError):
@@ -128,14 +127,14 @@ def plugin(kind: str, name: str) -> Plugin:
 
 
 def hint(given: Any, known: Iterable[str]) -> str:
-    """What a misspelt name may stand for, as the end of a message; empty where nothing is near."""
+    """The end of a message that suggests a name for a misspelt one; empty if no known name is similar."""
     meant = PAPERS_NAMES.get(given) if isinstance(given, str) else None
     near = [meant] if meant else difflib.get_close_matches(str(given), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def find(kind: str, name: str) -> Any:
-    """Import the plug-in: a dataset's module, a network's function, a method's class, the face of the other kinds."""
+    """Import the plug-in: a dataset's module, a method's class, the function of the other kinds."""
     found = plugin(kind, name)
     own = f"spaced_kd.{FOLDERS[kind].replace('/', '.')}.{found.path.stem}"
     module = importlib.import_module(found.module or own)
@@ -143,9 +142,9 @@ def find(kind: str, name: str) -> Any:
 
 
 def check_settings(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """`given` with each value checked against its annotation; UserError names an unknown setting or a wrong type.
+    """`given` with each value checked against its annotation.
 
-    UserError for one that is missing and has no default, too.
+    UserError names an unknown setting, a wrong type, or a missing setting without a default.
     """
     known = plugin(kind, name).settings
     for key, (annotation, default) in known.items():
@@ -207,7 +206,7 @@ def _described(kind: str, path: Path, tree: ast.Module) -> list[Plugin]:
 
 @cache
 def contract_defaults() -> dict[str, Any]:
-    """The class variables of the contract of methods, but `roles`, which has no default."""
+    """The class variables of the contract of methods, except `roles`, which has no default."""
     (contract,) = (node for node in ast.parse(CONTRACT.read_text("utf-8")).body if isinstance(node, ast.ClassDef))
     return {name: value for name, (_, value) in _fields(contract, constant=True).items() if value is not REQUIRED}
 
@@ -223,19 +222,19 @@ def _check_method(path: Path, node: ast.ClassDef, constants: dict[str, Any]) -> 
     for item in node.body:
         if isinstance(item, ast.Assign):
             name = ast.unparse(item.targets[0])
-            problem = f"{path}: {name} of {node.name} has no type, and is no setting"
+            problem = f"{path}: {name} of {node.name} has no type, so it is not a setting"
             raise UserError(f"{problem}: write {name}: float = ..., or ClassVar for a constant")
 
 
 def _constants(tree: ast.Module, *names: str) -> dict[str, Any]:
-    """Names in capitals that a file gives a plain value; only those in `names`, if there are any."""
+    """Names in capitals to which a file assigns a plain value; only those in `names`, if given."""
     given = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()]
     found = {ast.unparse(node.targets[0]): node.value for node in given}
     return {name: ast.literal_eval(value) for name, value in found.items() if not names or name in names}
 
 
 def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
-    """Keyword-only arguments are settings, but for the suite's own."""
+    """Settings of a function: its keyword-only arguments except the suite's own."""
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     found = {arg.arg: _setting(arg.annotation, value) for arg, value in pairs if arg.arg not in OWN}
     for arg in node.args.kwonlyargs:
@@ -245,7 +244,7 @@ def _keywords(node: ast.FunctionDef) -> dict[str, tuple[str, Any]]:
 
 
 def _fields(node: ast.ClassDef, *, constant: bool) -> dict[str, tuple[str, Any]]:
-    """A dataclass's fields are settings, its class variables are constants."""
+    """Settings (fields) or constants (class variables) of a dataclass."""
     return {
         item.target.id: _setting(item.annotation, item.value)
         for item in node.body
@@ -266,15 +265,15 @@ PLUGINS = {
     "assistant": "networks",
     "method": "methods",
 }
-TEACHING = ("teacher", "assistant")  # who may have a network of its own; the student's where none is named
+TEACHING = ("teacher", "assistant")  # roles that may name a network of their own; the default is the student's
 
 
 def roles_of(method: str) -> dict[str, str]:
-    """Who learns in a method -> the name of its network."""
+    """Role of a method -> the name of its network."""
     roles: dict[str, str] = plugin("methods", method).constants["roles"]
     return roles
 
 
 def network_count(method: str) -> int:
-    """Networks of a method."""
+    """Number of a method's networks."""
     return len(set(roles_of(method).values()))

@@ -1,7 +1,7 @@
-"""The JSON schema of a study (draft 2020-12), from which editors complete keys and mark misspelt ones.
+"""The JSON schema of a study (draft 2020-12), with which editors complete keys and mark misspelt ones.
 
-It is made from STUDY_KEYS, the fields of `RunSpec` and the settings of the plug-ins, and checks names, types, choices
-and ranges. What one key asks of another is left to the reader of studies (`spaced-kd plan`).
+It is generated from STUDY_KEYS, the fields of `RunSpec` and the settings of the plug-ins, and checks names, types,
+choices and ranges. Conditions between keys are checked when a study is read, as by `spaced-kd plan`.
 
     python -m spaced_kd.config.schema > workflow/schemas/study.schema.json
 """
@@ -89,7 +89,7 @@ def _field(name: str, annotation: str) -> Schema:
 
 
 def _settings(kind: str, name: str) -> Schema:
-    """A plug-in's settings, which may all be left out: `bim:` alone is a mapping, too."""
+    """A plug-in's settings, all of which may be omitted: `bim:` without a value is accepted, too."""
     plugin = registry.plugin(kind, name)
     ranges = plugin.constants.get("RANGES", {})
     own = {key: _value(annotation, ranges.get(key)) for key, (annotation, _) in plugin.settings.items()}
@@ -120,7 +120,7 @@ def _option(option: str, allowed: str | tuple[Any, ...] | None) -> Schema:
 
 
 def _limits(interval: str) -> Schema:
-    """Of an interval as mathematics writes it: "[1, inf)"."""
+    """Limits of an interval in mathematical notation, such as "[1, inf)"."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     found = {}
     if low != float("-inf"):
@@ -131,7 +131,7 @@ def _limits(interval: str) -> Schema:
 
 
 def _any(options: Iterable[Schema]) -> Schema:
-    """One of several schemas, each once."""
+    """Any one of several schemas, without repetitions."""
     different = list({json.dumps(option, sort_keys=True): option for option in options}.values())
     return different[0] if len(different) == 1 else {"anyOf": different}
 
@@ -141,7 +141,7 @@ def _object(properties: dict[str, Schema]) -> Schema:
 
 
 def text() -> str:
-    """The schema as the file has it."""
+    """The schema as the text of the file."""
     return json.dumps(of_study(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Where the workflow, the studies and the profiles lie: in a checkout, or below the package that a wheel installs."""
+"""Paths of the workflow, the studies and the profiles: in a checkout, or below the package that a wheel installs."""
 
 from spaced_kd.config.registry import ROOT
 

@@ -1,8 +1,9 @@
-"""Which source a run comes from: a digest of each of its plug-ins, and a number of the training core.
+"""The source of a run: a digest of each of its plug-ins, and a version number of the training core.
 
 A digest covers the definitions that a plug-in reaches, in its own file, in its package and in this one, as syntax trees
 without docstrings, comments, type annotations, import lines and the text of errors. Definitions and local variables
-have numbers instead of names. So neither a comment nor moving or renaming a function changes a digest; a formula does.
+are numbered instead of named; names of arguments and attributes count. So neither a comment nor moving or renaming a
+function changes a digest, but a formula does.
 """
 
 import ast
@@ -22,13 +23,13 @@ NUMERICS = (
     1  # of the training core: raise it whenever a training gives other bits; tests/training/test_golden.py asks for it
 )
 
-OF_TRAINING = ("augment", "MEAN", "STD", "SIZE")  # what a training uses of a dataset, whose data have a checksum
+OF_TRAINING = ("augment", "MEAN", "STD", "SIZE")  # definitions that a training uses; the data have a checksum
 DROPPED = (ast.Import, ast.ImportFrom, ast.Pass)
 UNREAD = ("annotation", "returns", "ctx", "kind", "type_comment", "type_params")  # fields of a syntax tree
 
 
 def of_run(spec: RunSpec) -> dict[str, Any]:
-    """What a run stores: the digest of each of its plug-ins by role, and the number of the training core."""
+    """The digest of each of a run's plug-ins by role, and the number of the training core, as a run stores them."""
     roles = {role: kind for role, kind in PLUGINS.items() if getattr(spec, role)}
     return {
         "sources": {role: digest(kind, getattr(spec, role)) for role, kind in roles.items()},
@@ -37,7 +38,7 @@ def of_run(spec: RunSpec) -> dict[str, Any]:
 
 
 def changes(spec: RunSpec, stored: dict[str, Any]) -> list[str]:
-    """Names of what is another source now than when `stored` was written, or accepted; none where it has no digest."""
+    """Names of the sources that have changed since `stored` was written or accepted; empty if it has no digests."""
     if "sources" not in stored:
         return []  # recorded before digests
     now = of_run(spec)
@@ -55,7 +56,7 @@ def changes(spec: RunSpec, stored: dict[str, Any]) -> list[str]:
 
 
 def check(spec: RunSpec, described: dict[str, Any], folder: Path) -> None:
-    """UserError, with the remedies, if a finished run's sources are others now."""
+    """UserError, with the remedies, if a finished run's sources have changed."""
     if found := changes(spec, described):
         raise UserError(
             f"{folder} was trained before {' and '.join(found)} changed: move it away to train it again, or keep it by"
@@ -64,16 +65,16 @@ def check(spec: RunSpec, described: dict[str, Any], folder: Path) -> None:
 
 
 def of_prepare(dataset: str) -> str:
-    """Digest of what a dataset is prepared by. It is stored with the prepared data, and no part of a run's.
+    """Digest of a dataset's `prepare`, which is stored with the prepared data and not with runs.
 
-    A run has the checksum of its data: another `prepare` that gives the same data leaves all runs valid.
+    A run stores the checksum of its data: a changed `prepare` that returns the same data leaves all runs valid.
     """
     return digest("datasets", dataset, ("prepare",))
 
 
 @cache
 def digest(kind: str, name: str, roots: tuple[str, ...] = ()) -> str:
-    """Digest of a plug-in, in hexadecimal; `roots`: the definitions that it starts from, those of a training else."""
+    """Digest of a plug-in, in hexadecimal; `roots`: the definitions to start from, by default those of a training."""
     plugin = registry.plugin(kind, name)
     module = plugin.module or f"spaced_kd.{registry.FOLDERS[kind].replace('/', '.')}.{plugin.path.stem}"
     roots = roots or (OF_TRAINING if kind == "datasets" else (plugin.attribute,))
@@ -81,7 +82,7 @@ def digest(kind: str, name: str, roots: tuple[str, ...] = ()) -> str:
 
 
 class _Module:
-    """A file: its statements by the names that they bind, and its imports as dotted names."""
+    """A file: its statements by the names they bind, and its imports as dotted names."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.loose = path, []
@@ -101,10 +102,10 @@ class _Module:
 
 
 class _Reader:
-    """Follows names from definition to definition, and writes each down once, under its number.
+    """Follows names from definition to definition, and writes each definition once, under its number.
 
     Args:
-        own: packages that are followed; what is imported from others counts by its name.
+        own: packages that are followed; an import from another package counts by its name.
     """
 
     def __init__(self, own: set[str]) -> None:
@@ -137,7 +138,7 @@ class _Reader:
         return f"#{self.numbers.setdefault((module.path, name), len(self.numbers))}"
 
     def _resolved(self, module: _Module, dotted: str) -> str:
-        """A name as a module has it: the number of its definition and the rest, or its full name in another package."""
+        """The number of a name's definition and the rest of the dotted name, or its full name in another package."""
         first, _, rest = dotted.partition(".")
         if first in module.bound:
             return f"{self._number(module, first)}.{rest}"
@@ -157,7 +158,7 @@ class _Reader:
         return full
 
     def _text(self, node: Any, module: _Module, scope: dict[str, str] | None = None, *, top: bool = False) -> str:
-        """A syntax tree as text; `scope`: what local names are written as."""
+        """A syntax tree as text; `scope`: local name -> its number."""
         if isinstance(node, list):
             return "[" + ",".join(self._text(item, module, scope) for item in node if not _dropped(item)) + "]"
         if not isinstance(node, ast.AST):
@@ -198,7 +199,7 @@ def _binds(statement: ast.stmt) -> Iterator[str]:
 
 
 def _dropped(node: Any) -> bool:
-    """Whether a statement cannot matter: an import, or a docstring."""
+    """Whether a statement has no effect on results: an import, or a docstring."""
     text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return isinstance(node, DROPPED) or text
 
@@ -213,7 +214,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str]:
-    """What names inside of a function are written as: arguments as they are called, other variables by number."""
+    """Name in a function -> its text: arguments keep their names, other variables are numbered."""
     nodes = [*ast.walk(function)]
     found = {node.arg: node.arg for node in nodes if isinstance(node, ast.arg)}
     kept = {getattr(node, "name", None) for node in nodes}

@@ -1,4 +1,4 @@
-"""What a study is: the runs that a configuration file expands to, and what is measured on them and drawn from them."""
+"""A study: the runs of a configuration file, their evaluations, and the tables and figures drawn from them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from spaced_kd.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Study:
-    """A configuration file expanded: its runs, what is evaluated on which of them, and what is drawn from the rows."""
+    """A configuration file expanded: its runs, the evaluations of each, and the tables and figures."""
 
     name: str
     runs: tuple[RunSpec, ...]
@@ -24,23 +24,23 @@ class Study:
     tables: tuple[str, ...]
     figures: tuple[str, ...]
     data: str  # folder of the published datasets
-    store_teachers: bool  # whether teachers leave their states for their students
+    store_teachers: bool  # whether teachers save their states for their students
     planned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # id of a run -> seeds planned for its arm
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id of a run that is a trial -> the keys tried
-    only_teachers: frozenset[str] = frozenset()  # ids of runs that no arm asks for, but a student's teacher is
-    experiments: tuple["Study", ...] = ()  # of which the study is the union; each has a folder of results in its own
+    only_teachers: frozenset[str] = frozenset()  # ids of runs that are in no arm, only teachers of students
+    experiments: tuple["Study", ...] = ()  # whose union the study is; each has its own folder of results
 
     @property
     def parts(self) -> tuple["Study", ...]:
-        """Its experiments, or the study itself: what rows are collected of."""
+        """Its experiments, or the study itself; each has rows of its own."""
         return self.experiments or (self,)
 
     def drawn_by(self, kind: str, name: str) -> "Study":
-        """From whose rows a table or figure is drawn: the experiment that lists it, else all of the study."""
+        """The experiment that lists a table or figure, which is drawn from its rows; else the whole study."""
         return next((part for part in self.experiments if name in getattr(part, kind)), self)
 
     def followers(self, teacher_id: str) -> list[str]:
-        """The students for whom a teacher leaves its states, as words; online KD trains its teacher along."""
+        """The students for whom a teacher saves its states, as overrides; online KD trains its teacher along."""
         return sorted(self._followers.get(teacher_id, ())) if self.store_teachers else []
 
     @cached_property
@@ -52,7 +52,7 @@ class Study:
         return found
 
 
-STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is made from this
+STUDY_KEYS = {  # key -> description; the documentation's reference page is generated from this
     "study": "name: results are written to `results/<study>`",
     "data": "folder of the published datasets; `data` unless given",
     "store_teachers": "`true` (default): a teacher stores its state at the block ends of its students, on disk in"
@@ -68,7 +68,7 @@ STUDY_KEYS = {  # key -> what it is; the reference page of the documentation is 
     " trained once; each has its own rows, tables and figures",
 }
 EXPERIMENTS = shipped.EXPERIMENTS
-RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "submitted", "theory")  # folders of no study
+RESERVED = ("bench", "data", "logs", "recorded", "runs", "state", "submitted", "theory")  # not names of studies
 
 
 def load_study(path: Path | str | TextIO, protocols: Path = presets.PROTOCOLS) -> Study:
@@ -145,7 +145,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
 
 
 def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
-    """The study that consists of experiments: what they share is one run, and each is collected and drawn alone."""
+    """The union of experiments: a run that several share is trained once; each is collected and drawn by itself."""
     name, common = (
         config["study"],
         {key: config[key] for key in ("data", "store_teachers", "planned_seeds") if key in config},

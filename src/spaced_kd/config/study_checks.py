@@ -1,7 +1,4 @@
-"""What must hold of a study's runs together.
-
-Planned seeds, pairs of seeds, one precision, epochs that there are, and the evaluations that tables and figures show.
-"""
+"""Checks across the runs of a study: planned and paired seeds, one precision, existing epochs, needed evaluations."""
 
 import itertools
 from collections.abc import Iterable
@@ -23,7 +20,7 @@ def check_planned(run: RunSpec, plan: tuple[int, ...]) -> None:
 
 
 def check_paired(runs: Iterable[RunSpec]) -> None:
-    """UserError for two arms of a setting whose seeds do not pair: each has one that the other lacks."""
+    """UserError for two arms of a setting whose seeds are not paired: each has one that the other lacks."""
     arms: dict[str, dict[str, set[int]]] = {}
     for run in runs:
         own = [each for each in run.overrides() if each.startswith(("method", "interval="))]
@@ -39,7 +36,7 @@ def check_paired(runs: Iterable[RunSpec]) -> None:
 
 
 def check_precision(runs: Iterable[RunSpec], drawn: list[str]) -> None:
-    """UserError where a table or figure would show runs of two precisions, but for those that compare them."""
+    """UserError if a table or figure would mix runs of two precisions, except the tables that compare them."""
     found: dict[str, set[str]] = {}
     for run in runs:
         found.setdefault(f"{run.label('dataset')}, {run.label('network')}", set()).add(run.precision)
@@ -52,7 +49,7 @@ def check_precision(runs: Iterable[RunSpec], drawn: list[str]) -> None:
 
 
 def check_epochs(wanted: dict[str, dict[str, Any]], spec: RunSpec) -> None:
-    """UserError for an evaluation that is to look at a run in an epoch that its training has not."""
+    """UserError for an evaluation at an epoch that the run's training does not have."""
     for name, settings in wanted.items():
         if late := [epoch for epoch in settings.get("epochs") or () if not 0 <= epoch < spec.epochs]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What the workflow is asked for: tables and figures by name, refused by name where there are none."""
+"""Targets of the workflow: tables, figures and runs by name; an unknown one is refused with the known names."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -8,26 +8,28 @@ from spaced_kd.utils.errors import UserError
 
 FILE = re.compile(r"(?:\./)?results/(?:[^/]+/)+(tables|figures)/([^/.]+)\.\w+")  # of a study, or of its experiment
 RUN = re.compile(r"(?:\./)?results/(?:runs/([^/]+)/[^/]+|(?:[^/]+/)+evaluations/([^/]+)\.json)")
-NAME = re.compile(r"(?:tab|fig)_?\w+")  # a target by itself; other words may be anything
-PATHS = ("--profile", "--workflow-profile", "--directory", "-d", "--snakefile", "-s")  # options before one
+NAME = re.compile(r"(?:tab|fig)_?\w+")  # certainly meant as a target; other arguments may be anything
+PATHS = ("--profile", "--workflow-profile", "--directory", "-d", "--snakefile", "-s")  # options whose value is a path
 DRAWN = ("tables", "figures")
-JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures that say what becomes of the paper's claims
+JUDGE = ("scorecard", "overview", "fig_overview")  # tables and figures of verdicts on the paper's claims
 
 
 def judged(drawn: Iterable[str]) -> bool:
-    """Whether a study that draws these asks for verdicts: it has a page of results then."""
+    """Whether a study that draws these shows verdicts, and so has a results page."""
     return bool({*JUDGE} & {*drawn})
 
 
-def check(words: Iterable[str], runs: Collection[str]) -> None:
-    """UserError for a table, figure or run that does not exist, with the names that do; `words` of a command line.
+def check(arguments: Iterable[str], runs: Collection[str]) -> None:
+    """UserError for a table, figure or run that does not exist, with the known names.
 
-    `runs` are the ids of the study's runs.
+    Snakemake's own message gives neither the reason nor a similar name.
 
-    Snakemake says of any target that no rule makes it, and neither why nor what is near.
+    Args:
+        arguments: of Snakemake's command line.
+        runs: ids of the study's runs.
     """
-    words = list(words)
-    for before, word in zip(["", *words], words, strict=False):
+    arguments = list(arguments)
+    for before, word in zip(["", *arguments], arguments, strict=False):
         if found := FILE.fullmatch(word):
             registry.plugin(*found.groups())
         elif (found := RUN.fullmatch(word)) and (run := found[1] or found[2]) not in runs:

@@ -1,4 +1,4 @@
-"""The key `tune` of a grid: values that are tried, all their combinations, the same for every arm.
+"""The key `tune` of a grid: values to try, in all combinations, the same for every arm.
 
 `tune: {lr: [0.01, 0.1], lr_schedule: [constant, cosine]}` makes four trials of each arm. They are compared by accuracy
 on training images that `held_out` keeps from training.
@@ -15,7 +15,7 @@ NO_TRIALS = ("seed", "protocol", "interval", "recipe", "held_out", "evaluate", "
 
 
 def take_trials(grid: dict[str, Any]) -> dict[str, list[Any]]:
-    """Takes `tune` out of a grid: each key with its values; empty where the grid has none."""
+    """Remove `tune` from a grid and return its keys with their values; empty if the grid has none."""
     if KEY not in grid:
         return {}
     trials = grid.pop(KEY)
@@ -32,14 +32,14 @@ def take_trials(grid: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def of_arm(trials: dict[str, list[Any]], arm: dict[str, Any]) -> dict[str, Any]:
-    """An arm with the trials as axes, and their names under `tune`; UserError where it would have others."""
+    """An arm with the trials as axes, and their names under `tune`; UserError if the arm sets one of them itself."""
     if own := {KEY, *trials} & arm.keys():
         raise UserError(f"an arm has {min(own)} of its own, but all arms of a grid with tune have the same trials")
     return trials | arm | ({KEY: tuple(trials)} if trials else {})
 
 
 def check(trial: RunSpec) -> None:
-    """UserError for a trial that has no held-out images, or is judged by a single state."""
+    """UserError for a trial without held-out images, or with a single state to judge it by."""
     if not trial.held_out:
         raise UserError("held_out is 0 in a grid with tune: trials are compared on held-out images, so set a share")
     if not trial.tail_evaluations:

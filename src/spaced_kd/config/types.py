@@ -12,7 +12,7 @@ MOST = 2**63 - 1  # in an int64
 
 
 def check_type(key: str, value: Any, annotation: str) -> Any:
-    """`value` if it fits the annotation (an int fits float, a list fits tuple); UserError with key and type if not."""
+    """`value` if it has the annotated type (an int passes as float, a list as tuple), else UserError with the key."""
     for option in annotation.split(" | "):
         if option.startswith("Literal["):
             choices = _choices(option)
@@ -55,7 +55,7 @@ def check_range(key: str, value: Any, allowed: str | tuple[Any, ...]) -> None:
 
 
 def within(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval as mathematics writes it.
+    """Whether a number lies in an interval, given in mathematical notation.
 
     >>> within(1, "[1, inf)"), within(0, "(0, 255]")
     (True, False)
@@ -68,7 +68,7 @@ def within(value: float, interval: str) -> bool:
 
 @cache
 def _choices(option: str) -> list[Any]:
-    """Values of a Literal annotation; parsed once, since each run of a study is checked against it."""
+    """Values of a Literal annotation; cached, since each run of a study is checked against it."""
     found: list[Any] = ast.literal_eval(option.removeprefix("Literal"))
     return found
 

@@ -10,13 +10,13 @@ from spaced_kd.config import presets, registry, types
 from spaced_kd.config.registry import PLUGINS, TEACHING, network_count, roles_of
 from spaced_kd.utils.errors import UserError
 
-TAIL_STATES = 3  # of which a mean over the tail of a training takes at least so many
+TAIL_STATES = 3  # the fewest states for a mean over the tail of a training
 if TYPE_CHECKING:
     from spaced_kd.config.run_spec import RunSpec
 
 POSITIVE = ("epochs", "batch_size", "lr", "threads", "processes", "eval_every")
 NOT_NEGATIVE = ("seed", "order_seed", "augmentation_seed", "weight_decay", "tail_evaluations", "input_size")
-AT_MOST = {  # more is a slip, and ends in a crash, or in no memory, before anything is said
+AT_MOST = {  # a larger value is a typing error, which would otherwise end in a crash or fill the memory
     "epochs": 1_000_000,
     "threads": 1024,
     "tail_evaluations": 1000,
@@ -36,7 +36,7 @@ def check(spec: RunSpec) -> RunSpec:
 
 
 def _typed(spec: RunSpec) -> RunSpec:
-    """Every value of the type of its field, every setting of its plug-in's."""
+    """The spec with every value checked against its field's type, and every setting against its plug-in."""
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
     for key, annotation in _annotations(type(spec)).items():  # type: ignore[arg-type] # a class is hashable
         values[key] = types.check_type(key, values[key], annotation)
@@ -67,7 +67,7 @@ def _check_ranges(spec: RunSpec) -> None:
         raise UserError(f"momentum is {spec.momentum:g}, but must be at least 0 and below 1")
     for key in ("order_seed", "augmentation_seed"):
         if getattr(spec, key) == spec.seed:
-            raise UserError(f"{key} is {spec.seed}, which is the run's seed already: leave it out, or draw anew")
+            raise UserError(f"{key}={spec.seed} equals seed: omit it, or choose another value")
     if not 0 <= spec.held_out < 1:
         raise UserError(f"held_out is {spec.held_out:g}, but must be a share of the training images, below 1")
     if spec.tail_evaluations and spec.tail_evaluations < TAIL_STATES:
@@ -103,7 +103,7 @@ def _check_interval(spec: RunSpec) -> None:
 
 
 def _check_networks(spec: RunSpec) -> None:
-    """Who has a network of its own, and which of them may have a distillation token."""
+    """UserError for a role whose network the method does not have, or a distillation token that is not a student's."""
     if spec.teacher and network_count(spec.method) == 1:
         raise UserError(f"teacher is {spec.teacher}, but {spec.method} has no teacher of its own: leave it out")
     if spec.assistant and "assistant" not in roles_of(spec.method).values():
@@ -158,7 +158,7 @@ def _check_learning_rate(spec: RunSpec) -> None:
 def _check_processes(spec: RunSpec) -> None:
     of_method = registry.plugin("methods", spec.method).constants
     inside = of_method["parts"] or of_method["looks_back"]
-    if inside and spec.processes > 1:  # which need more of a network than what it says of a share of this batch
+    if inside and spec.processes > 1:  # such a method needs more than a network's outputs for a share of this batch
         raise UserError(f"processes is {spec.processes}, but {spec.method} trains in one: leave it out")
 
 
@@ -173,7 +173,7 @@ def _check_batch_norm(spec: RunSpec) -> None:
 
 
 def _check_needs(spec: RunSpec) -> None:
-    """UserError for a setting that makes no sense at this interval, or beside another setting."""
+    """UserError for a setting that has no effect at this interval, or beside another setting."""
     method, interval = spec.method, spec.interval
     plain = registry.defaults("methods", method)
     found = plain | spec.settings.get("method", {}) | {"interval": presets.interval_kind(interval)}
@@ -188,7 +188,7 @@ def _check_needs(spec: RunSpec) -> None:
 
 
 def _check_window(spec: RunSpec) -> None:
-    """UserError for a window of spaced epochs that is empty, or not inside the training."""
+    """UserError for a window of spaced epochs that is empty or not within the training."""
     given = spec.settings.get("method", {})
     first, last = given.get("spaced_from", 0.0), given.get("spaced_until")
     if not 0 <= first < (spec.epochs if last is None else last) <= spec.epochs:
@@ -201,7 +201,7 @@ def _check_window(spec: RunSpec) -> None:
 
 @cache
 def _annotations(run: type[RunSpec]) -> dict[str, str]:
-    """The type of each field of a run, as source has it; written once, since typing is slow to write a Literal."""
+    """The type of each field of a run, as in the source; cached, since formatting a Literal is slow."""
     return {f.name: f.type if isinstance(f.type, str) else _name(f.type) for f in fields(run) if f.name != "settings"}
 
 

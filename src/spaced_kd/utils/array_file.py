@@ -1,4 +1,4 @@
-"""Named arrays on disk: safetensors with a checksum and a JSON description, written whole or not at all. No pickle."""
+"""Named arrays on disk: safetensors with a checksum and a JSON description, written atomically, without pickle."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], **about: Any) -> str:
-    """Write arrays with their checksum and a description; gives the checksum."""
+    """Write arrays with their checksum and a description; returns the checksum."""
     checksum = digest(arrays)
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = json.dumps({"checksum": checksum, SEAL: _sealed(about)} | about)
@@ -45,14 +45,14 @@ def read(path: Path, *, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, A
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from None
     whole = isinstance(about, dict) and digest(arrays) == about.get("checksum")
-    # files of older versions have no seal
+    # files of versions before 0.2 have no seal
     if not whole or about.pop(SEAL, None) not in (None, _sealed(about)):
         raise UserError(f"{path} is damaged (its checksum does not match): {remedy}")
     return arrays, about
 
 
 def read_one(path: Path, name: str, *, remedy: str) -> np.ndarray:
-    """One array of a file that `save` wrote, without a look at the others; UserError if it cannot be read."""
+    """One array of a file that `save` wrote, without reading the others; UserError if it cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             array: np.ndarray = file.get_tensor(name)

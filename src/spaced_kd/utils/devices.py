@@ -1,7 +1,8 @@
-"""Which device a process computes on.
+"""The device on which a process computes.
 
-Jobs that Snakemake starts side by side on one machine all see all of its GPUs. Each takes a slot of the GPU that has
-the fewest, which is a locked file: the lock ends with its process, however that ends. A Slurm job sees only its own.
+Jobs that Snakemake starts side by side on one machine all have access to all of its GPUs. Each takes a slot of the GPU
+with the fewest used slots. A slot is a locked file, and the lock ends with its process. A Slurm job has access to its
+own GPUs only.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ _slots: list[IO[Any]] = []  # held open, and so locked, until the process ends
 
 
 def choose_device(device: str) -> torch.device:
-    """The device named, or for "auto" a GPU where there is one, else the CPU; deterministic kernels on a GPU.
+    """The named device, or for "auto" a GPU if there is one, else the CPU; kernels on a GPU are deterministic.
 
     Raises:
         UserError: there is no such device.
@@ -40,7 +41,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a device has free; of the host, what it can make free. None where that is not known."""
+    """Free bytes of a device, on the host including memory that it can reclaim; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu" or not MEMINFO.exists():
@@ -51,20 +52,20 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def set_up_process(threads: int, precision: str) -> None:
-    """Give this process its number of threads and its rounding: called once, where a process begins its work."""
+    """Set this process's number of threads and its rounding; called once, when a process starts its work."""
     torch.set_num_threads(threads)
     set_rounding(precision)
 
 
 def set_rounding(precision: str) -> None:
-    """How a GPU multiplies float32 numbers from now on: rounded to TF32 first, or as they are."""
+    """Set whether a GPU rounds float32 numbers to TF32 before it multiplies them."""
     rounding = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = rounding
     torch.backends.cudnn.conv.fp32_precision = rounding  # type: ignore[attr-defined]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small tensor on `device`. A GPU is not waited for, as it would be with a plain copy."""
+    """A small tensor on `device`; unlike a plain copy, this does not wait for a GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -88,4 +89,4 @@ def _least_used() -> str:
             continue
         _slots.append(file)
         return f"cuda:{gpu}"
-    raise AssertionError("itertools.count ends never")
+    raise AssertionError("itertools.count never ends")

@@ -2,8 +2,8 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the command line prints its text without a traceback."""
+    """A mistake that the user can correct; the command line prints its text without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it: IPython asks for this."""
+        """The lines that IPython shows in a notebook instead of a traceback."""
         return [str(self)]

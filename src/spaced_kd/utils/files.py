@@ -1,4 +1,4 @@
-"""Files that are whole or absent, their checksums, and where everything lies."""
+"""Files written atomically, and their checksums."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def write_safely(path: Path, content: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder that this process has for itself."""
+    """Remove half-written files of killed processes from a folder that only this process uses."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -49,12 +49,12 @@ def read_json(path: Path, kind: type) -> Any:
 
 
 def damaged(path: Path, reason: str) -> UserError:
-    """What to raise for a file that does not hold what it should."""
+    """The error for a file with invalid content."""
     return UserError(f"{path} is damaged ({reason}): delete it and make it again")
 
 
 def altered(folder: Path, checksums: dict[str, str]) -> list[str]:
-    """Names of the files in a folder that are missing, or whose sha256 is another."""
+    """Names of the files in a folder that are missing or have another sha256."""
     return [name for name, sha in checksums.items() if not (folder / name).is_file() or sha256(folder / name) != sha]
 
 

@@ -1,6 +1,6 @@
-"""Repairs of other packages while a block runs: each with its upstream issue, and the versions that need it.
+"""Patches of other packages for the duration of a block, each with its upstream issue and the versions that need it.
 
-Nothing else in the suite patches a package. Remove a repair when its bound is below every version that is supported.
+No other module patches a package. Remove a patch when every supported version is above its bound.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ABSENT = object()
 
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Give a module or object these attributes for the block, and its own back afterwards."""
+    """Replace attributes of a module or object for the block, and restore them afterwards."""
     before = {name: vars(owner).get(name, ABSENT) for name in values}
     try:
         for name, value in values.items():
@@ -29,7 +29,7 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 
 def below(package: str, bound: int) -> bool:
-    """Whether the installed version of a package has a first number below `bound`."""
+    """Whether the major version of an installed package is below `bound`."""
     return int(version(package).split(".")[0]) < bound
 
 
@@ -73,11 +73,11 @@ def posterize_of_no_bits() -> Iterator[None]:
 def seeded_corruptions() -> Iterator[None]:
     """imagecorruptions below 2: noise, blur, fog and frost.
 
-    - Its blurs and fog pass `multichannel` to scikit-image and use `numpy.float_`, which are gone:
-      https://github.com/bethgelab/imagecorruptions/issues/30, mended there, but not in a release.
-    - scikit-image 0.19 and later draws salt and pepper from a fresh generator, out of reach of any seed: here it gets
-      one that numpy's global generator seeds.
-    - It reads and decodes a picture of frost for every image, which takes ten times as long as the rest.
+    - Its blurs and fog pass `multichannel` to scikit-image and use `numpy.float_`, both of which were removed:
+      https://github.com/bethgelab/imagecorruptions/issues/30, fixed there, but not in a release.
+    - scikit-image 0.19 and later draws salt and pepper from a fresh generator that no seed reaches: here it gets one
+      that numpy's global generator seeds.
+    - It reads and decodes a picture of frost for every image, which takes ten times as long as everything else.
     """
     import cv2
     import numpy as np

@@ -1,4 +1,4 @@
-"""Whose results a folder holds: a study's name belongs to one configuration file, as its results do."""
+"""The owner of a folder of results: a study's name, and so its folder, belongs to one configuration file."""
 
 import json
 import os
@@ -13,11 +13,11 @@ NAME = "study.json"
 
 
 def check(study: str, configs: Sequence[Path], results: Path) -> None:
-    """UserError where results/STUDY is another file's, which is still there and still gives that name.
+    """UserError if results/STUDY belongs to another file, which still exists and still has that name.
 
     Args:
         study: its name.
-        configs: the configuration files that the study is read from, all together.
+        configs: the configuration files from which the study is read, merged.
         results: folder of all results.
     """
     path = results / study / NAME
@@ -35,7 +35,7 @@ def check(study: str, configs: Sequence[Path], results: Path) -> None:
 
 
 def claim(study: str, configs: Sequence[Path], results: Path) -> None:
-    """Have the folder say whose results it holds, by paths from the folder of all results."""
+    """Write the owner of the folder into it, as paths relative to the folder of all results."""
     path, relative = results / study / NAME, [os.path.relpath(config, results) for config in configs]
     check(study, configs, results)
     if configs and not (path.exists() and read_json(path, dict).get("configs") == relative):

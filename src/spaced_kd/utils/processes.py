@@ -9,15 +9,15 @@ def processors() -> int:
 
 
 def started() -> int:
-    """Processes that this one was started as one of."""
+    """Number of processes that were started together with this one, itself included."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def on_this_machine() -> int:
-    """Those of them that run on this machine."""
+    """Number of these processes that run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def rank() -> int:
-    """Number of this process, from 0, the first."""
+    """Rank of this process; the first has 0."""
     return int(os.environ["RANK"]) if started() > 1 else 0

@@ -1,8 +1,8 @@
-"""Every random number of the suite: one generator per (seed, purpose, index), and nothing else.
+"""The source of every random number of the suite: one generator per (seed, purpose, index).
 
-`torch.Generator().manual_seed` keeps the low 32 bits of a seed only, so draws come from numpy's Philox, whose key is
+`torch.Generator().manual_seed` keeps only the low 32 bits of a seed, so draws come from numpy's Philox, whose key is
 derived from the whole triple. Libraries that draw from global generators (timm's initialisation and drop-path,
-imagecorruptions) are called inside `global_seed`, the one place that touches those, and restores them.
+imagecorruptions) are called inside `global_seed`, the only function that sets and restores those.
 """
 
 import random
@@ -25,7 +25,7 @@ def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
 @contextmanager
 def global_seed(seed: int, purpose: str, index: int = 0) -> Iterator[None]:
     """Seed the global generators of Python, numpy and torch for the block, and restore them after it."""
-    import torch  # here, so that making data needs no torch
+    import torch  # here, so that preparing data needs no torch
 
     words = _sequence(seed, purpose, index).generate_state(4)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
@@ -35,7 +35,7 @@ def global_seed(seed: int, purpose: str, index: int = 0) -> Iterator[None]:
         np.random.seed(words)
         if torch.cuda.is_available():
             torch.manual_seed(int(words[0]) | int(words[1]) << 32)
-        else:  # without the trace of the stack that torch keeps for a GPU to come
+        else:  # torch.manual_seed would record a stack trace for a GPU that is not there
             torch.default_generator.manual_seed(int(words[0]) | int(words[1]) << 32)
         try:
             yield

@@ -1,6 +1,6 @@
-"""YAML files and words as a person means them: read by one safe loader, and refused where YAML 1.1 means another thing.
+"""YAML files and values, read by one safe loader that refuses text whose meaning in YAML 1.1 is not the apparent one.
 
-YAML leaves out in silence what stands there twice, and version 1.1 reads 010 as 8 and 1:30 as 90.
+YAML silently keeps only the last of several equal keys, and version 1.1 reads 010 as 8 and 1:30 as 90.
 """
 
 import re
@@ -11,14 +11,14 @@ import yaml
 
 from spaced_kd.utils.errors import UserError
 
-# what reading YAML raises; ValueError for a day that is none and for bytes that are no text, as yaml's own
+# errors of reading YAML; ValueError for a date that does not exist and for bytes that are not text
 NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 OCTAL, SEXAGESIMAL = re.compile(r"[-+]?0[0-9_]+"), re.compile(r"[-+]?[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?")
 MERGE = "tag:yaml.org,2002:merge"
 
 
 class _AmbiguousError(Exception):
-    """What the text says is not what YAML makes of it."""
+    """YAML reads the text as another value than the apparent one."""
 
     def __init__(self, what: str, line: int) -> None:
         super().__init__(what)
@@ -26,18 +26,16 @@ class _AmbiguousError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds plain values only; refuses a repeated key, and numbers that YAML 1.1 reads in base 8 or 60."""
+    """Builds plain values only; refuses repeated keys, and numbers that YAML 1.1 reads in base 8 or 60."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)  # now: later, merged keys stand among its own
+        node = super().compose_mapping_node(anchor)  # before merged keys are added to its own
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 line = key.start_mark.line
                 if key.value in lines:
-                    raise _AmbiguousError(
-                        f"{key.value!r:.100} stands there twice, first in line {lines[key.value]}", line
-                    )
+                    raise _AmbiguousError(f"{key.value!r:.100} is given twice, first in line {lines[key.value]}", line)
                 lines[key.value] = line + 1
         return node
 
@@ -57,7 +55,7 @@ for _kind in ("int", "float"):
 
 
 def read(path: Path, remedy: str = "name another file") -> Any:
-    """Content of a YAML file in UTF-8; UserError names the file, and the line where one is the matter."""
+    """Content of a YAML file in UTF-8; UserError names the file and, if known, the line."""
     try:
         return parse(path.read_text("utf-8"), path)
     except OSError as error:
@@ -67,7 +65,7 @@ def read(path: Path, remedy: str = "name another file") -> Any:
 
 
 def parse(text: str | TextIO, where: Path | str) -> Any:
-    """Value of a YAML text, or of an open file; UserError names `where` it comes from, and the line."""
+    """Value of a YAML text, or of an open file; UserError names its source `where` and the line."""
     try:
         return _value(text)
     except _AmbiguousError as error:
@@ -77,7 +75,7 @@ def parse(text: str | TextIO, where: Path | str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """Value of one word of a command line."""
+    """Value of one argument of a command line."""
     try:
         return _value(text)
     except _AmbiguousError as error:
@@ -95,5 +93,5 @@ def _value(text: str | TextIO) -> Any:
 
 
 def text(content: Any) -> str:
-    """Plain values as YAML, keys in their order."""
+    """Plain values as YAML text, keys in their order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
