@@ -241,7 +241,7 @@ def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatc
             train(run, results, checkpoint_every=0)
     mine("parts", ("SCALE = 2.0", "SCALE = 3.0"))
     message = refusal(lambda: train(run, results))
-    assert "is of a training from before method mine (mine.py) changed: bring that source back, or delete" in message
+    assert "was written before method mine (mine.py) changed: restore that source, or delete" in message
     mine("parts", ("SCALE = 3.0", "SCALE = 2.0"))
     train(run, results)
 

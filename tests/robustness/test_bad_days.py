@@ -273,7 +273,7 @@ def test_a_weight_that_is_no_number_after_the_last_update_is_no_success(results,
         after(self, who, index, losses)
 
     monkeypatch.setattr(run_recorder.RunRecorder, "after_turn", spoil)
-    with pytest.raises(UserError, match=r"a weight of the teacher is no number after turn \d+: lower lr"):
+    with pytest.raises(UserError, match=r"a weight of the teacher is not finite after turn \d+: lower lr"):
         train(SPEC, results)
     assert not ResultPaths(results).run(SPEC).joinpath("run.json").exists()
 

@@ -227,7 +227,7 @@ def test_a_teachers_state_that_is_another_networks_is_refused(results):
     train(spec.teacher_spec(), results, save_states_for=(spec,))
     path = next(ResultPaths(results).trajectory(spec.teacher_spec()).iterdir())
     array_file.save(path, {"trunk.fc.weight": np.zeros(3, np.float32)})
-    with pytest.raises(UserError, match=f"{path.name} holds the weights of another network: delete it"):
+    with pytest.raises(UserError, match=f"{path.name} contains the weights of another network: delete it"):
         train(spec, results)
 
 

@@ -311,7 +311,7 @@ def disagree() -> None:
 def test_processes_that_read_other_files_are_refused(side_by_side):
     for error in side_by_side(disagree):
         assert str(error) == (
-            "the turn to go on after is 7, 8 to the 2 processes: give them one shared folder of results"
+            "the turn to go on after is 7, 8 in the 2 processes: give them one shared folder of results"
         )
 
 
@@ -324,7 +324,7 @@ def full_disk(spec: RunSpec, results: Path) -> None:
 def test_one_that_fails_holds_no_other_up(side_by_side, results):
     first, second = side_by_side(full_disk, vit(), results)
     assert "cannot be written (No space left on device): make room" in str(first)
-    assert str(second) == "process 1 has lost another one, whose line says why"
+    assert str(second) == "process 1 lost another process: see the message of that one"
 
 
 def slice_on_slurm(results: Path, bin: Path) -> int:

@@ -150,7 +150,7 @@ def test_the_state_is_read_without_gits_locks(here):
 
 def test_a_training_of_unknown_code_warns_at_its_start(results, monkeypatch):
     monkeypatch.setattr(provenance, "commit", lambda: ("unknown", None))
-    with pytest.warns(UserWarning, match="so that `record` will refuse what it trains: use a checkout"):
+    with pytest.warns(UserWarning, match="so `record` will refuse its runs: use a checkout"):
         folder = train(tiny(method="baseline"), results)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -283,7 +283,7 @@ def test_a_state_of_other_data_is_refused(results):
     (state,) = paths.state(spec).glob("turn-*")
     stored, about = array_file.read(state, remedy="")
     array_file.save(state, stored, **about | {"data_sha256": "0" * 64})
-    with pytest.raises(UserError, match=r"is not what .* was trained on so far: prepare the same data"):
+    with pytest.raises(UserError, match=r"is not the data of .*: prepare the same data again"):
         train(spec, results)
 
 
@@ -311,7 +311,7 @@ def test_a_foreign_state_is_refused(results):
     Training(assemble(other, paths), results).take(1)
     paths.state(mine).parent.mkdir(exist_ok=True)
     paths.state(other).rename(paths.state(mine))
-    with pytest.raises(UserError, match=f"is a state of the run {other.id}: delete it"):
+    with pytest.raises(UserError, match=f"is a state of another run, {other.id}: delete it"):
         train(mine, results)
 
 

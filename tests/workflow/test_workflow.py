@@ -296,7 +296,7 @@ def test_a_wrong_claim_is_refused_before_anything_runs(checkout, monkeypatch):
     assert refused.returncode == 1
     message = refused.stdout + refused.stderr
     assert "claim spaced_beats_online: arm 'onlin' does not exist: there is without, online, spaced" in message
-    assert f"no commit has the code in {checkout / 'src/spaced_kd'}, so that `record` will refuse" in message
+    assert f"no commit has the code in {checkout / 'src/spaced_kd'}, so `record` will refuse" in message
     assert "Traceback" not in message
 
 

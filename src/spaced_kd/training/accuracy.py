@@ -16,11 +16,11 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def accuracy_rows(
     epochs: list[int], predictions: np.ndarray, labels: np.ndarray, held_out: list[float] | None = None
 ) -> list[dict[str, Any]]:
-    """Accuracy of the last epoch, the best on test, and by halves; and the whole curve. `predictions`: (epochs, N).
+    """Accuracy of the last epoch, of the best epoch on test, and by halves; and the curve. `predictions`: (epochs, N).
 
-    `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other, and the reverse; the
-    mean of the two. It is free of the optimism of `best`, which is a maximum over test accuracies. With the accuracies
-    on held-out training images of each epoch, also the test accuracy of the epoch that is best on those.
+    `halves`: the epoch is chosen on one fixed random half of the test set and scored on the other half, and the
+    reverse; the value is the mean of both. Unlike `best`, the maximum over test accuracies, it is not optimistic. With
+    `held_out`, accuracies on held-out training images by epoch, also the test accuracy of the epoch that is best there.
     """
     curve = accuracy(predictions, labels)
     rows = [{"selection": "curve", "epoch": epoch, "value": value} for epoch, value in zip(epochs, curve, strict=True)]
@@ -43,10 +43,10 @@ def accuracy_rows(
 def tail_rows(
     predictions: np.ndarray | list[np.ndarray], labels: np.ndarray, held_out: list[float] | None = None
 ) -> list[dict[str, Any]]:
-    """Mean accuracy over the states of the last tenth of the network's own steps; none of fewer than three states.
+    """Mean accuracy over the states in the last tenth of the network's own steps; no row for fewer than three states.
 
-    Free of the noise of one state, and nothing is chosen. With the accuracies on held-out training images of each
-    state, their mean as metric `held_out_accuracy`: to choose between recipes by. `predictions`: (states, N).
+    The mean reduces the noise of a single state without selecting one. With the accuracies on held-out training images
+    of each state, also their mean as metric `held_out_accuracy`, for selecting recipes. `predictions`: (states, N).
     """
     if (states := len(predictions)) < TAIL_STATES:
         return []

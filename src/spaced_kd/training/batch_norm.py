@@ -1,4 +1,4 @@
-"""Batch norm over halves of a batch, as two GPUs under DataParallel have it; running statistics estimated anew."""
+"""Batch norm over halves of a batch, as with two GPUs under DataParallel; re-estimated running statistics."""
 
 import copy
 import math
@@ -12,9 +12,9 @@ from spaced_kd.utils.errors import UserError
 
 
 class HalvesBatchNorm2d(nn.BatchNorm2d):
-    """In training each half is standardised by its own mean and variance.
+    """Batch norm that in training standardises each half of a batch by its own mean and variance.
 
-    The first half's move the running statistics: those of the second GPU are lost with its copy of the network.
+    Only the first half updates the running statistics: those of the second GPU are lost with its copy of the network.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -27,20 +27,20 @@ class HalvesBatchNorm2d(nn.BatchNorm2d):
 
 
 def halve(network: nn.Module) -> nn.Module:
-    """Make every batch norm of a network one over halves; UserError where it has none."""
+    """Turn every batch norm of a network into one over halves; UserError if it has none."""
     found = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
     if not found:
         raise UserError("batch_norm is halves, but the network has no batch norm: leave it out")
     for module in found:
-        module.__class__ = HalvesBatchNorm2d  # same parameters, same state: only `forward` is another
+        module.__class__ = HalvesBatchNorm2d  # same parameters, same state: only `forward` differs
     return network
 
 
 def reestimated(network: nn.Module, data: Data, batch_size: int) -> nn.Module:
-    """A copy in eval mode whose running statistics are those of the training images under its weights.
+    """A copy in eval mode whose running statistics are re-estimated on the training images with its weights.
 
-    Each is the mean over batches in fixed order and without augmentation, weighted by their images. Batches are as
-    equal as can be, and have at most `batch_size` images. A network without batch norm is only copied.
+    Each is the mean over batches in fixed order without augmentation, weighted by their numbers of images. Batches have
+    at most `batch_size` images and differ in size as little as possible. A network without batch norm is only copied.
     """
     if batch_size < 2:
         raise UserError(f"batch_size is {batch_size}, but the statistics of a batch need at least 2 images")

@@ -1,4 +1,4 @@
-"""Weights and resume states: safetensors, written whole, verified when read, the last two states kept."""
+"""Weights and resume states: safetensors, written atomically and verified when read; the last two states are kept."""
 
 import warnings
 from pathlib import Path
@@ -20,7 +20,7 @@ MALFORMED = (
     ArithmeticError,
     AttributeError,
     RuntimeError,
-)  # what reading the wrong content raises
+)  # errors of reading content of another kind
 
 
 def to_arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -29,17 +29,17 @@ def to_arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def save_weights(path: Path, network: nn.Module, **about: Any) -> str:
-    """Write a network's parameters and buffers; gives their checksum."""
+    """Write a network's parameters and buffers; returns their checksum."""
     return array_file.save(path, to_arrays(network.state_dict()), **about)
 
 
 def load_weights(path: Path, network: nn.Module, **expected: Any) -> str:
-    """Read a network's parameters and buffers; UserError where the file is damaged, or not of what is expected.
+    """Read a file of weights into a network; UserError if the file is damaged or has another description.
 
     Args:
         path: the file.
-        network: what it is put into.
-        expected: parts of the file's description, such as `run`; those that the file does not have are let pass.
+        network: receives the parameters and buffers.
+        expected: entries of the file's description, such as `run`; entries that the file lacks are not checked.
     """
     stored, about = array_file.read(path, remedy=REMEDY)
     for key, value in expected.items():
@@ -48,16 +48,16 @@ def load_weights(path: Path, network: nn.Module, **expected: Any) -> str:
     try:
         _fill(network, stored)
     except MALFORMED:
-        raise UserError(f"{path} holds the weights of another network: {REMEDY}") from None
+        raise UserError(f"{path} contains the weights of another network: {REMEDY}") from None
     return about["checksum"]
 
 
 def save_state(
     folder: Path, turn: int, modules: dict[str, nn.Module], learners: dict[str, Learner], *, before: int, **about: Any
 ) -> None:
-    """Write everything that a training needs to go on after `turn` turns; of older states keep that after `before`.
+    """Write the state of a training after `turn` turns; of the older states only the one after `before` is kept.
 
-    `before` is the state that this training wrote or went on from: one that it passed over must not outlive this one.
+    `before` is the state that this training wrote or resumed from: a damaged one that it skipped must not be kept.
     """
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, learner in learners.items():
@@ -74,10 +74,10 @@ def save_state(
 def load_state(
     folder: Path, modules: dict[str, nn.Module], learners: dict[str, Learner], run: str
 ) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
-    """The newest whole state put into modules and learners: (turn, record, description); None where there is none.
+    """Load the newest valid state into modules and learners: (turn, metrics, description); None if there is none.
 
-    A damaged state is passed over with a warning for the one before it, and so is one without a learner that is needed
-    now (a teacher whose stored states are gone); UserError where it belongs to another run, or is whole but no state.
+    A damaged state is skipped with a warning, and so is one that lacks a learner needed now (a teacher whose stored
+    states are gone). UserError if a state belongs to another run, or the file is intact but not a state.
     """
     for path in reversed(states(folder)):
         try:
@@ -86,7 +86,7 @@ def load_state(
             warnings.warn(str(error), stacklevel=2)
             continue
         if about.get("run") != run:
-            raise UserError(f"{path} is a state of the run {about.get('run')}: delete it")
+            raise UserError(f"{path} is a state of another run, {about.get('run')}: delete it")
         try:
             if path != state_path(folder, about["turn"]):
                 raise ValueError
@@ -107,8 +107,8 @@ def load_state(
 
 
 def no_state(path: Path) -> UserError:
-    """What to raise for a whole file that has the name of a state and holds something else."""
-    return UserError(f"{path} is no state that this run can go on from: delete it")
+    """The error for an intact file that has the name of a state but other content."""
+    return UserError(f"{path} is not a state from which this run can resume: delete it")
 
 
 def states(folder: Path) -> list[Path]:
@@ -126,7 +126,7 @@ def _below(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _fill(module: nn.Module, stored: dict[str, np.ndarray]) -> None:
-    """Put parameters and buffers into a module; one of MALFORMED where names, shapes or types are others."""
+    """Load parameters and buffers into a module; one of MALFORMED if names, shapes or types differ."""
     tensors = {name: torch.from_numpy(value) for name, value in stored.items()}
     own = module.state_dict()
     if any(tensor.dtype != own[name].dtype for name, tensor in tensors.items()):
@@ -135,7 +135,7 @@ def _fill(module: nn.Module, stored: dict[str, np.ndarray]) -> None:
 
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, np.ndarray]) -> None:
-    """Put "parameter's number/key" -> value into an optimiser, which itself would take any shape."""
+    """Load "number of the parameter/key" -> value into an optimiser, which does not check shapes itself."""
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in stored.items():

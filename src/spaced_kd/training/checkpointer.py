@@ -1,4 +1,4 @@
-"""The resume states of one training: which one it goes on from, when the next is due, when it stops."""
+"""The resume states of one training: from which it resumes, when the next one is due, when the training stops."""
 
 import time
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ from spaced_kd.utils.errors import UserError
 
 
 class Checkpointer:
-    """Writes resume states, and puts the newest one into a job and its metrics.
+    """Writes resume states, and loads the newest one into a job and its metrics.
 
-    Of several processes that train together, each decides the same, and the first one writes.
+    If several processes train together, all make the same decisions, and the first one writes.
 
     Args:
-        job: what is trained.
-        metrics: what is recorded of it, which counts its turns.
+        job: the training.
+        metrics: its metrics, which count its turns.
         paths: of the folder of results, where the states are.
         origin: the code that trains.
         every: seconds between two states; 0 for one after every turn.
-        stop: what may end this process before the training is finished.
+        stop: decides when this process stops before the training is finished.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Checkpointer:
         self.saved = time.monotonic()
 
     def resume(self) -> int:
-        """Put the newest whole state into the job; returns the number of turns that are done.
+        """Load the newest valid state into the job; returns the number of turns done.
 
         Raises:
             UserError: the state is of other data, settings or sources, or the processes found different states.
@@ -51,24 +51,24 @@ class Checkpointer:
         return self.kept
 
     def turns_to_go(self) -> Iterator[Turn]:
-        """The turns that are not done yet; the training may also stop while one waits for its batch."""
+        """The remaining turns; the training may also stop while a turn waits for its batch."""
         if self.job.data.streamed:
             for images in self.job.data.images.values():
                 images.waiting = self._stop_if_due
         yield from self.job.turns_after(self.metrics.turns, self._while_waiting)
 
     def after_turn(self, index: int) -> None:
-        """Write a state if one is due; Interrupted, with a state written, if this process is to stop."""
+        """Write a state if one is due; write one and raise Interrupted if this process has to stop."""
         stop = distributed.stopping(self.stop.over())
         if stop or time.monotonic() - self.saved >= self.every:
             self.save(index)
         if stop:
-            distributed.barrier()  # torchrun ends all when one has ended, and the first may still be writing
+            distributed.barrier()  # torchrun ends all processes when one ends, and the first may still be writing
             raise stop
 
     def save(self, index: int) -> None:
-        """Write a state after the turn on batch `index`; UserError where a loss or weight is not finite."""
-        self.metrics.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
+        """Write a state after the turn on batch `index`; UserError if a loss or weight is not finite."""
+        self.metrics.check_finite(f"batch {index} or one before")  # on a GPU not every turn is checked
         check_weights(self.job, self.metrics.turns)
         job, (stored, plain) = self.job, self.metrics.pack()
         about = {"run": job.spec.id, "spec": job.spec.resolved(), "plain": plain, "data_sha256": job.data.checksum}
@@ -79,13 +79,13 @@ class Checkpointer:
         self.kept, self.saved = self.metrics.turns, time.monotonic()
 
     def _while_waiting(self) -> None:
-        """A turn waits for its batch: nothing of it is done, so that the training may stop here."""
+        """Stop if that is due: while a turn waits for its batch, no part of it is done."""
         if self.stop.over() and self.job.spec.processes == 1:
             self.save(self.metrics.turns)
         self._stop_if_due()
 
     def _stop_if_due(self) -> None:
-        """Interrupted if this process is to stop; several processes agree on that after a turn, and not here."""
+        """Raise Interrupted if this process has to stop; several processes decide that together, after a turn."""
         if (stop := self.stop.over()) and self.job.spec.processes == 1:
             raise stop
 
@@ -97,15 +97,15 @@ class Checkpointer:
         done, stored, about = resumed
         if about.get("data_sha256", job.data.checksum) != job.data.checksum:
             raise UserError(
-                f"{self.paths.data(job.spec)} is not what {folder} was trained on so far: prepare the same data, or"
-                f" delete {folder} to start anew"
+                f"{self.paths.data(job.spec)} is not the data of {folder}: prepare the same data again, or delete"
+                f" {folder} to start anew"
             )
         try:
             compare(job.spec, about["spec"], folder)
             if changed := sources.changes(job.spec, about):
                 raise UserError(
-                    f"{folder} is of a training from before {' and '.join(changed)} changed: bring that source back, or"
-                    f" delete {folder} to start anew"
+                    f"{folder} was written before {' and '.join(changed)} changed: restore that source, or delete"
+                    f" {folder} to start anew"
                 )
             self.origin.goes_on_from(about.get("commits", []))
             self.metrics.unpack(stored, about["plain"], job.device)
@@ -117,9 +117,7 @@ class Checkpointer:
 
 
 def check_weights(job: Job, turns: int) -> None:
-    """UserError where a weight is not finite: no loss after the last update would show it."""
+    """UserError if a weight is not finite: no loss shows this after the last update."""
     for name, module in job.modules.items():
         if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
-            raise UserError(
-                f"a weight of the {name} is no number after turn {turns}: lower lr, or see that the data are right"
-            )
+            raise UserError(f"a weight of the {name} is not finite after turn {turns}: lower lr, or check the data")

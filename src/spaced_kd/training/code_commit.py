@@ -1,4 +1,4 @@
-"""The commit that has the code of this package: asked of git, or read from what a wheel carries.
+"""The commit of this package's code, from git or from the stamp of a wheel.
 
 `setup.py` asks it while a wheel is built, where no other package is installed: it imports the standard library alone.
 """
@@ -9,15 +9,15 @@ import os
 import subprocess
 from pathlib import Path
 
-BUILT = "built.json"  # a wheel's commit and digest, in the package's folder
+BUILT = "built.json"  # commit and digest of a wheel, in the package's folder
 
 
 def commit() -> tuple[str, bool | None]:
-    """Commit of the code, and whether files differ from it or are new; ("unknown", None) where no commit has them.
+    """Commit of the code, and whether files differ from it or are new; ("unknown", None) if no commit is known.
 
-    A commit counts only if it has files of this package in this very place: a package that was copied into another
-    repository is none of that one's. A wheel carries the commit that it was built from and a digest of its files. Where
-    files were copied without either, SPACED_KD_COMMIT says whose they are, and nobody can tell more.
+    A commit counts only if it contains files of this package at this path: a package that was copied into another
+    repository does not belong to its commits. A wheel contains the commit that it was built from and a digest of its
+    files. For files that were copied without either, the variable SPACED_KD_COMMIT gives the commit, unverified.
     """
     given, package = os.environ.get("SPACED_KD_COMMIT"), package_folder()
     try:
@@ -35,12 +35,12 @@ def commit() -> tuple[str, bool | None]:
 
 
 def stamp(package: Path, commit: str, dirty: bool) -> None:
-    """Write the commit that a copy of the package is made from, and the digest of its files, into the copy."""
+    """Write into a copy of the package the commit that it is made from, and the digest of its files."""
     (package / BUILT).write_text(json.dumps({"commit": commit, "dirty": dirty, "sha256": _digest(package)}), "utf-8")
 
 
 def package_folder() -> Path:
-    """Where this very code lies."""
+    """Folder of this package."""
     return Path(__file__).resolve().parents[1]
 
 
@@ -64,31 +64,31 @@ def _digest(package: Path) -> str:
 
 
 def _blobs(folder: Path) -> dict[str, str]:
-    """Path below a folder -> hash of each file that HEAD has in it."""
+    """Path below a folder -> git's hash, for each file of HEAD."""
     lines = _git(folder, "ls-tree", "-r", "-z", "HEAD", ".").split("\0")
     found = [line.partition("\t") for line in lines if line]
     return {path: about.split()[2] for about, _, path in found}
 
 
 def _differs(folder: Path, known: dict[str, str]) -> bool:
-    """Whether files of a folder are other ones than `known`; also those that git is told to ignore."""
+    """Whether the files of a folder differ from `known`; files that git ignores count, too."""
     paths = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file() and _counts(path)}
     return paths.keys() != known.keys() or any(_hash(paths[name], sha) != sha for name, sha in known.items())
 
 
 def _counts(path: Path) -> bool:
-    """Whether a file is code, and not a cache or an editor's."""
+    """Whether a file is code, and not a cache or an editor's backup."""
     return "__pycache__" not in path.parts and not path.name.startswith(".") and not path.name.endswith("~")
 
 
 def _hash(path: Path, like: str) -> str:
-    """Hash of a file as git takes it, of the length of another."""
+    """Git's hash of a file, by the algorithm of another hash, `like`."""
     content = path.read_bytes()
     return hashlib.new("sha1" if len(like) == 40 else "sha256", b"blob %d\0%b" % (len(content), content)).hexdigest()
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git says of the repository that a folder lies in, whoever owns it; it takes no locks and runs nothing."""
+    """Output of a git command in the repository of a folder, whoever owns it; git takes no locks and runs no hooks."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", folder, *words]
     done = subprocess.run(command, capture_output=True, check=True, env=own | {"GIT_OPTIONAL_LOCKS": "0"})

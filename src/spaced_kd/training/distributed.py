@@ -1,11 +1,11 @@
-"""One training over several processes, each with its share of every batch, on one machine or several.
+"""One training over several processes, each with its share of every batch, on one or several machines.
 
-Each process runs the same loop on the same networks. It sends its share of a batch's images through them, and what they
-say is gathered from all: losses are of the whole batch, in every process the same to the bit, whatever they compare
-within it. So are the gradients, which torch's DistributedDataParallel sums. What this module offers does nothing where
-there is one process.
+Each process runs the same loop on the same networks. It forwards its share of a batch's images, and the outputs of all
+processes are gathered: losses are those of the whole batch and equal to the bit in every process, also where they
+compare images of different shares. So are the gradients, which torch's DistributedDataParallel sums. With a single
+process the functions of this module do nothing.
 
-`torchrun` starts the processes and tells each its place by environment variables. The first one writes all files.
+`torchrun` starts the processes and passes each its rank by environment variables. The first process writes all files.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from spaced_kd.utils.processes import rank, started
 from spaced_kd.utils.seeding import global_seed
 
 Terms = Callable[[str, dict[str, Any], Batch], dict[str, Tensor]]
-PATIENCE = timedelta(days=7)  # torchrun ends all processes with one that fails; waiting for a lock is no failure
+PATIENCE = timedelta(days=7)  # torchrun ends all processes if one fails; waiting for a lock is not a failure
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def process_group(processes: int) -> Iterator[None]:
     """Join the other processes of a run for the block.
 
     Raises:
-        UserError: other than `processes` were started, or another one has ended before its time.
+        UserError: the number of started processes is not `processes`, or another process ended early.
     """
     if started() != processes:
         raise UserError(
@@ -47,33 +47,33 @@ def process_group(processes: int) -> Iterator[None]:
     if processes == 1:
         yield
         return
-    # counts and decisions go between processors, tensors of a GPU between GPUs
+    # counts and decisions are exchanged between CPUs, tensors of a GPU between GPUs
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield
-        barrier()  # until all is written
+        barrier()  # until the first process has written all files
     except RuntimeError as error:
         if rank() and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise UserError(f"process {rank()} has lost another one, whose line says why") from None
+            raise UserError(f"process {rank()} lost another process: see the message of that one") from None
         raise
     finally:
         dist.destroy_process_group()
 
 
 def device(name: str) -> str:
-    """The device of this process, where one of a kind is asked for: on each machine a GPU for each process."""
+    """The device of this process for a requested kind: each process gets a GPU of its own on its machine."""
     if started() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return name
 
 
 def on_rank_zero(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
-    """The context in the first process alone: all others go on, and wait for it where they next meet."""
+    """The context in the first process only; the others continue, and wait at the next collective operation."""
     return contextlib.nullcontext() if rank() else context
 
 
 def broadcast_from_zero(value: bool) -> bool:
-    """What the first process found, in all."""
+    """The first process's value, in all processes."""
     if started() > 1:
         found = torch.tensor(value)
         dist.broadcast(found, 0)
@@ -82,22 +82,22 @@ def broadcast_from_zero(value: bool) -> bool:
 
 
 def assert_same_on_all_ranks(what: str, value: int) -> int:
-    """The value, which all processes must have found alike.
+    """The value, which must be the same in all processes.
 
     Raises:
-        UserError: they have not, so that they do not read the same files.
+        UserError: the values differ, so the processes do not read the same files.
     """
     if started() > 1:
         values = [torch.tensor(0) for _ in range(started())]
         dist.all_gather(values, torch.tensor(value))
         if len({int(found) for found in values}) > 1:
             found = ", ".join(str(int(found)) for found in values)
-            raise UserError(f"{what} is {found} to the {started()} processes: give them one shared folder of results")
+            raise UserError(f"{what} is {found} in the {started()} processes: give them one shared folder of results")
     return value
 
 
 def stopping(stop: Interrupted | None) -> Interrupted | None:
-    """What ends the slice of any process ends all of them after the same turn."""
+    """The interruption of any process, in all processes, so that all stop after the same turn."""
     if started() == 1:
         return stop
     status = torch.tensor(stop.status if stop else 0)
@@ -120,7 +120,7 @@ def total(count: int) -> int:
 
 
 def synchronised(network: nn.Module, where: torch.device) -> nn.Module:
-    """The network with batch norms over the whole batch: torch's SyncBatchNorm, which there is for GPUs only."""
+    """The network with batch norm over the whole batch: torch's SyncBatchNorm, which exists for GPUs only."""
     if started() == 1:
         return network
     if where.type == "cpu" and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
@@ -131,18 +131,18 @@ def synchronised(network: nn.Module, where: torch.device) -> nn.Module:
 
 
 def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> Callable:
-    """(role, batch) -> a method's loss terms on the whole batch, of which the batch has this process's images.
+    """(role, batch) -> a method's loss terms on the whole batch; `batch` has this process's share of the images.
 
     Args:
-        terms: the method's.
+        terms: of the method.
         modules: by name.
-        networks: names of those that images go through.
-        learning: names of those whose gradients are summed over processes.
+        networks: names of the modules that process images.
+        learning: names of the modules whose gradients are summed over processes.
     """
     if started() == 1:
         return lambda role, batch: terms(role, modules, batch)
-    # all in one, since a turn may go through several networks, or twice through one. Who is idle has no gradients, and
-    # DDP that looks for unused parameters never orders gradients anew: a resumed run sums them in the same order
+    # one module for all, since a turn may use several networks, or one twice. Idle networks have no gradients, and with
+    # find_unused_parameters DDP never reorders its buckets: a resumed run sums gradients in the same order
     return DistributedDataParallel(_Step(terms, modules, networks, learning), find_unused_parameters=True)
 
 
@@ -152,9 +152,9 @@ class _Step(nn.Module):
     def __init__(self, terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> None:
         super().__init__()
         self.terms, self.networks = terms, networks
-        # in the order of `modules`, in which all processes have them: gradients are summed by their place
+        # in the order of `modules`, the same in all processes: gradients are matched by position
         self.learning = nn.ModuleDict({name: module for name, module in modules.items() if name in learning})
-        self.given = dict(modules)  # a plain mapping: what does not learn is no part of this module
+        self.given = dict(modules)  # a plain mapping: modules that do not learn are not submodules of this one
 
     def forward(self, role: str, batch: Batch) -> dict[str, Tensor]:
         """The terms of a turn."""
@@ -164,7 +164,7 @@ class _Step(nn.Module):
 
 
 class _Whole:
-    """A network that is given this process's share of a batch, and says what it says of the whole batch."""
+    """A network that takes this process's share of a batch and returns the outputs for the whole batch."""
 
     def __init__(self, network: nn.Module, sizes: list[int]) -> None:
         self.network, self.sizes = network, sizes
@@ -173,7 +173,7 @@ class _Whole:
         return getattr(self.network, name)
 
     def __call__(self, images: Tensor, **how: Any) -> Any:
-        # what a network draws (drop-path) is its share's own; what a loss draws is the same in all processes
+        # random numbers of a network (drop-path) differ between shares; those of a loss are equal in all processes
         with global_seed(int(torch.randint(2**62, ())), "share of a batch", rank()):
             return self._gathered(self.network(images, **how))
 
@@ -186,12 +186,12 @@ class _Whole:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes in their order; backwards each gets its own rows' gradient."""
+    """The rows of all processes in order of rank; the backward pass returns the gradient of a process's own rows."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor, sizes: list[int]) -> Tensor:
         ctx.sizes = sizes
-        padded = share.new_zeros(max(sizes), *share.shape[1:])  # what is gathered has one size
+        padded = share.new_zeros(max(sizes), *share.shape[1:])  # all_gather needs equal sizes
         padded[: len(share)] = share
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
@@ -199,21 +199,21 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # times the number of processes, by which DistributedDataParallel divides the sum
+        # times the number of processes, by which DistributedDataParallel divides the sum of gradients
         return gradient.split(ctx.sizes)[rank()] * len(ctx.sizes), None
 
 
 def predict_sharded(
     predict: Callable[..., np.ndarray], network: nn.Module, data: Data, split: str = "test", batch_size: int = 500
 ) -> np.ndarray:
-    """predict(network, data, split, batch_size), of whose batches each process predicts a share; all get the whole."""
+    """predict(network, data, split, batch_size), shared among the processes; all of them return the whole result."""
     if started() == 1:
         return predict(network, data, split, batch_size)
-    for buffer in network.buffers():  # without synchronised batch norm the first process's statistics count
+    for buffer in network.buffers():  # without synchronised batch norm, those of the first process are used
         dist.broadcast(buffer, 0)
     images = data.images[split]
     found = torch.zeros(len(images), dtype=torch.int32)
-    mine = [*torch.arange(len(images)).split(batch_size)][rank() :: started()]  # the batches that one process makes
+    mine = [*torch.arange(len(images)).split(batch_size)][rank() :: started()]  # the same batches as of one process
     if mine:
         rows = torch.cat(mine)
         part = images.only(rows) if data.streamed else images[rows.to(images.device)]

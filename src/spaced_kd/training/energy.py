@@ -1,7 +1,8 @@
-"""Energy of a training: what the counters of its GPU, and of the machine's processors, gained while it ran.
+"""Energy of a training, from the counters of its GPU and of the machine's processors.
 
-A GPU counts for the run that has it alone (NVML). Processors count whole packages with all that runs on them (RAPL), so
-theirs is a quantity of its own and never added. What a machine does not tell is not measured: None, and never 0.
+A GPU's counter (NVML) is attributed to a run that is the only process on it. Processors' counters (RAPL) cover whole
+packages with everything that runs on them, so this is a separate quantity that is never added. If a machine does not
+provide a counter, the energy is not measured: None, never 0.
 """
 
 import time
@@ -12,11 +13,11 @@ from typing import NamedTuple
 import torch
 
 POWERCAP = Path("/sys/class/powercap")
-BETWEEN = 30.0  # seconds between samples: RAPL's counters run round within some minutes under load
+BETWEEN = 30.0  # seconds between samples: RAPL's counters overflow within some minutes under load
 
 
 class Counter(NamedTuple):
-    """What a counter shows, and at how much it begins again from 0; both in joules."""
+    """The value of a counter, and the value at which it restarts from 0; both in joules."""
 
     joules: float
     span: float
@@ -26,10 +27,10 @@ Reading = dict[str, Counter]  # by the counter's name; empty where there is noth
 
 
 class Meter:
-    """Joules that counters gained in all, or None once one of them could not be read.
+    """The total increase of counters in joules, or None as soon as one of them cannot be read.
 
     Args:
-        read: gives the counters as they stand.
+        read: returns the current counters.
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
@@ -48,22 +49,22 @@ class Meter:
         return self.total
 
     def watch(self) -> None:
-        """Sample now and then, so that no counter runs round unseen."""
+        """Sample every `BETWEEN` seconds, so that no overflow is missed."""
         if time.monotonic() - self.when >= BETWEEN:
             self.joules()
 
     def go_on(self, joules: float | None) -> None:
-        """Add what an earlier attempt took; one that was not measured leaves the sum unmeasured."""
+        """Add the energy of an earlier attempt; if that was not measured, neither is the sum."""
         self.total = None if joules is None or self.total is None else self.total + joules
 
 
 def meters(device: torch.device) -> dict[str, Meter]:
-    """The meters of a training on a device, by the names of their sums in run.json."""
+    """The meters of a training on a device, by the keys of their sums in run.json."""
     return {"energy_joules": Meter(gpu(device)), "package_energy_joules": Meter(packages)}
 
 
 def gpu(device: torch.device) -> Callable[[], Reading]:
-    """Reads the counter of one GPU; nothing elsewhere, or while another process computes on it too."""
+    """A function that reads the counter of one GPU: empty on other devices, or while another process uses the GPU."""
     if device.type != "cuda":
         return dict
     try:
@@ -72,7 +73,7 @@ def gpu(device: torch.device) -> Callable[[], Reading]:
         return dict
     try:
         pynvml.nvmlInit()
-        # by its name, since NVML numbers the machine's GPUs, and torch those of CUDA_VISIBLE_DEVICES
+        # by UUID, since NVML numbers the machine's GPUs, and torch those of CUDA_VISIBLE_DEVICES
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     except pynvml.NVMLError:
         return dict
@@ -90,7 +91,7 @@ def gpu(device: torch.device) -> Callable[[], Reading]:
 
 
 def packages(folder: Path = POWERCAP) -> Reading:
-    """The counters of the processor packages; nothing where the kernel has none, or keeps one from this user."""
+    """The counters of the processor packages; empty if the kernel has none, or this user may not read one."""
     found = {}
     try:
         for zone in folder.glob("intel-rapl:*"):  # AMD's have this name too

@@ -40,12 +40,12 @@ class Job:
 
     Attributes:
         learners: role -> its Learner, or the StoredTeacher that stands in for a teacher.
-        turns: all turns, in their order unless the method decides it during training.
+        turns: all turns, in order unless the method decides the order during training.
         evaluations: turn after which the result is evaluated -> its epoch.
-        tail: turn after which the result counts for the mean over the last tenth of its own steps -> its steps.
+        tail: turn after which the result is evaluated for the mean over the last tenth of its own steps -> its steps.
         step: (role, batch) -> loss terms.
-        workers: number of processes that make batches ahead; None where each is made when it is needed.
-        replayed: replays recorded passes on a GPU; None where each turn runs as it is.
+        workers: number of processes that make batches ahead; None if each is made when it is needed.
+        graphed_step: replays recorded passes on a GPU; None if every turn runs normally.
     """
 
     spec: RunSpec
@@ -64,7 +64,7 @@ class Job:
 
     @property
     def result(self) -> nn.Module:
-        """The network that the run is about: the last role's."""
+        """The run's result: the network of the last role."""
         return self.modules[result_network(self.method)]
 
     @property
@@ -80,12 +80,12 @@ class Job:
 
     @property
     def follows_stored_teacher(self) -> bool:
-        """Whether the teacher's states are read instead of trained along."""
+        """Whether the teacher's states are read from files, instead of training the teacher along."""
         return isinstance(self.learners.get("teacher"), StoredTeacher)
 
     @property
     def decides(self) -> bool:
-        """Whether the method decides the order of its turns on the way, by what its modules remember."""
+        """Whether the method decides the order of its turns during training, from the state of its modules."""
         return self.method.order(self.total, self.modules) is not None
 
     @property
@@ -94,16 +94,16 @@ class Job:
         return self.spec.epochs * self.batches.per_epoch
 
     def images(self, index: int) -> int | str:
-        """Of the batch, and of the one before it where the method looks back: what a turn's FLOPs depend on."""
+        """Number of images of a batch, and of the previous one if the method uses it: a turn's FLOPs depend on both."""
         size = self.batches.size(index)
         if index and self.method.looks_back:
             return f"{size} after {self.batches.size(index - 1)}"
         return size
 
     def turns_after(self, done: int, waiting: Callable[[], None] | None = None) -> Iterator[Turn]:
-        """The turns from number `done` on; where it pays, their batches are made ahead from now on.
+        """The turns from number `done` on; batches that are worth it are made ahead by workers from now on.
 
-        `waiting` is called about each second that one of those batches takes.
+        `waiting` is called about every second while such a batch is awaited.
         """
         if (decided := self.method.order(self.total, self.modules)) is not None:
             yield from decided
@@ -124,7 +124,7 @@ class Job:
             return check_terms(self.spec.method, role, self.step(role, batch))
 
     def passes(self, role: str, index: int) -> dict[str, Tensor]:
-        """Forward and backward of a turn: leaves gradients in the parameters; gives the loss terms."""
+        """Forward and backward pass of a turn: sets gradients of the parameters and returns the loss terms."""
         if self.graphed_step:
             return self.graphed_step(role, self.batches[index])
         return backward(self.terms(role, index))
@@ -134,14 +134,14 @@ class Job:
         return autocast(self.spec, self.device)
 
     def states_to_save(self, student: RunSpec) -> set[int]:
-        """Numbers of batches after which a teacher saves its state for a student to come."""
+        """Numbers of batches after which a teacher saves its state for a later student."""
         return states_to_save(student, self.batches.per_epoch)
 
 
 def assemble(
     spec: RunSpec, paths: ResultPaths, device: str = "auto", workers: int | None = None, *, graphs: bool = True
 ) -> Job:
-    """Everything that a training needs, in the state before its first turn.
+    """The objects of a training, in the state before its first turn.
 
     Args:
         spec: the run.
@@ -185,7 +185,7 @@ def assemble(
 def make_batches(spec: RunSpec, paths: ResultPaths, where: torch.device, workers: int | None) -> tuple[Data, Batches]:
     """The run's data on the device, and its stream of batches.
 
-    Transforms of whole batches are computed on the device. Others go image by image: processors do that.
+    Transforms of whole batches are computed on the device, transforms of single images on processors.
     """
     here = load_data(spec, paths, workers)
     data = here.to(where)
@@ -204,12 +204,12 @@ def make_batches(spec: RunSpec, paths: ResultPaths, where: torch.device, workers
 
 
 def transforms_whole_batches(spec: RunSpec, data: Data) -> bool:
-    """Whether a batch of training images is transformed at once, and not image by image."""
+    """Whether training images are transformed batch by batch instead of image by image."""
     return spec.augmentation == "standard" and not data.streamed
 
 
 def make_modules(spec: RunSpec, method: Method, data: Data, where: torch.device) -> Modules:
-    """The networks and further modules, on the device; of several processes with batch norm over all shares."""
+    """The networks and further modules, on the device; with several processes, batch norm is over all shares."""
     modules = build(spec, method, data.classes, data.image_size, where, len(data.labels["train"]))
     if spec.batch_norm == "whole":
         modules = {name: distributed.synchronised(module, where) for name, module in modules.items()}
@@ -219,7 +219,7 @@ def make_modules(spec: RunSpec, method: Method, data: Data, where: torch.device)
 def stored_teacher(
     spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], paths: ResultPaths, total: int
 ) -> dict[str, Any]:
-    """The role of the teacher -> what loads its states, where all that this run asks for are stored; else empty."""
+    """The teacher's role -> its StoredTeacher, if all states that this run needs are stored; else empty."""
     teacher = spec.teacher_spec()
     if teacher is None or not method.teacher_is_shared:
         return {}
@@ -247,9 +247,9 @@ def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
 
 
 def make_learners(spec: RunSpec, method: Method, modules: Modules, turns: list[Turn], per_epoch: int) -> dict[str, Any]:
-    """One learner per network, shared by the roles that it plays; the method's modules learn with the last one.
+    """One learner per network, shared by the network's roles; the method's modules learn with the last network.
 
-    They have an optimiser each, or one together. Who only looks on, as the method's `onlookers` say, has turns besides.
+    Learners have an optimiser each, or share one. Roles of the method's `onlookers` take turns without updates.
     """
     onlookers = {role: name for role, name in method.onlookers.items() if role in dict(turns)}
     turns = [turn for turn in turns if turn[0] not in onlookers]

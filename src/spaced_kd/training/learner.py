@@ -10,7 +10,7 @@ from spaced_kd.config.run_spec import RunSpec
 
 
 def learning_rate(spec: RunSpec, step: int, per_epoch: int, total: int) -> float:
-    """Learning rate of a learner's step (from 0) of `total`: linear warm-up, then constant, in steps, or cosine."""
+    """Learning rate of a learner's step (from 0) of `total`: linear warm-up, then constant, stepwise or cosine."""
     warmup = round(spec.warmup_epochs * per_epoch)
     if step < warmup:
         return spec.warmup_lr + (spec.lr - spec.warmup_lr) * (step + 1) / warmup
@@ -23,10 +23,10 @@ def learning_rate(spec: RunSpec, step: int, per_epoch: int, total: int) -> float
 
 
 def learning_rate_of_epoch(spec: RunSpec, epoch: int) -> float:
-    """Learning rate of an epoch t (from 0) of the data, as timm's scheduler has it, without a warm-up prefix (C2).
+    """Learning rate of epoch t (from 0) of the data, as in timm's scheduler without a warm-up prefix (C2).
 
     Warm-up is warmup_lr + (lr - warmup_lr) t / warmup_epochs, cosine min_lr + (lr - min_lr) (1 + cos(pi t / epochs)) /
-    2. The cosine counts from the first epoch, so that it is below lr already where the warm-up ends.
+    2. The cosine starts at the first epoch, so it is already below lr when the warm-up ends.
     """
     if epoch < spec.warmup_epochs:
         return spec.warmup_lr + epoch * (spec.lr - spec.warmup_lr) / spec.warmup_epochs
@@ -38,10 +38,10 @@ def learning_rate_of_epoch(spec: RunSpec, epoch: int) -> float:
 
 
 def parameter_groups(modules: Sequence[nn.Module], spec: RunSpec) -> list[dict]:
-    """What an optimiser takes: all parameters, or apart those without weight decay, which follow the others (C1).
+    """Parameter groups of an optimiser: one of all parameters, or a second one without weight decay (C1).
 
-    Those are biases and all that has one dimension, and what the network itself names in `no_weight_decay()`, as timm's
-    do: tokens and position embeddings.
+    Without weight decay are biases, parameters of one dimension, and those that the network names in
+    `no_weight_decay()`, as timm's do: tokens and position embeddings.
     """
     named = [(module, *each) for module in modules for each in module.named_parameters()]
     if spec.weight_decay_on == "all":
@@ -58,7 +58,7 @@ def parameter_groups(modules: Sequence[nn.Module], spec: RunSpec) -> list[dict]:
 
 
 def _spared(network: nn.Module) -> set[str]:
-    """Names of the parameters that the network, or a part of it, asks to leave out of weight decay."""
+    """Names of the parameters that the network, or a module in it, excludes from weight decay."""
     asking = {prefix: part for prefix, part in network.named_modules() if hasattr(part, "no_weight_decay")}
     return {f"{prefix}.{name}".lstrip(".") for prefix, part in asking.items() for name in part.no_weight_decay()}
 
@@ -73,14 +73,14 @@ class Learner:
     """One network that learns; `steps` counts its own updates.
 
     Args:
-        network: what is evaluated in the end.
+        network: evaluated at the end.
         extra: further modules that the same optimiser trains, such as alignment layers.
         spec: the recipe.
         per_epoch: batches of an epoch.
         total: updates that this learner will take in all.
-        drifting: whether parts that a step leaves out move on by momentum and weight decay, once they have learnt.
-        beside: another learner whose optimiser this one shares: all that a step of either leaves out moves on.
-        epochs: of the data at each of its updates, where the learning rate goes by them.
+        drifting: whether modules without a gradient in a step still move by momentum and weight decay, once trained.
+        beside: another learner whose optimiser this one shares; parameters without a gradient in a step still move.
+        epochs: of the data at each of its updates, if the learning rate is set per epoch.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Learner:
 
         Args:
             index: number of the batch.
-            passes: forward and backward, as `backward` ends them: leaves gradients, and gives the loss terms.
+            passes: forward and backward pass, as `backward`: sets gradients and returns the loss terms.
         """
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
@@ -145,9 +145,9 @@ class Learner:
         return learning_rate_of_epoch(self.spec, self.epochs[self.steps])
 
     def _let_idle_parts_drift(self) -> None:
-        """Zero gradients instead of none for what has learnt before: what `zero_grad` left behind before torch 2.0.
+        """Set missing gradients to zero for parameters that have learnt before, as `zero_grad` did before torch 2.0.
 
-        In a shared optimiser for everything, whose decay then begins with the other learner's first step (V2).
+        In a shared optimiser for all parameters, whose decay then starts with the other learner's first step (V2).
         """
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
@@ -156,7 +156,7 @@ class Learner:
 
 
 class Onlooker:
-    """Takes turns without an update: a batch in train mode moves the running statistics of the learner's network."""
+    """Takes turns without an update: a batch in train mode updates the running statistics of the learner's network."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.network = learner, learner.network

@@ -1,4 +1,4 @@
-"""Train one run: take the turns of its schedule one by one, each a step of that learner on the method's loss terms."""
+"""Train one run: each turn of its schedule is a step of one learner on the method's loss terms."""
 
 import contextlib
 import warnings
@@ -35,17 +35,17 @@ def train(
     stop: StopSignal | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Train the run, or go on where it was stopped; returns its folder. A finished run is left as it is.
+    """Train the run, or resume it; returns its folder. A finished run is left unchanged.
 
     Args:
         spec: the run.
         results: folder of all results.
-        save_states_for: students to come, for whom a teacher saves its states.
+        save_states_for: later students, for whom a teacher saves its states.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
-        stop: what may end this process before the run is finished, by Interrupted; None for nothing.
-        workers: processes that decode and augment images ahead, where that is done one by one; None for all processors
-            but one. The weights are the same.
+        stop: may end this process before the run is finished, by Interrupted; None: nothing does.
+        workers: processes that decode and augment images ahead, if that is done image by image; None for all processors
+            but one. The weights do not depend on it.
     """
     paths, stop = ResultPaths(results), stop or StopSignal()
     with process_group(spec.processes):
@@ -55,7 +55,7 @@ def train(
         set_up_process(spec.threads, spec.precision)
         job = assemble(spec, paths, device, workers)
         with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches):
-            if broadcast_from_zero(finished(spec, paths)):  # by the process that this one has waited for
+            if broadcast_from_zero(finished(spec, paths)):  # by the process that held the lock
                 return paths.run(spec)
             for message in provenance.warnings_of(spec, job.device) if rank() == 0 else ():
                 warnings.warn(message, stacklevel=1)
@@ -66,7 +66,7 @@ def take_turns(
     job: Job, paths: ResultPaths, save_states_for: tuple[RunSpec, ...], checkpoint_every: float, stop: StopSignal
 ) -> Path:
     """The loop: each turn is a learner's update on the method's loss terms; returns the folder of the finished run."""
-    origin = provenance.origin(job.spec, job.device)  # now: the code that this process has read
+    origin = provenance.origin(job.spec, job.device)  # now, since files may change while this process trains
     metrics = TrainingMetrics(energy.meters(job.device))
     recorder = RunRecorder(job, metrics, Curve(paths.curve(job.spec), job))
     checkpointer = Checkpointer(job, metrics, paths, origin, checkpoint_every, stop)
@@ -86,7 +86,7 @@ def take_turns(
 
 
 def states_for(job: Job, students: tuple[RunSpec, ...]) -> set[int]:
-    """Numbers of batches after which the teacher saves its state for these students; the first process does."""
+    """Numbers of batches after which the teacher saves its state for these students; empty but in the first process."""
     found: set[int] = set()
     for student in students if rank() == 0 else ():
         with contextlib.suppress(UserError):  # an impossible interval is refused in the student's own run

@@ -1,4 +1,4 @@
-"""What a training leaves behind besides weights: predictions of every evaluated epoch, losses, FLOPs, time, energy."""
+"""Metrics of a training: predictions of every evaluated epoch, losses, FLOPs, time, energy."""
 
 import contextlib
 import math
@@ -31,12 +31,12 @@ class TrainingMetrics:
     """Predictions per evaluated epoch, mean loss terms per epoch, FLOPs per turn, seconds, joules; survives a resume.
 
     Args:
-        meters: of the energy, by the names of their sums.
+        meters: of the energy, by the keys of their sums.
     """
 
     def __init__(self, meters: dict[str, Meter]) -> None:
         self.meters = meters
-        self.turns = 0  # done so far; a resume state has their number in its name
+        self.turns = 0  # done so far; the name of a resume state contains this number
         self.epochs: list[int] = []
         self.evaluated_at: list[tuple[float, float]] = []  # turns done and seconds at each evaluated epoch
         self.predictions: list[np.ndarray] = []
@@ -44,7 +44,7 @@ class TrainingMetrics:
         self.tail_steps: list[int] = []  # own steps of the network at each state of the tail
         self.tail_predictions: list[np.ndarray] = []  # of these states
         self.tail_held_out: list[float] = []
-        self.block_ends: list[int] = []  # batches that the teacher had learnt when a block ended, where that is decided
+        self.block_ends: list[int] = []  # batches that the teacher had learnt at each block end, if the method decides
         self.losses: list[dict[str, float]] = []  # one entry per evaluated epoch: means since the one before
         self.flops: dict[str, int] = {}  # "student 128" -> FLOPs of one turn with 128 images, forward and backward
         self.seconds = {"wall": 0.0, "cpu": 0.0}
@@ -53,7 +53,7 @@ class TrainingMetrics:
         self._started = time.perf_counter(), time.process_time()
 
     def add(self, role: str, losses: dict[str, Tensor]) -> None:
-        """Count a turn, and add its loss terms to the running means; no value leaves the device here."""
+        """Count a turn and add its loss terms to the running means, without a transfer from the device."""
         self.turns += 1
         for name, loss in losses.items():
             key = f"{role}: {name}"
@@ -63,7 +63,7 @@ class TrainingMetrics:
             meter.watch()
 
     def replays_to(self, end: int) -> None:
-        """The student learns a block that has ended after so many of the teacher's batches."""
+        """Record that the student learns a block that ended after `end` batches of the teacher."""
         if self.block_ends[-1:] != [end]:
             self.block_ends.append(end)
 
@@ -81,7 +81,7 @@ class TrainingMetrics:
         self._sums, self._counts = {}, {}
 
     def loss_by_role(self, position: int) -> dict[str, float]:
-        """Mean total loss of each role that had turns in an evaluated epoch; `place`: the epoch's, from 0."""
+        """Mean total loss of each role that had turns in an evaluated epoch; `position`: of the epoch, from 0."""
         sums: dict[str, float] = {}
         for name, value in self.losses[position].items():
             role = name.partition(":")[0]
@@ -89,7 +89,7 @@ class TrainingMetrics:
         return sums
 
     def tail_evaluated(self, step: int, predictions: np.ndarray, held_out: float | None = None) -> None:
-        """Keep predictions, and the accuracy on held-out images, of a state of the tail; its own steps tell which."""
+        """Keep predictions and held-out accuracy of a state of the tail, after `step` own steps of the network."""
         self.tail_steps.append(step)
         self.tail_predictions.append(predictions)
         self.tail_held_out += [] if held_out is None else [held_out]
@@ -130,7 +130,7 @@ class TrainingMetrics:
         return arrays, plain | {"counts": self._counts, "seconds": self.time(), "energy": self.energy()}
 
     def unpack(self, arrays: dict[str, np.ndarray], plain: dict[str, Any], device: torch.device) -> None:
-        """Go on from a packed record."""
+        """Restore packed metrics."""
         self.epochs, self.losses, self.flops = plain["epochs"], plain["losses"], plain["flops"]
         self._counts, self.seconds, self.held_out = plain["counts"], plain["seconds"], plain.get("held_out", [])
         self.block_ends = plain.get("block_ends", [])
@@ -139,7 +139,7 @@ class TrainingMetrics:
         )  # an older state has none
         self.tail_steps, self.tail_held_out = plain.get("tail_steps", []), plain.get("tail_held_out", [])
         for name, meter in self.meters.items():
-            meter.go_on(plain.get("energy", {}).get(name))  # a state from before they were counted has none
+            meter.go_on(plain.get("energy", {}).get(name))  # states of versions without meters have no energy
         self.predictions = list(arrays.get("predictions", ()))
         self.tail_predictions = list(arrays.get("tail_predictions", ()))
         if any(each.shape != self.predictions[0].shape for each in self.predictions) or not (
@@ -150,10 +150,10 @@ class TrainingMetrics:
         self._sums = {key: torch.from_numpy(arrays[f"sum of {key}"]).to(device) for key in self._counts}
 
     def check_finite(self, where: str) -> None:
-        """UserError if a loss is not a number; `where`: the batch that it came with."""
+        """UserError if a loss is not finite; `where`: its batch."""
         for name, mean in self.means().items():
             if not np.isfinite(mean):
                 raise UserError(
-                    f"the loss ({name}) is {mean} at {where}: lower lr, or the weights of the method's losses, or see"
-                    " that the data are right"
+                    f"the loss ({name}) is {mean} at {where}: lower lr, or the weights of the method's losses, or check"
+                    " the data"
                 )

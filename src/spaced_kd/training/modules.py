@@ -20,17 +20,18 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
 
 Modules = dict[str, nn.Module]
-IMPOSSIBLE = {  # what torch says of a shape that no tensor has
+IMPOSSIBLE = {  # torch's message for an impossible shape -> its meaning
     "negative dimension": "a layer of negative width",
     "overflow": "a layer too wide for any memory",
 }
 
 
 def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: torch.device, images: int) -> Modules:
-    """The method's networks and further modules; networks of one kind start alike unless run or method say otherwise.
+    """The method's networks and further modules.
 
-    Roles that the method names as `parts` are played by modules that it makes, such as a head. `images`: of the
-    training set, by which a method sizes what it remembers.
+    Equal networks have equal initial weights unless the run or the method sets them to differ. The modules of roles in
+    the method's `parts`, such as a head, are built by the method. `images`: number of training images, from which a
+    method computes the size of its memory.
     """
     modules: Modules = {}
     for name in dict.fromkeys(method.roles.values()):
@@ -50,7 +51,7 @@ def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: 
                 raise UserError(f"{problem} ({' '.join(str(error).split()) or type(error).__name__})") from error
             except (RuntimeError, TypeError) as error:
                 reason = next((reason for words, reason in IMPOSSIBLE.items() if words in str(error).lower()), None)
-                if not reason:  # memory may be the matter
+                if not reason:  # possibly out of memory
                     raise
                 raise UserError(f"{problem} ({reason})") from error
             if any(0 in weights.shape for weights in modules[name].parameters()):
@@ -66,9 +67,10 @@ def build(spec: RunSpec, method: Method, classes: int, image_size: int, device: 
 
 @contextmanager
 def _within_memory(problem: str, device: torch.device) -> Iterator[None]:
-    """UserError as soon as the weights that are made in the block need more than the host has free.
+    """UserError as soon as the weights created in the block need more memory than the host has free.
 
-    Their memory is asked for before it is written to, so that a slip in a width neither fills it nor is killed for it.
+    Memory is allocated before it is written to, so that a mistyped width neither fills the memory nor gets the process
+    killed.
     """
     free, needed = None if device.type == "meta" else free_memory(torch.device("cpu")), 0
 

@@ -1,6 +1,6 @@
-"""What a method's terms must be; a plug-in that this suite does not ship is tried before hours are spent on it.
+"""Checks of a method's loss terms, and a dry run of plug-ins that this suite does not ship, before a long training.
 
-Those that it ships are held to more by tests/contracts/test_contracts.py.
+Shipped plug-ins are checked more thoroughly by tests/contracts/test_contracts.py.
 """
 
 import copy
@@ -18,7 +18,7 @@ from spaced_kd.distillation.schedule import Turn
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import global_seed
 
-FEW = 3  # images of which a half has one
+FEW = 3  # images: half of so few may be a single one
 SHIPPED = {
     "methods": (
         *("adaptive_interval", "ban", "baseline", "dlb", "dml", "online_kd", "ps_kd", "self_kd", "shake", "takd"),
@@ -36,7 +36,7 @@ def shipped(kind: str, name: str) -> bool:
 
 
 def check_terms(method: str, role: str, terms: Any) -> dict[str, Tensor]:
-    """Loss terms of a turn as they are; UserError for what is no mapping of names to scalars with a gradient."""
+    """The loss terms of a turn, unchanged; UserError unless they map names to scalars with a gradient."""
     if not isinstance(terms, dict) or not terms:
         raise UserError(f"{method}: the terms of {role} are {terms!r:.100}, but must be a mapping of names to losses")
     for name, term in terms.items():
@@ -51,12 +51,12 @@ def check_terms(method: str, role: str, terms: Any) -> dict[str, Tensor]:
 def dry_run_plugin(
     spec: RunSpec, method: Method, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
 ) -> None:
-    """Try a method or network that is not shipped on one batch of each role, on copies: the training is left as it is.
+    """Try a method or network that is not shipped on one batch of each role; copies leave the training unchanged.
 
-    So a student that only learns after days of its teacher's does not fail then.
+    Otherwise an error in the student's terms would appear only after the teacher's training.
 
     Raises:
-        UserError: names the plug-in, and what it does not keep.
+        UserError: names the plug-in, and the part of its contract that it breaks.
     """
     networks = {name: described.network for name, described in _described(spec, method).items()}
     for name, network in networks.items():
@@ -83,10 +83,10 @@ def dry_run_plugin(
 def check_smallest_batch(
     spec: RunSpec, method: Method, modules: dict[str, nn.Module], turns: list[Turn], batches: Batches
 ) -> None:
-    """UserError where batch norm would see one value of a channel in an epoch's last batch: an epoch later otherwise.
+    """UserError if batch norm would get a single value per channel in an epoch's last batch.
 
-    Tried on copies and black images, and only where that batch is as small as this may happen: one image of which a
-    stage leaves one pixel, or the halves and shares of a few.
+    Otherwise the error would appear only an epoch later. The check uses copies and black images, and runs only if that
+    batch is small enough: a single image that a stage reduces to one pixel, or halves or shares of a few images.
     """
     last, whole = batches.per_epoch - 1, spec.processes > 1 and spec.batch_norm == "whole"
     if batches.size(last) > FEW * spec.processes or whole:
@@ -113,7 +113,7 @@ def check_smallest_batch(
 
 
 def _black(count: int, batches: Batches) -> Batch:
-    """A batch of so many black images, of which nothing is read."""
+    """A batch of `count` black images, without reading any data."""
     size = batches.data.image_size
     images = torch.zeros(count, 3, size, size, device=batches.device)
     labels = torch.zeros(count, dtype=torch.int64, device=batches.device)
@@ -121,7 +121,7 @@ def _black(count: int, batches: Batches) -> Batch:
 
 
 def _described(spec: RunSpec, method: Method) -> dict[str, RunSpec]:
-    """Which run describes each network."""
+    """Name of a network -> the run that describes it."""
     names = set(method.roles.values()) - set(method.parts)
     return {name: spec.baseline_of(name) if name in TEACHING else spec for name in sorted(names)}
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, versions, hardware."""
+"""Provenance of a result: commit, versions, hardware."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ PACKAGES = (
     "imagecorruptions",
 )
 
-KINDS = {  # kind of processor -> flags that it has, the widest first
+KINDS = {  # kind of processor -> its flags, the widest instructions first
     "amx": {"amx_tile", "amx_bf16"},
     "avx512_bf16": {"avx512_bf16"},
     "avx512": {"avx512f"},
@@ -38,7 +38,7 @@ KINDS = {  # kind of processor -> flags that it has, the widest first
 
 @dataclass
 class Origin:
-    """The code that trains a run: this process's, and the commits of earlier processes where those were others."""
+    """The code that trains a run: that of this process, and the commits of earlier processes if they differ."""
 
     provenance: dict[str, Any]
     sources: dict[str, Any]  # digests of the plug-ins, and the number of the training core
@@ -50,27 +50,27 @@ class Origin:
         return list(dict.fromkeys([*self.earlier, self.provenance["commit"]]))
 
     def goes_on_from(self, commits: list[str]) -> None:
-        """The run was begun by code of these commits."""
+        """Record the commits of the code that began the run."""
         self.earlier = [each for each in commits if each != self.provenance["commit"]]
 
 
 def origin(spec: RunSpec, device: "torch.device") -> Origin:
-    """The code of this process, as it has read it."""
+    """The code of this process, as loaded."""
     return Origin(describe(device), sources.of_run(spec))
 
 
 def warning() -> str:
-    """What to say before anything is trained of which nobody will know the code; empty where a commit has it."""
+    """The warning before a training whose code has no known commit; empty if the commit is known."""
     if commit()[0] != "unknown":
         return ""
     return (
-        f"no commit has the code in {package_folder()}, so that `record` will refuse what it trains: use a"
-        " checkout, or give its commit as SPACED_KD_COMMIT"
+        f"no commit has the code in {package_folder()}, so `record` will refuse its runs: use a checkout, or give its commit"
+        " as SPACED_KD_COMMIT"
     )
 
 
 def warnings_of(spec: RunSpec, device: Any = None) -> list[str]:
-    """What to say before a run is trained: that nobody will know its code, or that its precision is slow here."""
+    """Warnings before a run is trained: the code has no known commit, or the precision is slow on this machine."""
     slow = (
         f"precision is {spec.precision}, which this processor only emulates, some nine times slower than fp32:"
         " train this run on a processor with AVX-512 or on a GPU; with precision=fp32 it is another run"
@@ -79,9 +79,9 @@ def warnings_of(spec: RunSpec, device: Any = None) -> list[str]:
 
 
 def emulated(precision: str, device: Any = None) -> bool:
-    """Whether the processor computes in a precision that it has no instructions for.
+    """Whether the processor has no instructions for a precision, and emulates it.
 
-    Measured with ResNet-18 at 32 px: a training in bf16 took nine times as long as in fp32 on an EPYC without AVX-512.
+    Measured with ResNet-18 at 32 px: on an EPYC without AVX-512, training in bf16 took nine times as long as in fp32.
     """
     return precision == "bf16" and kind(device) == "avx2"
 
@@ -110,9 +110,9 @@ def describe(device: Any = None) -> dict[str, Any]:
 
 
 def kind(device: Any = None) -> str:
-    """Kind of machine: the GPU's name, or the processor's widest instructions, by which its kernels are chosen.
+    """Kind of machine: the GPU's name, or the processor's widest instructions, which select its kernels.
 
-    Two kinds round differently, so that the same run ends at different weights there.
+    Two kinds round differently, so the same run has different final weights on them.
     """
     if device is not None and device.type == "cuda":
         import torch
@@ -123,11 +123,11 @@ def kind(device: Any = None) -> str:
 
 
 def imported() -> dict[str, dict[str, str]]:
-    """What this process has imported from outside Python itself: folder -> distribution or module -> version.
+    """Imports of this process other than Python's own: folder -> distribution or module -> version.
 
-    The folder is that of the files that were imported, below the environment or the repository where it is there: a
-    recorded run names no folder of its machine. The version is of what is installed in that folder, and empty where no
-    distribution there has the module.
+    The folder is that of the imported files, relative to the environment or the repository if it is below one of them,
+    so that a recorded run names no folder of its machine. The version is that of the distribution installed in the
+    folder, and empty if no distribution there contains the module.
     """
     standard = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     found: dict[str, dict[str, str]] = {}
@@ -148,7 +148,7 @@ def imported() -> dict[str, dict[str, str]]:
 
 @cache
 def _installed(folder: str) -> dict[str, tuple[str, str]]:
-    """Top-level module -> name and version of the distribution that has it, of all that are installed in a folder."""
+    """Top-level module -> name and version of its distribution, for all distributions installed in a folder."""
     found = {}
     for each in distributions(path=[folder]):
         names = (each.read_text("top_level.txt") or "").split()
@@ -174,12 +174,12 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Its model, as the operating system names it."""
+    """Model of the processor, as named by the operating system."""
     return _processor_field("model name") or platform.processor() or platform.machine()
 
 
 def _processor_field(name: str) -> str:
-    """A field of the first processor in /proc/cpuinfo; "" where there is none."""
+    """A field of the first processor in /proc/cpuinfo; "" if it is missing."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The folder of a finished run: its outputs, whether they are whole, what to clear up."""
+"""The folder of a run: its outputs, whether they are complete, and clearing up after killed processes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +18,16 @@ OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
 def clear_up(spec: RunSpec, paths: ResultPaths) -> None:
-    """Remove what a process has left that was killed between its run's last file and its own end."""
+    """Remove lock and states that a process left if it was killed between writing its last file and exiting."""
     if processes.rank() == 0 and remove_left(paths.lock(spec)):
-        from spaced_kd.training import checkpoint  # here, so that looking for a finished run needs no torch
+        from spaced_kd.training import checkpoint  # here, so that checking for a finished run needs no torch
 
         for state in checkpoint.states(paths.state(spec)):
             state.unlink()
 
 
 def sweep_folders(spec: RunSpec, paths: ResultPaths, states: "TeacherStates", *, anew: bool) -> None:
-    """Remove what killed processes left half-written, and the teacher's states where training begins anew."""
+    """Remove half-written files of killed processes, and the teacher's states if training starts anew."""
     if processes.rank():
         return
     if anew:
@@ -37,7 +37,7 @@ def sweep_folders(spec: RunSpec, paths: ResultPaths, states: "TeacherStates", *,
 
 
 def finished(spec: RunSpec, paths: ResultPaths) -> bool:
-    """Whether the run is there and whole; UserError where its words meant something else, or other sources made it."""
+    """Whether the run is finished and complete; UserError if a default or a source of it has changed since."""
     folder = paths.run(spec)
     path = folder / "run.json"
     if not path.exists():
@@ -52,7 +52,7 @@ def finished(spec: RunSpec, paths: ResultPaths) -> bool:
 
 def read_spec(run: str, results: Path) -> RunSpec:
     """The description of a finished run by its id."""
-    path = results / "runs" / Path(run).name / "run.json"  # its folder will do
+    path = results / "runs" / Path(run).name / "run.json"  # `run` may also be the run's folder
     if not path.exists():
         raise UserError(f"{path} does not exist: train the run first, or choose one of {path.parents[1]}")
     overrides = read_json(path, dict).get("words")

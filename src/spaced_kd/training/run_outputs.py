@@ -21,7 +21,7 @@ from spaced_kd.utils.files import sha256, write_safely
 def write_outputs(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> Path:
     """Write the outputs, their description last, and drop the resume states; returns the run's folder.
 
-    Of several processes the first one writes. UserError where a weight is not finite.
+    With several processes, the first one writes. UserError if a weight is not finite.
     """
     spec, folder = job.spec, paths.run(job.spec)
     if processes.rank():
@@ -47,7 +47,7 @@ def write_outputs(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin
 
 
 def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> dict[str, Any]:
-    """Everything that one may want to know of a run later."""
+    """The description of a run, written as run.json."""
     spec, stored = job.spec, job.follows_stored_teacher
     counts: dict[str, dict[str, int]] = {role: {} for role in job.learners}
     for role, index in job.turns:
@@ -73,7 +73,7 @@ def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Ori
         },
         "teacher_states": "stored" if stored else "trained along" if spec.teacher_spec() else None,
         "turns": {role: sum(sizes.values()) for role, sizes in counts.items()},
-        "block_ends": metrics.block_ends if job.decides else None,  # batches learnt; null: the schedule says
+        "block_ends": metrics.block_ends if job.decides else None,  # batches learnt; null: as in the schedule
         "held_out": metrics.held_out,  # accuracy of each evaluated epoch
         "tail_held_out": metrics.tail_held_out,  # and of each state of the tail
         "losses": [{"epoch": epoch} | means for epoch, means in zip(metrics.epochs, metrics.losses, strict=True)],

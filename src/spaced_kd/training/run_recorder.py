@@ -1,4 +1,4 @@
-"""What is recorded while a run trains: FLOPs, loss terms and predictions, and the lines that a log keeps."""
+"""Records a run while it trains: FLOPs, loss terms and predictions, and the lines of its log."""
 
 import contextlib
 import sys
@@ -19,19 +19,19 @@ from spaced_kd.utils.seeding import global_seed
 
 
 class RunRecorder:
-    """Records one job's turns in its metrics; of several processes that train together, each records the same.
+    """Records one job's turns in its metrics; several processes that train together record the same.
 
     Args:
-        job: what is trained.
-        metrics: what is recorded of it.
-        curve: the file of its epochs, which the first process writes.
+        job: the training.
+        metrics: its metrics.
+        curve: its learning curve, which the first process writes.
     """
 
     def __init__(self, job: Job, metrics: TrainingMetrics, curve: Curve) -> None:
         self.job, self.metrics, self.curve = job, metrics, curve
 
     def begin(self, earlier_commits: list[str]) -> None:
-        """Say from where a training goes on, and what other code began it."""
+        """Print from which turn a training resumes, and the commits of other code that began it."""
         spec, done, turns = self.job.spec, self.metrics.turns, len(self.job.turns)
         if processes.rank() == 0:
             self.curve.restart(self.metrics, self.labels)
@@ -42,7 +42,7 @@ class RunRecorder:
 
     @contextlib.contextmanager
     def watching(self, role: str, index: int) -> Iterator[None]:
-        """Around a learner's update: its FLOPs are counted, and global generators are this turn's own."""
+        """Context of a learner's update, which counts FLOPs and seeds the global generators for this turn."""
         counted = self.metrics.counted(role, self.job.images(index))
         with counted, global_seed(self.job.spec.seed, f"step of {role}", index):
             yield
@@ -53,14 +53,14 @@ class RunRecorder:
         self.metrics.add(role, losses)
         if job.decides and role == "student":
             self.metrics.replays_to(job.learners["teacher"].steps)
-        if job.device.type == "cpu":  # costs a synchronisation elsewhere, where epochs and states check instead
+        if job.device.type == "cpu":  # on a GPU it costs a synchronisation; there, evaluations and states check
             self.metrics.check_finite(f"batch {index}")
         if (role, index) in job.evaluations or (role, index) in job.tail:
             self._evaluate(role, index)
         self.bar.update()
 
     def say(self, line: str) -> None:
-        """Print a line that a log keeps and a bar does not garble; the first process does."""
+        """Print a line without garbling the progress bar; only the first process prints."""
         if processes.rank():
             return
         if self.bar.disable:
@@ -70,7 +70,7 @@ class RunRecorder:
 
     @cached_property
     def bar(self) -> tqdm:
-        """The bar of progress on a terminal."""
+        """The progress bar on a terminal."""
         terminal = sys.stderr.isatty() and processes.rank() == 0
         total, done = len(self.job.turns), self.metrics.turns
         return tqdm(total=total, initial=done, desc=self.job.spec.id, unit="turn", disable=not terminal)
@@ -81,9 +81,9 @@ class RunRecorder:
         return self.job.data.labels["test"].cpu().numpy()
 
     def _evaluate(self, role: str, index: int) -> None:
-        """Predictions of the test set, as an epoch ends, or for the tail, or both."""
+        """Predict the test set at the end of an epoch, for the tail, or both."""
         job, metrics = self.job, self.metrics
-        metrics.check_finite(f"batch {index} or one before")  # before, where not every turn is checked
+        metrics.check_finite(f"batch {index} or one before")  # on a GPU not every turn is checked
         with job.autocast():
             predictions = distributed.predict_sharded(predict, job.reported, job.data)
             held_out = None
@@ -100,7 +100,7 @@ class RunRecorder:
             self.say(self._progress(epoch))
 
     def _progress(self, epoch: int) -> str:
-        """A line about the epoch that ended: accuracy, and the mean losses since the one before."""
+        """The log's line of an epoch: accuracy, and mean losses since the epoch before."""
         metrics = self.metrics
         losses = "  ".join(f"{role}'s loss {value:.3f}" for role, value in metrics.loss_by_role(-1).items())
         correct, seconds = accuracy(metrics.predictions[-1], self.labels), metrics.time()["wall"]

@@ -1,8 +1,8 @@
-"""A teacher's states at the times when its students learn, and a learner that loads them instead of learning.
+"""A teacher's states at the times when its students learn, and a learner that loads them instead of training.
 
-The teacher of a (dataset, network, recipe, seed) never sees its students, so it is trained once. During its training it
-saves the states that its students need. A student for whom one is missing trains the same teacher along; its weights
-are the same to the bit.
+The teacher of a (dataset, network, recipe, seed) does not depend on its students, so it is trained once. During its
+training it saves the states that its students need. A student that lacks one of them trains the same teacher along; the
+teacher's weights are then equal to the bit.
 """
 
 from collections.abc import Callable

@@ -10,11 +10,11 @@ from spaced_kd.distillation.method import Method, completed
 from spaced_kd.distillation.schedule import Turn, interval_in_batches
 from spaced_kd.utils.errors import UserError
 
-MOST_BATCHES = 10_000_000  # all turns are listed before the first: some 100 bytes each
+MOST_BATCHES = 10_000_000  # all turns are listed before training: some 100 bytes each
 
 
 def make_method(spec: RunSpec) -> Method:
-    """The method with its settings, and the contract's defaults for what it leaves out."""
+    """The method with its settings, and the contract's defaults for attributes that it lacks."""
     return completed(registry.find("methods", spec.method))(**spec.settings.get("method", {}))
 
 
@@ -47,10 +47,10 @@ def make_turns(spec: RunSpec, method: Method, per_epoch: int) -> list[Turn]:
 
 
 def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
-    """Numbers of batches after which a teacher leaves its state for a student to come.
+    """Numbers of batches after which a teacher saves its state for a later student.
 
-    None for a student that trains a teacher along: where it moves from one of its batches to the next, and where it is
-    that student's alone.
+    Empty for a student that trains its teacher along: if the teacher changes between consecutive batches of the
+    student, or depends on the student.
     """
     method = make_method(follower)
     if not method.teacher_is_shared:
@@ -59,14 +59,14 @@ def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
 
 
 def states_of(turns: list[Turn], total: int) -> set[int]:
-    """The same of a student's turns, of a method whose teacher is shared, on `total` batches."""
+    """The same from the turns of a student on `total` batches, for a method whose teacher is shared."""
     found = block_ends(turns)
     moving = any(after - before == 1 and after != total for before, after in pairwise(found))
     return set() if moving else set(found)
 
 
 def when_to_evaluate(spec: RunSpec, method: Method, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
-    """Turn -> epoch that ends with it, every `eval_every` epochs of the run's clock and at its end."""
+    """Turn -> the epoch that ends with it, every `eval_every` epochs of the run's clock and at the end of training."""
     if spec.clock == "teacher":
         ends = teachers_clock(turns, per_epoch, spec.epochs * per_epoch)
     else:
@@ -76,19 +76,19 @@ def when_to_evaluate(spec: RunSpec, method: Method, turns: list[Turn], per_epoch
 
 
 def result_network(method: Method) -> str:
-    """Name of the network that the run is about: the last role's."""
+    """Name of the network that is the run's result: that of the last role."""
     return [*method.roles.values()][-1]
 
 
 def result_roles(method: Method) -> set[str]:
-    """The roles of the network that the run is about: their steps are the result's own."""
+    """The roles of the network that is the run's result: their steps are its own."""
     return {role for role, name in method.roles.items() if name == result_network(method)}
 
 
 def block_ends(order: Iterable[Turn]) -> list[int]:
-    """Numbers of batches after which a teacher's student begins to learn: the states that it asks for.
+    """Numbers of the teacher's batches after which its student starts a block: the states that the student needs.
 
-    The teacher takes its batches in order, and its state before the first of them is everyone's own.
+    The teacher takes its batches in order. Its initial state is not counted, since every run has it.
     """
     learnt, found = 0, []
     for role, run in groupby(order, key=lambda turn: turn[0]):
@@ -100,7 +100,7 @@ def block_ends(order: Iterable[Turn]) -> list[int]:
 
 
 def learners_clock(order: Iterable[Turn], roles: Collection[str], per_epoch: int) -> dict[int, int]:
-    """Turns done -> epoch, where `roles` have taken as many turns as an epoch has batches, and after their last."""
+    """Turns done -> epoch, each time `roles` have taken as many turns as an epoch has batches, and at their last."""
     theirs = [done for done, (name, _) in enumerate(order, 1) if name in roles]
     ends = {done: epoch for epoch, done in enumerate(theirs[per_epoch - 1 :: per_epoch], 1)}
     return ends | {theirs[-1]: math.ceil(len(theirs) / per_epoch)}
@@ -109,7 +109,7 @@ def learners_clock(order: Iterable[Turn], roles: Collection[str], per_epoch: int
 def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[int, int]:
     """Turns done -> epoch, before the first turn on a batch of the next epoch, and at the end (O10).
 
-    The student that is evaluated there may not have learnt since the epoch before.
+    The student may not have had a turn since the previous evaluation.
     """
     ends: dict[int, int] = {}
     done = epoch = 0
@@ -121,9 +121,9 @@ def teachers_clock(order: Iterable[Turn], per_epoch: int, total: int) -> dict[in
 
 
 def tail(order: Iterable[Turn], roles: Collection[str], number: int) -> dict[int, int]:
-    """Turns done -> steps that `roles` have taken by then: `number` of them, evenly in their last tenth, with the last.
+    """Turns done -> steps of `roles` by then: `number` of them, evenly spaced in their last tenth, the last included.
 
-    Fewer where the last tenth has fewer steps. The same grid of own steps, whatever the order of turns is.
+    Fewer if the last tenth has fewer steps. The grid of own steps does not depend on the order of turns.
     """
     if not number:
         return {}
