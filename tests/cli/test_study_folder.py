@@ -34,7 +34,7 @@ def test_the_folder_has_the_study_real_profiles_and_a_snakefile(tmp_path, monkey
         (["there"], "there exists: name a new folder"),
         (["new", "--from", "dmo"], "did you mean demo?"),
         (["new", "--from", "../demo"], "none of the studies"),
-        (["none/new"], "none is no folder: make it first"),
+        (["none/new"], "none is not a folder: create it first"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):

@@ -277,7 +277,7 @@ def test_batches_made_ahead_are_the_same_whatever_the_number_of_workers(data, wo
 def test_a_batch_that_was_not_announced_is_refused(data):
     batches = Batches(data, crop, batch_size=16, seed=0)
     batches.make_ahead([4, 5], workers=0)
-    with pytest.raises(RuntimeError, match="batch 5 was asked for, but 4 was announced"):
+    with pytest.raises(RuntimeError, match="batch 5 was requested, but 4 was announced"):
         batches[5]
 
 

@@ -328,7 +328,10 @@ def enlarge_image(folder: Path) -> None:
     [
         (remove_folder, "has no folder tiny-imagenet-200: download http"),
         (remove_wnids, "tiny-imagenet-200/wnids.txt cannot be read (No such file or directory): unpack http"),
-        (sort_wnids, "tiny-imagenet-200/wnids.txt has not the published classes in their order, and runs on others"),
+        (
+            sort_wnids,
+            "tiny-imagenet-200/wnids.txt does not have the published classes in their order, and runs on others",
+        ),
         (double_wnid, "tiny-imagenet-200/wnids.txt has 3 classes in 4 lines, but must have 4: unpack"),
         (remove_training_image, "train/n00000003/images has 5 images, but must have 6: unpack"),
         (remove_annotations, "val/val_annotations.txt is missing, without it the validation images have no labels"),

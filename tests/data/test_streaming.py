@@ -115,7 +115,7 @@ def test_a_part_of_the_classes(source, monkeypatch, tmp_path):
     chosen.write_text(f"{WNIDS[2]} {WNIDS[0]}\n")
     monkeypatch.setattr(imagenet100, "CLASSES", chosen)
     monkeypatch.setattr(imagenet100, "shape", lambda: Shape(8, 4, 2, 224))
-    with pytest.raises(UserError, match=r"chosen.txt has not the published classes in their order"):
+    with pytest.raises(UserError, match=r"chosen.txt does not have the published classes in their order"):
         imagenet100.prepare(source)
     monkeypatch.setattr(imagenet100, "CLASSES_SHA256", dataset.classes_digest([WNIDS[2], WNIDS[0]]))
     content = imagenet100.prepare(source)
@@ -125,7 +125,7 @@ def test_a_part_of_the_classes(source, monkeypatch, tmp_path):
 
 def test_other_classes_of_imagenet_are_refused(source, monkeypatch):
     monkeypatch.setattr(imagenet1k, "shape", lambda: SHAPE)
-    with pytest.raises(UserError, match="ILSVRC2012/train has not the published classes in their order"):
+    with pytest.raises(UserError, match="ILSVRC2012/train does not have the published classes in their order"):
         imagenet1k.prepare(source)
 
 

@@ -364,7 +364,7 @@ def test_a_shadow_takes_the_maps_of_every_family(results, teacher):
 
 
 def test_a_network_without_maps_casts_no_shadow():
-    with pytest.raises(UserError, match="shake takes the maps of timm's networks, and its teacher is none: choose"):
+    with pytest.raises(UserError, match="shake needs the feature maps of a timm network as teacher: choose"):
         SHAKE().modules({T: nn.Linear(2, 2)})
 
 

@@ -214,7 +214,7 @@ def test_what_cannot_be_shared_leaves_nothing(trained, tmp_path, capsys):
 
     (tmp_path / "there").mkdir()
     assert "there exists: name a new folder" in told(RUN.id, "--to", str(tmp_path / "there"))
-    assert "none is no folder" in told(RUN.id, "--to", str(tmp_path / "none" / "new"))
+    assert "none is not a folder" in told(RUN.id, "--to", str(tmp_path / "none" / "new"))
     assert "train the run first" in told(RUN.id, "other", "--to", str(tmp_path / "new"))
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 

@@ -1,4 +1,4 @@
-"""Keep a finished run although a source that it comes from has changed since: the user's word, and its reason."""
+"""Keep a finished run although one of its sources has changed, with the user's reason."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from spaced_kd.utils.files import read_json, write_safely
 
 
 def accept(run: str, reason: str, results: Path) -> list[str]:
-    """Write into a run's description that its numbers stand with today's sources; gives what has changed.
+    """Write into a run's description that its numbers are valid for the current sources; returns the changed sources.
 
     Args:
         run: its id, or its folder.
-        reason: why they stand.
+        reason: why they are still valid.
         results: folder of all results.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What each command of `spaced-kd` does with its arguments."""
+"""The commands of `spaced-kd`, as functions of their parsed arguments."""
 
 import argparse
 import io
@@ -16,14 +16,14 @@ from spaced_kd.utils.processes import rank
 
 
 def _standard_input() -> TextIO:
-    """In UTF-8, whatever the locale."""
+    """Standard input in UTF-8, whatever the locale."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8")
     return sys.stdin
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
-    """Prints what a study will take."""
+    """Prints the jobs, time and disk space that a study will take."""
     study = load_study(arguments.config)
     from spaced_kd.planning import plan
 
@@ -62,7 +62,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 
 def train_command(arguments: argparse.Namespace) -> None:
     """Trains one run, or goes on with it."""
-    stop = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time runs already
+    stop = StopSignal(arguments.time_limit, arguments.margin)  # first, since the job's time is already running
     described = run_spec.from_overrides(arguments.overrides)
     overrides = [run_spec.parse_overrides(shlex.split(student)) for student in arguments.save_states_for]
     students = tuple(run_spec.from_flat(described.changed() | student) for student in overrides)
@@ -84,7 +84,7 @@ def train_command(arguments: argparse.Namespace) -> None:
         try:
             folder = train(described, arguments.results, save_states_for=students, stop=stop, **options)
         except Interrupted as stopped:
-            # while signals are only heard: torchrun sends one to the first process as soon as another has ended
+            # while signals are only recorded: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():
                 stopped.again = requeue()
             raise
@@ -175,7 +175,7 @@ def render_command(arguments: argparse.Namespace) -> None:
     if not arguments.rows and not arguments.images:
         raise UserError("--rows is not given: name rows.csv of a study")
     folder = arguments.output or (arguments.rows or [arguments.images])[0].parent
-    if not arguments.output and folder.resolve().parent.name == "recorded":  # which the repository keeps
+    if not arguments.output and folder.resolve().parent.name == "recorded":  # a folder of the repository
         folder = arguments.results / f"{folder.resolve().name}-recorded"
     for path in arguments.rows:
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Writes a study folder: everything that `snakemake` needs to run a study anywhere, with an installed package."""
+"""Writes a study folder, in which `snakemake` runs a study anywhere with an installed package."""
 
 import argparse
 import shutil
@@ -73,7 +73,7 @@ def write(folder: Path, name: str) -> None:
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} exists: name a new folder")
     if not folder.parent.is_dir():
-        raise UserError(f"{folder.parent} is no folder: make it first")
+        raise UserError(f"{folder.parent} is not a folder: create it first")
     study = load_study(known[name]).name
     with tempfile.TemporaryDirectory(prefix=".spaced-kd-", dir=folder.parent) as made:
         _fill(Path(made) / "study", study, known[name])

@@ -1,4 +1,4 @@
-"""A study's results as one folder for a pull request: what `submit` writes, and `check-submission` asks of it."""
+"""A study's results as one folder for a pull request: written by `submit`, checked by `check-submission`."""
 
 import json
 import shutil
@@ -73,7 +73,8 @@ class Submission:
         against: rows.csv of published studies, whose methods stand beside the submitted ones.
 
     Raises:
-        UserError: a file is not the submitted one, a plug-in's package is not installed, or a run of the study lacks.
+        UserError: a file is not the submitted one, a plug-in's package is not installed, or a run of the study is
+            missing.
     """
 
     def __init__(self, folder: Path, against: list[Path]) -> None:
@@ -89,7 +90,7 @@ class Submission:
             get.checked(own)
 
     def findings(self, data: Path, *, reevaluate: bool, device: str) -> Iterator[str]:
-        """What does not fit: in the files as `verify` finds it, and with the setting of Spaced KD.
+        """Findings: those of `verify`, and differences from the setting of Spaced KD.
 
         Args:
             data: folder of prepared data.
@@ -161,7 +162,7 @@ def _runs(path: Path) -> list[dict[str, Any]]:
 
 
 def _difference(own: tuple[str, ...], other: tuple[str, ...]) -> str:
-    """In what two settings differ, e.g. "of epochs=3, but Spaced KD of epochs=2"."""
+    """The difference of two settings, e.g. "of epochs=3, but Spaced KD of epochs=2"."""
     for key, mine, theirs in zip(SETTING, own, other, strict=True):
         if mine != theirs and key != "recipe":
             return f"of the {key} {mine}, but {SPACED.name} of {theirs}"

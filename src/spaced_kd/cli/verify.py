@@ -1,4 +1,4 @@
-"""Whether every number still comes from where it says: from table and row through the run's files to its weights."""
+"""Checks that every number follows from its origin: from table and row through the run's files to its weights."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -38,7 +38,7 @@ class Checker:
         self.labels = cache(self._labels)
 
     def findings(self) -> Iterator[str]:
-        """What does not fit, a line each."""
+        """Findings, one line each."""
         for path in sorted(self.folder.glob("runs/*/run.json")):
             yield from self.of_run(path.parent)
         for path in sorted([*self.folder.glob("*/rows.csv"), *self.folder.glob("*/*/rows.csv")]):
@@ -50,27 +50,27 @@ class Checker:
                 yield from _lines(folder, self._tables(folder, tidy_rows.read(*parts)))
 
     def summary(self) -> str:
-        """What has been checked so far."""
+        """Numbers of checked items so far."""
         return ", ".join(f"{count} {what}" for what, count in self.counts.items())
 
     def of_run(self, folder: Path) -> Iterator[str]:
-        """What does not fit in a run's folder, and between it and its data and teacher."""
+        """Findings in a run's folder, and between it, its data and its teacher."""
         yield from _lines(folder, self._run(folder))
 
     def _run(self, folder: Path) -> Iterator[str]:
-        """A run's files against its description, and the description against where the run came from."""
+        """Check a run's files against its description, and the description against the run's origin."""
         self.counts["runs"] += 1
         spec = read_spec(folder.name, self.folder)
         described = read_json(folder / "run.json", dict)
         if spec.id != folder.name:
-            yield f"{folder}: holds the run {spec.id}"
+            yield f"{folder}: contains the run {spec.id}"
             return
         compare(spec, described.get("spec", {}), folder)
         if changed := sources.changes(spec, described):
             yield f"{folder}: was trained before {' and '.join(changed)} changed"
         provenance = described.get("provenance") or {}
         if not provenance.get("commit"):
-            yield f"{folder}: does not say which commit it comes from"
+            yield f"{folder}: run.json names no commit"
         outputs = described.get("outputs", {})
         yield from (f"{folder / name}: run.json has no checksum of it" for name in OUTPUTS if name not in outputs)
         wrong = altered(folder, outputs)
@@ -111,7 +111,7 @@ class Checker:
                 yield f"{folder}: its weights predict {other} of {len(again)} test images otherwise than recorded"
 
     def _predicted(self, spec: RunSpec) -> Any:
-        """What a run's network says of every test image, uint16 (N,)."""
+        """Predictions of a run's network for every test image, uint16 (N,)."""
         from spaced_kd.evaluation.evaluate import finished_network  # torch, which all other checks do without
         from spaced_kd.training.job import autocast
         from spaced_kd.training.metrics import predict
@@ -183,7 +183,7 @@ class Checker:
 
 
 def _lines(path: Path, found: Iterator[str]) -> Iterator[str]:
-    """Findings of one check of a file or folder; that it cannot be made is one, too."""
+    """Findings of one check of a file or folder; a check that fails to run is a finding, too."""
     try:
         yield from found
     except UserError as error:
@@ -193,5 +193,5 @@ def _lines(path: Path, found: Iterator[str]) -> Iterator[str]:
 
 
 def _plain(rows: DataFrame) -> list[dict[str, Any]]:
-    """Rows as mappings without what is empty in them."""
+    """Rows as mappings without empty values."""
     return [{k: v for k, v in row.items() if v == v and v != ""} for row in rows.to_dict("records")]

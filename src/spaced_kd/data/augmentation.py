@@ -1,8 +1,8 @@
-"""Random transforms of batches of uint8 images, (B, H, W, 3) -> (B, H, W, 3), drawn from the generator given.
+"""Random transforms of batches of uint8 images, (B, H, W, 3) -> (B, H, W, 3), drawn from a given generator.
 
-The simple ones take one index lookup per batch instead of one Python call per image, and each is tested against
-torchvision's own transform. The others are torchvision's and timm's, image by image, under global generators that are
-seeded from the one given and restored; they also take pictures of any size, as streamed datasets have them.
+The simple ones are one index lookup per batch instead of one Python call per image, and each is tested against
+torchvision's transform. The others are torchvision's and timm's, image by image, with global generators that are seeded
+from the given one and restored; they also take pictures of any size, as in streamed datasets.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def random_resized_crop(images: Pictures, draws: np.random.Generator, *, size: i
 
 
 def cutout(images: Tensor, draws: np.random.Generator, *, length: int) -> Tensor:
-    """Black out a square of `length` about a random pixel of each image; what of it lies outside is lost."""
+    """Black out a square of side `length` centred at a random pixel of each image, clipped at the border."""
     count, height, width, _ = images.shape
     rows, columns = draws.integers(0, [[height], [width]], size=(2, count))
 

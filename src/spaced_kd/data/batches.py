@@ -1,6 +1,6 @@
-"""Batch i is a pure function of (seed, i): order and augmentation included, so replaying a block is `batches[i]` again.
+"""Batch i is a pure function of (seed, i), order and augmentation included: replaying a block is `batches[i]` again.
 
-A share of it, where several processes train together, is one of (seed, i, number of the process, processes).
+With several processes, a share of a batch is a function of (seed, i, rank, number of processes).
 
 Nothing is buffered: memory does not grow with the interval, and a resumed run needs only the number of its turn.
 """
@@ -33,8 +33,8 @@ class Batch(NamedTuple):
     view: number -> the same images under other augmentations; view 0 is `images`; epoch: the batch's, from 0;
     before: number -> that view of the batch before this one, and its labels; None for the first batch of all.
 
-    Where several processes train together, images are this one's share, while labels and ids are the whole batch's, as
-    is what networks say.
+    If several processes train together, images are this process's share, while labels, ids and the outputs of networks
+    are those of the whole batch.
     """
 
     images: Tensor
@@ -53,9 +53,9 @@ class Batches:
 
     Args:
         data: the dataset.
-        augment: what is done to the training images.
-        batch_size: images.
-        last_batch: of an epoch, where it is smaller: kept or dropped.
+        augment: the augmentation of training images.
+        batch_size: number of images.
+        last_batch: kept or dropped, if the last batch of an epoch is smaller.
         seed: of order and augmentation.
         order_seed: of the order alone; None for `seed`.
         augmentation_seed: of the augmentation alone; None for `seed`.
@@ -91,16 +91,16 @@ class Batches:
             )
 
     def make_ahead(self, indices: Iterable[int], workers: int, waiting: Callable[[], None] | None = None) -> None:
-        """From now on batches are asked for in the order of `indices`: `workers` processes make them ahead.
+        """Let `workers` processes make batches ahead, in the order of `indices`, in which they are requested then.
 
-        `waiting` is called about each second that one of them takes. The batches are the same with and without. One
-        that is asked for several times in a row is made once.
+        `waiting` is called about every second while a batch is awaited. The batches are the same as without workers. A
+        batch that is requested several times in a row is made once.
         """
         order = [index for index, _ in groupby(indices)]
         self._coming = zip(order, in_order(self._augmented, order, workers, waiting), strict=True)
 
     def close(self) -> None:
-        """End the processes that make batches ahead; left to the garbage collector, they are waited for."""
+        """End the processes that make batches ahead; the garbage collector would wait for them."""
         self._coming = self._last = None
 
     def __getitem__(self, index: int) -> Batch:
@@ -129,7 +129,7 @@ class Batches:
             self._last = next(self._coming)
         made_for, made = self._last
         if made_for != index:
-            raise RuntimeError(f"batch {index} was asked for, but {made_for} was announced")
+            raise RuntimeError(f"batch {index} was requested, but {made_for} was announced")
         return self._as_input(made)
 
     def _inputs(self, index: int, view: int = 0) -> Tensor:

@@ -41,9 +41,9 @@ def make(
     severities: Sequence[int] = SEVERITIES,
     workers: int | None = None,
 ) -> Path:
-    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; gives the new file's path.
+    """Corrupt the fixed subset of `images` test images of the prepared data at `path`; returns the new file's path.
 
-    `workers` is the number of processes that share the work; all processors where it is not given.
+    `workers` is the number of processes that share the work, by default all processors.
     """
     prepared = dataset.load(path)
     chosen = prepared.subset("test", images)

@@ -1,6 +1,6 @@
-"""Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once, read ever after.
+"""Prepared data: uint8 images (N, H, W, 3) and int64 labels (N,), checked once when they are prepared.
 
-Of a dataset that does not fit in memory, an index of its image files is prepared; they are decoded when asked for.
+For a dataset that does not fit in memory, an index of its image files is prepared; images are decoded on demand.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ STANDARDISATIONS = {  # mean and standard deviation of each channel, as publishe
 
 
 class Shape(NamedTuple):
-    """What a dataset's `shape` tells without its files."""
+    """Numbers of images and classes, and image size: returned by a dataset's `shape` without its files."""
 
     train: int  # training images
     test: int  # test images
@@ -45,13 +45,13 @@ class Data:
     """One dataset, in memory or streamed.
 
     Attributes:
-        images: split -> uint8 (N, H, W, 3), or the Files that stand in for it; splits are train and test, and held_out
-            where images are held out.
+        images: split -> uint8 (N, H, W, 3), or Files that replace it; splits are train and test, and held_out if images
+            are held out.
         labels: split -> int64 (N,).
         classes: number of classes.
         checksum: sha256 of all arrays, part of every run's provenance.
-        mean, std: of each channel in [0, 1], which `normalise` takes off.
-        path: file that it was read from; corrupted copies of its test images lie beside it.
+        mean, std: of each channel in [0, 1], with which `normalise` standardises.
+        path: its file; corrupted copies of its test images are beside it.
         input_size: height and width at which networks see the images; 0 for the dataset's own.
     """
 
@@ -75,7 +75,7 @@ class Data:
         return isinstance(self.images["train"], Files)
 
     def originals(self, split: str, ids: Tensor) -> Tensor | list[Image.Image]:
-        """What augmentation takes: uint8 (B, H, W, 3); where images are streamed, B pictures of any size."""
+        """Input of the augmentation: uint8 (B, H, W, 3), or B pictures of any size if images are streamed."""
         images = self.images[split]
         return images.decode(ids) if isinstance(images, Files) else images[ids]
 
@@ -117,9 +117,9 @@ class Data:
     def corrupted(
         self, images: int, names: Sequence[str] | None = None, severities: Sequence[int] | None = None
     ) -> dict[tuple[str, int], Tensor]:
-        """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset by `corrupt.py`.
+        """(corruption, severity) -> uint8 images of `subset("test", images)`, made once per dataset.
 
-        Its own with other `names` and `severities` than the evaluation's defaults, which None stands for.
+        None stands for the evaluation's default `names` and `severities`; other ones have a file of their own.
         """
         path, options = corrupted_path(self.path, images, names, severities), f"--corrupt {images}"
         if path != corrupted_path(self.path, images):
@@ -137,7 +137,7 @@ class Data:
 
 
 def normalise(images: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Images as `Data.normalise` takes and gives them, for networks whose input has `size` pixels."""
+    """The same as `Data.normalise`, for networks whose input has `size` pixels."""
     if images.dtype == torch.uint8:
         images = images.permute(0, 3, 1, 2).float() / 255  # the permutation leaves it channels-last, which is fast
     if images.shape[-1] != size:
@@ -150,8 +150,8 @@ def check_classes(names: Sequence[str], sha256: str, where: Path) -> None:
     """UserError unless these are the published classes, in their order: runs of others would have the same ids."""
     if classes_digest(names) != sha256:
         raise UserError(
-            f"{where} has not the published classes in their order, and runs on others would have the same ids: restore"
-            " it, or make a dataset of your own"
+            f"{where} does not have the published classes in their order, and runs on others would have the same ids:"
+            " restore it, or make a dataset of your own"
         )
 
 
@@ -161,12 +161,12 @@ def classes_digest(names: Sequence[str]) -> str:
 
 
 def is_index(content: dict[str, np.ndarray]) -> bool:
-    """Whether prepared data are an index of files, of a dataset that is streamed."""
+    """Whether prepared data are an index of files, so that the dataset is streamed."""
     return "train_files" in content
 
 
 def check(content: dict[str, np.ndarray]) -> None:
-    """UserError unless the arrays are what every later step relies on."""
+    """UserError unless the arrays have the types, shapes and classes on which all later steps rely."""
     for split in SPLITS:
         labels = content[f"{split}_labels"]
         images = content[f"{split}_files" if is_index(content) else f"{split}_images"]

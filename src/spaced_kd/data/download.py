@@ -1,6 +1,6 @@
-"""Published archives from their mirrors: resumed where they stopped, checked, unpacked. Nothing else uses the network.
+"""Download of published archives from mirrors: resumed, checked and unpacked. No other part uses the network.
 
-Only where the licence allows it, and only when it is asked for (`spaced-kd prepare --download`).
+Only if the licence allows it, and only on request (`spaced-kd prepare --download`).
 """
 
 import http.client
@@ -21,13 +21,13 @@ FAILURES = (OSError, http.client.HTTPException)  # URLError, timeouts and broken
 
 
 def fetch(mirrors: Sequence[str], target: Path, *, sha256: str) -> None:
-    """Download a file, unless it is there already; UserError where no mirror has it.
+    """Download a file, unless it exists already; UserError if no mirror has it.
 
-    What has arrived of it lies in `target`.part, and the next mirror, or the next attempt, goes on from there.
+    An incomplete download is kept as `target`.part, from which the next mirror or the next attempt continues.
 
     Args:
-        mirrors: addresses of the same file, the first is tried first.
-        target: where it goes.
+        mirrors: addresses of the same file, in the order in which they are tried.
+        target: its path.
         sha256: its checksum.
     """
     if target.exists() and files.sha256(target) == sha256:
@@ -36,7 +36,7 @@ def fetch(mirrors: Sequence[str], target: Path, *, sha256: str) -> None:
     reasons = []
     for address in mirrors:
         print(f"downloading {address}", flush=True)
-        for resumed in (part.exists(), False):  # anew if what was resumed had another beginning
+        for resumed in (part.exists(), False):  # from the start if the resumed part was of another file
             try:
                 _append(address, part)
             except FAILURES as error:
@@ -75,7 +75,7 @@ def unzip(archive: Path, folder: str) -> None:
 
 
 def _append(address: str, part: Path) -> None:
-    """Add to `part` what of the file is missing; one of FAILURES where it breaks off."""
+    """Append the missing bytes to `part`; one of FAILURES if the connection breaks."""
     part.parent.mkdir(parents=True, exist_ok=True)
     there = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={there}-"} if there else {})

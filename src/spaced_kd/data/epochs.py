@@ -1,4 +1,4 @@
-"""What an epoch has, in numbers, without torch."""
+"""Numbers of batches and images of an epoch, without torch."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from spaced_kd.utils.errors import UserError
 
 
 def batches_per_epoch(images: int, batch_size: int, last_batch: str = "kept") -> int:
-    """Batches of an epoch of so many images; UserError where the only one is dropped."""
+    """Number of batches of an epoch of `images` images; UserError if the only batch is dropped."""
     if last_batch == "kept":
         return math.ceil(images / batch_size)
     if images < batch_size:

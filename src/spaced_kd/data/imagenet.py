@@ -1,4 +1,4 @@
-"""What the datasets made of ILSVRC2012 share: ILSVRC2012/train/nXXXXXXXX/*.JPEG and ILSVRC2012/val/nXXXXXXXX/*.JPEG.
+"""Shared code of the ILSVRC2012 datasets: ILSVRC2012/train/nXXXXXXXX/*.JPEG and ILSVRC2012/val/nXXXXXXXX/*.JPEG.
 
 Source: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge".
 """
@@ -35,11 +35,11 @@ LICENCE = (
 def index(
     source: Path, expected: Shape, wnids: Sequence[str] | None = None, *, sha256: str = ""
 ) -> dict[str, np.ndarray]:
-    """Files and labels of both splits: what is prepared of a dataset that is streamed.
+    """Files and labels of both splits: the prepared data of a streamed dataset.
 
     Args:
         source: folder with `ILSVRC2012/train/` and `ILSVRC2012/val/`, each with a folder per class.
-        expected: what must be there.
+        expected: required numbers of images and classes.
         wnids: the classes, whose numbers are their places in alphabetical order; None for all.
         sha256: checksum of all classes, where none are given.
 
@@ -84,7 +84,7 @@ def index(
 
 
 def _check_whole(source: Path, names: Sequence[bytes]) -> None:
-    """UserError for an image that is cut off: one that does not end as a JPEG does is decoded."""
+    """UserError for a truncated image; only an image without JPEG's end marker is decoded for this."""
     for name in names:
         path = source / name.decode()
         try:
@@ -110,12 +110,12 @@ def download(folder: Path) -> None:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    """Whether it is one of the published images, and not what a file manager or an archiver has left beside them."""
+    """Whether an entry is a published image, and not a file of a file manager or an archiver."""
     return entry.name.endswith(".JPEG") and not entry.name.startswith(".") and entry.is_file()
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name."""
+    """Entries of a folder, sorted by name."""
     try:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:

@@ -19,7 +19,7 @@ from spaced_kd.utils.errors import UserError
 
 
 def prepare(spec: RunSpec, path: Path, source: Path) -> dict[str, np.ndarray]:
-    """Decode the run's dataset from the published files in `source` into the file `path`; gives its arrays."""
+    """Decode the run's dataset from the published files in `source` into the file `path`; returns its arrays."""
     content = registry.find("datasets", spec.dataset).prepare(source, **spec.settings.get("dataset", {}))
     dataset.check(content)
     about = {"dataset": spec.dataset, "settings": spec.resolved()["settings"]["dataset"]}
@@ -31,7 +31,7 @@ def prepare(spec: RunSpec, path: Path, source: Path) -> dict[str, np.ndarray]:
 
 
 def load_data(spec: RunSpec, paths: ResultPaths, workers: int | None = None) -> Data:
-    """The run's dataset at the run's size, in the processor's memory, with what the run holds out as a split."""
+    """The run's dataset at the run's image size, in host memory, with held-out images as a split of their own."""
     settings = spec.resolved()["settings"]["dataset"]
     data = load(
         paths.data(spec),
@@ -45,7 +45,7 @@ def load_data(spec: RunSpec, paths: ResultPaths, workers: int | None = None) -> 
 
 
 def make_augment(spec: RunSpec, data: Data) -> Augment:
-    """What the run does to training images."""
+    """The run's augmentation of training images."""
     if spec.augmentation == "strong":
         return partial(augmentation.strong, size=data.image_size, mean=data.mean, std=data.std)
     if spec.augmentation == "standard":
@@ -63,9 +63,9 @@ def _rotated(augment: Augment, degrees: float, images: Pictures, draws: np.rando
 
 
 def choose_workers(workers: int | None) -> int:
-    """Processes that decode and augment ahead: as many as are asked for, or all processors at hand but one.
+    """Number of processes that decode and augment ahead: as requested, or all available processors but one.
 
-    Of a training over several processes each has its share of its machine's.
+    In a training over several processes, each gets its share of the machine's processors.
     """
     if workers is not None:
         return workers

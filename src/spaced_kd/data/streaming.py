@@ -1,6 +1,6 @@
-"""Images that do not fit in memory: read and decoded when they are asked for, ahead of time in worker processes.
+"""Images that do not fit in memory: read and decoded on demand, ahead of time in worker processes.
 
-What a worker makes depends on its key alone, so the result is the same to the bit whatever their number.
+The output of a worker depends on its key alone, so results are equal to the bit for any number of workers.
 """
 
 import signal
@@ -21,10 +21,10 @@ POLL = 1.0  # seconds
 
 
 class Files:
-    """Image files in the place of a uint8 tensor (N, size, size, 3): `[ids]`, `split(n)`, `len` and `to` work alike.
+    """Image files that replace a uint8 tensor (N, size, size, 3): `[ids]`, `split(n)`, `len` and `to` work alike.
 
-    An image that is asked for is resized until its shorter side is 8/7 of `size` (256 pixels for 224), and the middle
-    of it is cut out: the usual view of a test image.
+    An image is resized so that its shorter side is 8/7 of `size` (256 pixels for 224), and its centre is cropped: the
+    usual preprocessing of test images.
 
     Args:
         root: folder of the dataset.
@@ -32,7 +32,7 @@ class Files:
         size: height and width in pixels.
         workers: processes that decode ahead in `split`.
 
-    `waiting` is called about each second that `split` waits for them; what it raises ends the wait.
+    `waiting` is called about every second while `split` waits for a worker; an exception from it ends the wait.
     """
 
     def __init__(self, root: Path, names: np.ndarray, size: int, workers: int = 0) -> None:
@@ -49,7 +49,7 @@ class Files:
         return len(self), self.size, self.size, 3
 
     def to(self, device: torch.device) -> "Files":
-        """The same files, whose images come to `device`."""
+        """The same files, whose images are moved to `device`."""
         moved = Files(self.root, self.names, self.size, self.workers)
         moved.device, moved.waiting = torch.device(device), self.waiting
         return moved
@@ -87,15 +87,15 @@ class Files:
 def in_order(
     make: Callable[[Any], Tensor], keys: Sequence[Any], workers: int, waiting: Callable[[], None] | None = None
 ) -> Iterator[Tensor]:
-    """make(key) for every key, in order; `workers` processes make them ahead, 0 makes each when it is asked for.
+    """make(key) for every key, in order; `workers` processes make them ahead, with 0 each is made on demand.
 
-    Images come through a pipe: shared memory is small in containers, and its sockets need a short TMPDIR.
+    Images pass through a pipe: shared memory is small in containers, and its sockets need a short TMPDIR.
 
     Args:
-        make: gives a tensor of its key alone.
-        keys: in the order in which they are asked for.
-        workers: processes.
-        waiting: called about each second that a worker takes; what it raises ends the wait.
+        make: returns a tensor that depends on its key alone.
+        keys: in the order in which they are requested.
+        workers: number of processes.
+        waiting: called about every second while a worker is awaited; an exception from it ends the wait.
     """
     loader = DataLoader(
         _Made(make, workers),
@@ -120,12 +120,12 @@ def in_order(
     finally:
         if workers:
             loaded._shutdown_workers()
-            for process in loaded._workers:  # one that hangs hears no SIGTERM
+            for process in loaded._workers:  # a hanging process does not react to SIGTERM
                 process.kill()
 
 
 def _next(loaded: Iterator[Any], waiting: Callable[[], None] | None) -> Any:
-    """What comes next, None at the end; asks `waiting` whenever DataLoader's own time is up, and goes on."""
+    """The next item, None at the end; calls `waiting` at each timeout of the DataLoader."""
     while True:
         try:
             return next(loaded, None)
@@ -137,7 +137,7 @@ def _next(loaded: Iterator[Any], waiting: Callable[[], None] | None) -> Any:
 
 
 def _outlive_the_wish_to_stop(_: int) -> None:
-    """A worker goes on at SIGTERM, which a whole group of processes gets: whoever asks it for batches ends it."""
+    """Let a worker ignore SIGTERM, which a whole process group gets: the main process ends its workers itself."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -146,7 +146,7 @@ def _as_it_is(made: Any) -> Any:
 
 
 class _Made:
-    """What DataLoader takes; a user's mistake travels as a value, since it would wrap it in a traceback."""
+    """The DataLoader's dataset; a UserError is returned as a value, since DataLoader would wrap it in a traceback."""
 
     def __init__(self, make: Callable[[Any], Tensor], workers: int) -> None:
         self.make, self.workers = make, workers

@@ -1,1 +1,1 @@
-"""Who learns when (schedule), from what (losses), and a file for each method."""
+"""Schedules (which role learns when), losses, and a file for each method."""

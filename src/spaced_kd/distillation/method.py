@@ -1,8 +1,8 @@
-"""The contract of a method: who learns when, from which losses, and what the training has to know besides.
+"""The contract of a method: its roles, their schedule and losses, and further properties that training needs.
 
-A method is a frozen dataclass in a file of its own. It has `roles`, `schedule` and `terms`; it overrides those of the
-other defaults that it needs. It does not have to inherit from `Method`: `completed` adds the defaults to any such class
-when a run is built. A default that changes is therefore a change of the training core, not of a method's digest.
+A method is a frozen dataclass in a file of its own. It has `roles`, `schedule` and `terms`, and overrides other
+defaults if it needs to. It does not have to inherit from `Method`: `completed` adds the defaults to any such class when
+a run is built. A changed default is therefore a change of the training core, not of a method's digest.
 """
 
 from collections.abc import Iterator
@@ -17,29 +17,29 @@ from spaced_kd.distillation.schedule import Turn
 
 
 class Method:
-    """Defaults of everything that the training asks a method for. Class variables are read without importing the file.
+    """Defaults of all attributes that training uses. Class variables are read without importing the file.
 
-    The fields of the dataclass are the method's settings. Three of them have a meaning for the training where a method
-    has them: `initial_weights`, `optimizers` and `idle_heads`.
+    The fields of the dataclass are the method's settings. Training itself uses three of them, if a method has them:
+    `initial_weights`, `optimizers` and `idle_heads`.
     """
 
     roles: ClassVar[dict[str, str]]  # role -> name of its network, in order of learning; the last one is evaluated
-    parts: ClassVar[tuple[str, ...]] = ()  # roles that a module of `modules` plays, with an optimiser of its own
-    onlookers: ClassVar[dict[str, str]] = {}  # role -> network; its turns move running statistics, but no weights
-    needs: ClassVar[dict[str, dict[str, list]]] = {}  # setting -> values of others beside which alone it has an effect
+    parts: ClassVar[tuple[str, ...]] = ()  # roles whose module comes from `modules`, with an optimiser of its own
+    onlookers: ClassVar[dict[str, str]] = {}  # role -> network; its turns update running statistics, but no weights
+    needs: ClassVar[dict[str, dict[str, list]]] = {}  # setting -> values of other settings without which it is inert
     exits: ClassVar[bool] = False  # networks are built with exits
     finished_teacher: ClassVar[bool] = False  # the teacher takes all of its turns before any other role
     finds_interval: ClassVar[bool] = False  # the interval is found during training (`order`), and not set
     looks_back: ClassVar[bool] = False  # a turn also uses the batch before its own
-    loss_of_logits: ClassVar[bool] = False  # the loss is one of logits and a fixed teacher, but for the feature loss
+    loss_of_logits: ClassVar[bool] = False  # but for the feature loss, the loss depends on logits and a fixed teacher
 
-    teacher_is_shared: bool = True  # the teacher is the run without KD; False where its student's turns change it
+    teacher_is_shared: bool = True  # the teacher is the run without KD; False if its student's turns change it
     replayable: bool = False  # `terms` uses weights, images, labels and ids only: a GPU may record it as a CUDA graph
 
     initial_weights: str = "same"  # "different": the other networks do not start from the teacher's weights
     optimizers: str = "two"  # "one" for all networks: idle ones get gradients of zero
-    idle_heads: str = "untouched"  # "drifting": exits that a step leaves out move on by momentum and weight decay
-    soft_loss: str = "kl"  # which of `losses.SOFT_LOSSES` the method uses, where `loss_of_logits`
+    idle_heads: str = "untouched"  # "drifting": exits without a gradient still move by momentum and weight decay
+    soft_loss: str = "kl"  # the method's loss among `losses.SOFT_LOSSES`, if `loss_of_logits`
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
         """All turns (role, batch index) in order, for `total` batches, of which an epoch has `per_epoch`.
@@ -65,13 +65,13 @@ class Method:
         return network
 
     def order(self, total: int, networks: dict[str, nn.Module]) -> Iterator[Turn] | None:
-        """All turns where training decides their order, as a function of the modules' state; None: `schedule`."""
+        """All turns as a function of the modules' state, if training decides their order; None: as in `schedule`."""
         return None
 
 
 @cache
 def completed(method: type[Any]) -> type[Method]:
-    """The class with the contract's defaults for what it leaves out; a class that inherits from `Method` as it is."""
+    """The class with the contract's defaults for missing attributes; a subclass of `Method` is returned unchanged."""
     if issubclass(method, Method):
         return method
     return type(method.__name__, (method, Method), {"__doc__": method.__doc__, "__module__": method.__module__})

@@ -1,7 +1,7 @@
-"""Evaluate one finished run: all asked-for measurements in one process, each kept in a cache of its own.
+"""Evaluate one finished run: all requested evaluations in one process, each with a cache of its own.
 
-A measurement's rows are keyed by the run's weights, the evaluation's source and its settings: adding or editing one
-evaluation computes only that one.
+The cache's key consists of the run's weights, the evaluation's source and its settings: adding or editing an evaluation
+computes only that one.
 """
 
 import ast
@@ -36,12 +36,12 @@ from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import damaged, read_json, sha256, write_safely
 
 WITHOUT_NUMBER = ("more than 1 value per channel", "Overflow when unpacking")  # of batch norm; of a size
-# what was measured before a source was moved or rewritten without a change of its numbers is found by the keys of then
+# earlier keys of sources that were moved or rewritten without a change of their numbers: their cached rows stay valid
 BEFORE = Path(__file__).parent / "evaluators" / "sources_before.json"
 
 
 def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto") -> list[dict]:
-    """Rows of every evaluation of the run, from the cache where they are known.
+    """Rows of every evaluation of the run, from the cache if they are there.
 
     Args:
         run: id of a finished run.
@@ -71,7 +71,7 @@ def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *,
 
 
 def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[nn.Module, Data]:
-    """The trained network of a finished run as its method has it evaluated, in eval mode, and the run's data.
+    """The trained network of a finished run as its method evaluates it, in eval mode, and the run's data.
 
     Args:
         run: id of a finished run.
@@ -85,13 +85,13 @@ def finished_network(run: str, results: Path, *, device: str = "auto") -> tuple[
 
 
 def _trained(spec: RunSpec, paths: ResultPaths, data: Data) -> nn.Module:
-    """The network in which a run ended, as its method has it evaluated, in eval mode."""
+    """A run's final network, as its method evaluates it, in eval mode."""
     network = trained_network(spec, paths.weights(spec), data.classes, data.image_size)
     return network.to(data.labels["train"].device, memory_format=torch.channels_last)
 
 
 def trained_network(spec: RunSpec, weights: Path, classes: int, image_size: int) -> nn.Module:
-    """A run's network with the weights of a file, as its method has it evaluated, in eval mode, on the CPU."""
+    """A run's network with the weights of a file, as its method evaluates it, in eval mode, on the CPU."""
     method = make_method(spec)
     network = registry.find("networks", spec.network)(
         classes, image_size, exits=method.exits, **spec.settings.get("network", {})
@@ -101,9 +101,9 @@ def trained_network(spec: RunSpec, weights: Path, classes: int, image_size: int)
 
 
 def fixed_teacher(spec: RunSpec, paths: ResultPaths, data: Data) -> FixedTeacher | None:
-    """A finished run's loss with its own teacher as that ended; None for a run without a student.
+    """A finished run's loss with its own final teacher; None for a run without a student.
 
-    UserError where there is no such loss, or the teacher is not the shared one whose weights are kept.
+    UserError if there is no such loss, or the teacher's weights are not kept because it is not shared.
     """
     method = make_method(spec)
     if "student" not in method.roles:
@@ -113,7 +113,9 @@ def fixed_teacher(spec: RunSpec, paths: ResultPaths, data: Data) -> FixedTeacher
             f"kd_loss is true, but {spec.id} has no loss of logits with a teacher that is kept: leave it out for it"
         )
     if method.soft_loss == "mse_sum":
-        raise UserError(f"kd_loss is true, but mse_sum of {spec.id} is no mean over images: leave it out for this run")
+        raise UserError(
+            f"kd_loss is true, but the loss mse_sum of {spec.id} is not a mean over images: leave it out for this run"
+        )
     teacher = spec.teacher_spec()
     if teacher and not paths.weights(teacher).exists():
         raise UserError(f"kd_loss needs {paths.weights(teacher)}, the teacher of {spec.id}: train {teacher.id} first")
@@ -121,7 +123,7 @@ def fixed_teacher(spec: RunSpec, paths: ResultPaths, data: Data) -> FixedTeacher
 
 
 def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:
-    """An evaluation's rows; UserError where its settings ask for what has no number."""
+    """An evaluation's rows; UserError if a value is not defined for its settings."""
     problem = f"{name} cannot be measured with {settings or 'its defaults'}"
     try:
         rows = [_checked(name, row) for row in measure()]
@@ -136,14 +138,14 @@ def _measured(name: str, settings: dict[str, Any], measure: Callable[[], Iterabl
 
 
 def _checked(name: str, row: Any) -> dict[str, Any]:
-    """A row as an evaluation gave it, which may be another package's."""
+    """A row of an evaluation, which may be another package's; UserError unless it has a metric and a number."""
     if not isinstance(row, dict) or not {"metric", "value"} <= set(row) or not isinstance(row["value"], float | int):
         raise UserError(f"{name} gives the row {row!r:.200}, but needs a mapping with a metric, and a number as value")
     return row
 
 
 def _cache(folder: Path, name: str, settings: dict[str, Any], weights: str) -> Path:
-    """File of an evaluation's rows; all that can change them is in its name."""
+    """File of an evaluation's rows; its name contains a hash of everything that can change them."""
     sources = registry.plugin("evaluations", name).sources
     found = _cache_of(folder, name, weights, map(syntax_hash, sources), settings)
     if found.exists():
@@ -159,7 +161,7 @@ def _cache_of(folder: Path, name: str, weights: str, sources: Iterable[str], set
 
 
 def syntax_hash(path: Path) -> str:
-    """Hash of what a source computes: its syntax tree without imports and docstrings."""
+    """Hash of a source's syntax tree without imports and docstrings."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -173,14 +175,14 @@ def syntax_hash(path: Path) -> str:
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    """Whether a statement is an import, or a text that stands alone."""
+    """Whether a statement is an import or a docstring."""
     return not isinstance(node, ast.Expr) or (
         isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     )
 
 
 def _earlier_keys(path: Path) -> list[str]:
-    """Keys that a source had when the same rows came from other text: hashes of its syntax tree, or of its file."""
+    """Earlier keys of a source that gave the same rows: hashes of its syntax tree, or of its file."""
     known: dict[str, list[str]] = read_json(BEFORE, dict)
     return known.get(syntax_hash(path), [])
 
@@ -193,7 +195,7 @@ def _rows(cache: Path) -> list[dict[str, Any]]:
 
 
 def _write(cache: Path, rows: list[dict[str, Any]], **about: Any) -> None:
-    """Rows as JSON with what they come from; predictions per image beside them, numbered as the rows are."""
+    """Write rows as JSON with their origin, and predictions per image beside them, numbered like the rows."""
     predictions = {
         str(number): np.asarray(row.pop("predictions")) for number, row in enumerate(rows) if "predictions" in row
     }

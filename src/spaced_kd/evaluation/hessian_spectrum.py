@@ -1,7 +1,7 @@
-"""Eigenvalues of a Hessian: the outermost one by one, and the density of all of them.
+"""Eigenvalues of a Hessian: the outermost ones, and the density of all of them.
 
-Both need products with vectors only, of the operator that `evaluations/hessian_trace.py` makes. What the libraries
-would draw from global generators comes from the seed instead.
+Both need only products with vectors, of the operator of `evaluators/hessian_trace.py`. Random numbers of the libraries
+are seeded.
 """
 
 import numpy as np

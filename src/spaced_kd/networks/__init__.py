@@ -1,1 +1,1 @@
-"""A file for each family of networks, and what networks give."""
+"""A file for each family of networks, and the type of their outputs."""

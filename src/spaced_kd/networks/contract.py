@@ -8,10 +8,10 @@ from spaced_kd.networks.outputs import NetworkOutput
 
 
 class Network(Protocol):
-    """An `nn.Module`. Its exits are constructed after the trunk, which so has the same initial weights without them.
+    """An `nn.Module`. Exits are constructed after the trunk, whose initial weights thus do not depend on them.
 
     Attributes:
-        widths: numbers of features of the exits, from shallow to deep; without exits of the only one.
+        widths: numbers of features of the exits, from shallow to deep; without exits, of the network's output.
     """
 
     widths: tuple[int, ...]

@@ -1,1 +1,1 @@
-"""What a study will cost before it runs: FLOPs, time, disk."""
+"""The cost of a study before it runs: FLOPs, time, disk."""

@@ -1,4 +1,4 @@
-"""How fast devices train: as finished runs measured it, or else an assumed share of what their makers state."""
+"""Training throughput of devices: measured by finished runs, or else an assumed share of the stated peak."""
 
 import json
 from collections import defaultdict
@@ -58,7 +58,7 @@ class Rates:
             about = run["provenance"]
             name = about.get("accelerator") or ""
             on_this = not name and about.get("processor") == processor()
-            # of a GPU, runs that had it alone: their energy could be told, or they took several (which tell none)
+            # on a GPU, only runs that had it to themselves: their energy was measured, or they used several GPUs
             alone = run.get("energy_joules") is not None or run.get("spec", {}).get("processes", 1) > 1
             here = on_this if device == "cpu" else alone and device.lower() in name.lower()
             if here and run.get("training_flops") and run.get("wall_seconds"):
@@ -86,7 +86,7 @@ class Rates:
             )
         if spec.precision not in DEVICES[self.device]:
             raise UserError(
-                f"precision is {spec.precision}, which {self.device} has not: use another, or another device"
+                f"precision is {spec.precision}, which {self.device} does not have: use another, or another device"
             )
         peak, share = DEVICES[self.device][spec.precision]
         note = ""
@@ -98,7 +98,7 @@ class Rates:
 
     @staticmethod
     def kind(spec: RunSpec) -> tuple[str, str, int]:
-        """What a measured rate holds for: network, precision, CPU threads."""
+        """Network, precision and CPU threads, for which a measured rate holds."""
         return spec.label("network"), spec.precision, spec.threads
 
 

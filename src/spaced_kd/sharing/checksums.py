@@ -39,7 +39,7 @@ def check(folder: Path) -> list[str]:
         if not path.is_file():
             raise UserError(f"{path} is missing, but {NAME} lists it: get the folder again")
         if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{path} is a link: a shared folder has files alone; get it again")
+            raise UserError(f"{path} is a link, but a shared folder contains files only: get it again")
         if sha256(path) != sha:
             raise UserError(f"{path} is not the file that was shared, by its checksum in {NAME}: get it again")
     return list(sums)

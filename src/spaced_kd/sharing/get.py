@@ -1,4 +1,4 @@
-"""Puts shared runs among the results, after every checksum, where studies count them as finished. Needs no torch."""
+"""Adds shared runs to the results, after checking all checksums; studies count them as finished. Needs no torch."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ class Got(NamedTuple):
 
 
 def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
-    """Check shared runs and put them into `results`/runs, all of them or none.
+    """Check shared runs and add them to `results`/runs, all of them or none.
 
     Args:
         source: what `spaced-kd share` wrote, here or at an address: a run's folder, a folder of them, a zip archive.
@@ -33,7 +33,7 @@ def get(source: str, results: Path, *, limit: int = LIMIT) -> Got:
         limit: bytes that may be downloaded, and that an archive may have unpacked.
 
     Raises:
-        UserError: a file is not the one that was shared, a description fits no run, or another run of that id is there.
+        UserError: a file is not the one that was shared, a description is invalid, or another run of that id exists.
     """
     paths, got = ResultPaths(results), Got([], [])
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
@@ -60,7 +60,7 @@ def shared_runs(folder: Path) -> list[Path]:
 
 
 def checked(folder: Path) -> RunSpec:
-    """The run of a shared folder, after its checksums and its description; UserError names what does not fit."""
+    """The run of a shared folder, after checking its checksums and description; UserError names a wrong file."""
     names = checksums.check(folder)
     if lacking := {"run.json", "config.json", "README.md", *OUTPUTS} - {*names}:
         raise UserError(f"{folder} lacks {min(lacking)}: share the run again")
@@ -71,7 +71,7 @@ def checked(folder: Path) -> RunSpec:
     spec = from_overrides(overrides)
     compare(spec, described["spec"], folder)
     if spec.id != described.get("id"):
-        raise UserError(f"{folder / 'run.json'} calls itself {described.get('id')}, but describes {spec.id}")
+        raise UserError(f"{folder / 'run.json'} has the id {described.get('id')}, but describes {spec.id}")
     wrong = [*altered(folder, outputs), *(name for name in OUTPUTS if name not in outputs)]
     if wrong:
         raise UserError(f"{folder / wrong[0]} is not what the run wrote, by its checksum in run.json: get it again")
@@ -99,7 +99,7 @@ def _copied(source: Path, scratch: Path) -> tuple[RunSpec, Path]:
 
 
 def _known_or_new(spec: RunSpec, folder: Path, paths: ResultPaths, got: Got) -> None:
-    """Sorts a run; UserError where its place holds another one."""
+    """Add a run to the new or to the known ones; UserError if another run has its folder."""
     there = paths.run(spec)
     if not there.exists():
         got.new.append(spec.id)

@@ -15,7 +15,7 @@ from spaced_kd.utils.files import read_json
 
 
 class Loaded(NamedTuple):
-    """A network in eval mode, and what makes its input of uint8 images (batch, height, width, 3)."""
+    """A network in eval mode, and the function that maps uint8 images (batch, height, width, 3) to its input."""
 
     network: nn.Module
     normalise: Callable[[Tensor], Tensor]

@@ -20,7 +20,7 @@ DATE = (1980, 1, 1, 0, 0, 0)  # of every member, so that the same files give the
 
 
 def share(runs: Sequence[str], to: Path, results: Path, *, licence: str = card.LICENCE) -> None:
-    """Write a folder for each run into a new folder, or into a new zip archive where its name ends in .zip.
+    """Write a folder for each run into a new folder, or into a new zip archive if its name ends in .zip.
 
     Args:
         runs: ids of finished runs, or their folders.
@@ -35,7 +35,7 @@ def share(runs: Sequence[str], to: Path, results: Path, *, licence: str = card.L
     if to.exists() or to.is_symlink():
         raise UserError(f"{to} exists: name a new folder")
     if not to.absolute().parent.is_dir():
-        raise UserError(f"{to.parent} is no folder: make it first")
+        raise UserError(f"{to.parent} is not a folder: create it first")
     specs = [read_spec(run, results) for run in dict.fromkeys(runs)]
     with tempfile.TemporaryDirectory(prefix=".spaced-kd-", dir=to.absolute().parent) as scratch:
         made = Path(scratch) / "shared"
@@ -47,7 +47,7 @@ def share(runs: Sequence[str], to: Path, results: Path, *, licence: str = card.L
 
 
 def write(spec: RunSpec, folder: Path, results: Path, *, licence: str = card.LICENCE) -> None:
-    """Write the folder of one run; the parent's name is free, its own is the run's id."""
+    """Write the folder of one run; its name is the run's id."""
     paths = ResultPaths(results)
     source = paths.run(spec)
     if not finished(spec, paths):
@@ -76,7 +76,7 @@ def write(spec: RunSpec, folder: Path, results: Path, *, licence: str = card.LIC
 
 
 def pack(folder: Path, archive: Path) -> Path:
-    """Pack what a folder has into a zip archive, whose bytes depend on the files alone."""
+    """Pack the files of a folder into a zip archive, whose bytes depend on the files alone."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), DATE)

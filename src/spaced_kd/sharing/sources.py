@@ -1,4 +1,4 @@
-"""Brings a shared folder here: from a folder, a zip archive, or an address of either; whole, within a limit, or not."""
+"""Fetches a shared folder from a folder, a zip archive, or an address of either; at most a given number of bytes."""
 
 import http.client
 import shutil
@@ -19,7 +19,7 @@ NOWHERE = "name the address of a .zip archive, or of the folder in which `spaced
 
 
 def bring(source: str, into: Path, limit: int) -> Path:
-    """The folder that `source` names, which lies below `into` unless it is on this disk already.
+    """The folder that `source` names; it is written below `into` unless it is a folder on this disk.
 
     Args:
         source: a folder, a zip archive, or an address (http, https, file) of an archive or of a shared run's folder.
@@ -27,7 +27,7 @@ def bring(source: str, into: Path, limit: int) -> Path:
         limit: bytes that may be downloaded, and that an archive may have unpacked.
 
     Raises:
-        UserError: there is nothing, a page instead of a file, an archive with names outside of it, or too much.
+        UserError: it does not exist, is a page instead of a file, is too large, or has names outside the archive.
     """
     if urlsplit(source).scheme in SCHEMES:
         if not urlsplit(source).path.endswith(".zip"):
@@ -54,7 +54,7 @@ def _folder_at(address: str, folder: Path, limit: int) -> Path:
 
 
 def _download(address: str, target: Path, left: int, limit: int | None = None) -> int:
-    """Write what an address has into a file; gives the bytes."""
+    """Download an address into a file; returns the number of bytes."""
     count, first = 0, b""
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, target.open("wb") as file:

@@ -1,13 +1,13 @@
-"""Spaced KD that finds its interval: a block ends as soon as the teacher looks better than where it began.
+"""Spaced KD with an adaptive interval: a block ends as soon as the teacher has improved measurably within it.
 
-The signal is the teacher's loss on the block's own batches, which training yields anyway: a least-squares line is drawn
-through it, and the block ends where the line falls by more than `errors` standard errors of its slope, at the earliest
-after `least` batches. So blocks are short while the teacher learns fast and its loss is smooth, and long where there is
-little to tell. It is a rule to stop by, and no test: looked at after each batch, the line of a loss that does not fall
-passes two errors by chance in every third block of 100 batches. Then the student learns the block as in Alg. 2 of the
-paper, which leaves an adaptive interval open.
+The signal is the teacher's loss on the block's own batches, which training computes anyway. A least-squares line is
+fitted to it, and the block ends when the line falls by more than `errors` standard errors of its slope, at the earliest
+after `least` batches. So blocks are short while the teacher learns fast and its loss is smooth, and long otherwise.
+This is a stopping rule, not a test: checked after each batch, the line of a loss that does not fall exceeds two errors
+by chance in every third block of 100 batches. Then the student learns the block as in Alg. 2 of the paper, which leaves
+an adaptive interval open.
 
-The teacher learns as without KD, but in the student's own run, since nobody knows beforehand where blocks end.
+The teacher learns as without KD, but in the student's own run, since the ends of blocks are not known beforehand.
 """
 
 from collections.abc import Iterator
@@ -32,26 +32,26 @@ RANGES = {
 
 
 class Block(nn.Module):
-    """The block at hand, in buffers, so that a resume state has it and turns wait for no transfer but one number."""
+    """The current block, in buffers, so that resume states contain it and a turn transfers a single number."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("learnt", torch.zeros(2, dtype=torch.int64))  # batches: of the teacher, of the student
+        self.register_buffer("learnt", torch.zeros(2, dtype=torch.int64))  # batches of teacher and student
         self.register_buffer("sums", torch.zeros(4, dtype=torch.float64))  # of 1, loss, number x loss, loss^2
 
     def add(self, loss: Tensor) -> None:
-        """The teacher's loss on the next batch of the block."""
+        """Record the teacher's loss on the next batch of the block."""
         loss, number = loss.detach().double(), self.sums[0].clone()
         self.sums += torch.stack([torch.ones_like(loss), loss, number * loss, loss**2])
         self.learnt[0] += 1
 
     def follow(self) -> None:
-        """The student has learnt a batch; with the block's last one the next block begins."""
+        """Record a batch of the student; after the block's last batch the next block begins."""
         self.learnt[1] += 1
         self.sums *= self.learnt[1] < self.learnt[0]
 
     def fall(self) -> float:
-        """By how many standard errors of its slope the line through the losses falls; 0 for fewer than 3 of them."""
+        """The fall of the line through the losses, in standard errors of its slope; 0 for fewer than 3 losses."""
         n, loss, number_loss, squared = self.sums.tolist()
         if n < 3:
             return 0.0
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class AdaptiveInterval:
-    """The losses of Spaced KD, in blocks that end by themselves."""
+    """The losses of Spaced KD, in blocks whose length adapts to the teacher."""
 
     alpha: float = 0.3  # weight of the soft loss; the hard loss has 1 - alpha
     temperature: float = 3.0  # T of both softmaxes
@@ -76,11 +76,11 @@ class AdaptiveInterval:
     finds_interval: ClassVar[bool] = True
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
-        """The turns in an order in which they could come, for what counts them: here no block has ended early."""
+        """The turns in a possible order, for counting them: as if no block ended early."""
         return turns(total, total)
 
     def order(self, total: int, networks: dict[str, nn.Module]) -> Iterator[Turn]:
-        """The turns as they come: a function of the block at hand, so that a resumed run goes on where it was."""
+        """The actual order of turns, a function of the current block, so that a resumed run continues exactly."""
         block = networks["block"]
         while True:
             teacher, student = block.learnt.tolist()
@@ -90,11 +90,11 @@ class AdaptiveInterval:
             yield ("student", student) if ended else ("teacher", teacher)
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """The layer that brings the student's features to the teacher's width, and the block at hand."""
+        """The layer that maps the student's features to the teacher's width, and the current block."""
         return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1]), "block": Block()}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """The teacher learns from labels alone, and its loss is noted; the student from labels and teacher."""
+        """The teacher learns from labels alone, and its loss is recorded; the student from labels and teacher."""
         if who == "teacher":
             loss = hard(networks["teacher"](batch.images), batch.labels)
             networks["block"].add(loss)

@@ -3,15 +3,15 @@
     L = (1 - alpha) CE(z, y) + alpha T^2 KL(softmax(z' / T) || softmax(z / T)),   z' of the generation before, frozen
 
 Source: Furlanello et al., ICML 2018. Generation 0, the teacher, learns from labels alone: it is the run w/o KD. There
-is no official code, so these are choices, from memory of the paper: alpha (it has the KL with and without labels), T =
-1, and one generation after the teacher; of our own, that generations share order, augmentation and initial weights
-(`batches: new`, and the run's `initial_weights: different`, are the fresh start of a training of its own). The ensemble
-of generations and the weighted and permuted targets are not here.
+is no official code. From memory of the paper are alpha (it has the KL with and without labels), T = 1, and one
+generation after the teacher. Our own choice is that generations share order, augmentation and initial weights; with
+`batches: new` and the run's `initial_weights: different` each starts afresh. The ensemble of generations and the
+weighted and permuted targets are not implemented.
 
-As published, each generation is finished before the next one starts: the interval `max`. Appendix A.3 of the Spaced KD
-paper delays the student's learning by 1.5 epochs, but a finished teacher does not move, and no delay changes what it
-says. So spaced generations learn together, each some batches behind the one before, which stands still at the end of
-each block; and interval 0 trains them together without a delay: what learning from unfinished teachers does by itself.
+As published, each generation is finished before the next one starts: interval `max`. Appendix A.3 of the Spaced KD
+paper delays the student's learning by 1.5 epochs, but the outputs of a finished teacher do not change with a delay. So
+here spaced generations learn together, each some batches behind the one before, which is frozen at the end of each
+block. Interval 0 trains them together without a delay, which isolates the effect of learning from unfinished teachers.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class BAN:
     replayable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        # the class says that there are two networks or more, an object how many
+        # the class has the default of two networks, an object the actual number
         between = [f"generation {number}" for number in range(1, self.generations)]
         object.__setattr__(self, "roles", {who: who for who in ("teacher", *between, "student")})
 

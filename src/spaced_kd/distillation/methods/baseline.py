@@ -1,6 +1,6 @@
-"""Training without distillation, `w/o KD`: this run is also the teacher of every student that follows it.
+"""Training without distillation, `w/o KD`: with `hard_weight: 1` this run is also the teacher of its students.
 
-Source: Eq. 1 of the paper. Only `hard_weight: 1` is the students' teacher.
+Source: Eq. 1 of the paper.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ RANGES = {"hard_weight": "(0, inf)"}
 class Baseline:
     """Cross-entropy, one network."""
 
-    hard_weight: float = 1.0  # of cross-entropy; 0.7 is KD's share of it without a teacher
+    hard_weight: float = 1.0  # of cross-entropy; 0.7 is its weight in KD, here without a teacher
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher"}
     replayable: ClassVar[bool] = True

@@ -61,7 +61,7 @@ class DLB:
         return solo(total, "student") if self.student == "alone" else turns(total, interval)
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """The layer that brings the student's features to the teacher's width."""
+        """The layer that maps the student's features to the teacher's width."""
         return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1])}
 
     def memory(self, sizes: Sizes) -> dict[str, nn.Module]:
@@ -69,7 +69,7 @@ class DLB:
         return {"last batch": LogitMemory(min(sizes.batch_size, sizes.images), sizes)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """The teacher's terms are DLB's; the student's are online KD's, or DLB's where it is alone."""
+        """The teacher's terms are DLB's; the student's are online KD's, or DLB's if it has no teacher."""
         if who == "teacher" or self.student == "alone":
             return self._from_the_last_batch(networks[who], networks["last batch"], batch)
         return distillation(

@@ -3,10 +3,10 @@
     L_1 = CE(z_1, y) + w T^2 KL(p_2 || p_1),    L_2 = CE(z_2, y) + w T^2 KL(p_1 || p_2),
 
 targets without gradient. Source: Zhang et al. 2018, with w = 1 and T = 1. Peer 1 leads as `teacher`, peer 2 follows as
-`student` and is what is evaluated. Interval 0 is the method alone: on each batch peer 1 takes its step, then peer 2,
-guided by the updated peer 1. With spacing the leader learns a block, then the frozen leader guides the follower through
-the same block: all of peer 2's learning is late, as Appendix A.3 of the Spaced KD paper says. What the leader learns
-from a follower that stands still, it does not say: `leader`.
+`student` and is evaluated. Interval 0 is the original method: on each batch peer 1 takes its step, then peer 2, guided
+by the updated peer 1. With spacing the leader learns a block, then the frozen leader guides the follower through the
+same block: all of peer 2's learning is delayed, as in Appendix A.3 of the Spaced KD paper. The appendix does not state
+what the leader learns from a frozen follower: `leader` selects it.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ RANGES = {"weight": "[0, inf)", "temperature": "[0.001, 1000000]"}
 
 @dataclass(frozen=True)
 class DML:
-    """Two peers; peers that started alike would agree on every batch, and so teach each other nothing."""
+    """Two peers; with equal initial weights they would agree on every batch and not learn from each other."""
 
     weight: float = 1.0  # w of the soft loss
     temperature: float = 1.0  # T of both softmaxes
@@ -37,7 +37,7 @@ class DML:
 
     @property
     def teacher_is_shared(self) -> bool:
-        """Only a leader that never sees its follower is the baseline, and every student's."""
+        """Whether the leader learns without its follower: then it is the baseline, shared by all students."""
         return self.leader == "alone"
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:

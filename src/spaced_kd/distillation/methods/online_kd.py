@@ -42,11 +42,11 @@ class OnlineKD:
     adapter: Literal["linear", "mlp"] = "linear"  # linear: where widths differ; mlp: always (O5)
     teacher_mode: Literal["eval", "train"] = "eval"  # of a teaching teacher's batch norm and drop-path (O7)
     target: Literal["after", "before"] = "after"  # the teacher's updates on the student's block (O6)
-    lead: Literal["blocks", "constant"] = "blocks"  # constant: `interval` ahead at every step, never frozen (Tab. 10)
+    lead: Literal["blocks", "constant"] = "blocks"  # constant: `interval` ahead at every step, not frozen (Tab. 10)
     last_block: Literal["flushed", "dropped"] = "flushed"  # where `interval` does not divide the training (O10)
     student_batches: Literal["same", "new_views", "new"] = "same"  # the teacher's, newly augmented, or its own (O12)
     extra_step: bool = False  # one more student step after each block of whole epochs (V10)
-    optimizers: Literal["two", "one"] = "two"  # one: who is idle gets zero gradients, so decay and momentum go on (V2)
+    optimizers: Literal["two", "one"] = "two"  # one: an idle network gets zero gradients and still decays (V2)
     second_forward: bool = False  # a second pass of the student, with other drop-path masks, for the soft loss (V5)
     joint_backward: bool = False  # teacher and student in one step, the teacher's hard loss times 1 - alpha, too (V7)
     spaced_from: float = 0.0  # epoch from which on the run is spaced; online KD before it (Fig. 3)
@@ -72,16 +72,16 @@ class OnlineKD:
 
     @property
     def teacher_is_shared(self) -> bool:
-        """Whether the teacher is every student's: not where its optimiser's steps depend on the student's turns."""
+        """Whether all students share the teacher: not if its optimiser's steps depend on the student's turns."""
         return self.optimizers == "two"
 
     @property
     def replayable(self) -> bool:
-        """Whether a GPU may replay a recorded step: not where the student asks for another view of the batch."""
+        """Whether a GPU may replay a recorded step: not if the student uses another view of the batch."""
         return self.student_batches != "new_views"
 
     def schedule(self, total: int, interval: int, per_epoch: int) -> Iterator[Turn]:
-        """The teacher's block of `interval` batches, then the student's; each switch changes one thing of it."""
+        """The teacher's block of `interval` batches, then the student's; each switch changes one aspect."""
         if self.joint_backward:
             return solo(total, "student")
         last = total if self.spaced_until is None else min(total, int(self.spaced_until * per_epoch))
@@ -99,13 +99,13 @@ class OnlineKD:
         return order
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """The layer that brings the student's features to the teacher's width."""
+        """The layer that maps the student's features to the teacher's width."""
         return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1], self.adapter)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """The teacher learns from labels alone and never sees its student.
+        """The teacher learns from labels alone, independently of its student.
 
-        The student's first pass is drawn first, so that its drop-path masks do not depend on the switches.
+        The student's first pass runs first, so that its drop-path masks do not depend on the switches.
         """
         if who == "teacher":
             return {"hard": hard(networks["teacher"](batch.images), batch.labels)}

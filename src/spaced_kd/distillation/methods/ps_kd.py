@@ -9,7 +9,7 @@ classes, 4 N K bytes on the device: 20 MB for CIFAR-100, 80 MB for Tiny-ImageNet
 
 With a student (Appendix A.3 of the Spaced KD paper): the teacher learns by PS-KD and an identical student from it,
 online (interval 0) or spaced. The paper gives no loss of the student: here it is that of online KD, Sec. 5.1 (Eq. 2
-with a feature loss; `student_beta: 0` is Eq. 2 alone), with what the teacher says of the batch and not what is kept.
+with a feature loss; `student_beta: 0` is Eq. 2 alone), with the teacher's current outputs and not the stored ones.
 PS-KD itself, that table's w/o KD, is `student: alone`.
 """
 
@@ -34,9 +34,9 @@ RANGES = {
 
 @dataclass(frozen=True)
 class PSKD:
-    """The teacher's labels give way to its own predictions of an epoch ago; the student learns from the teacher."""
+    """The teacher's targets shift from labels to its own predictions of an epoch ago; the student learns from it."""
 
-    alpha: float = 0.8  # share of the teacher's own word in its targets at the end of training
+    alpha: float = 0.8  # share of the teacher's own predictions in its targets at the end of training
     student: Literal["distilled", "alone"] = "distilled"  # alone: it learns by PS-KD itself, and there is no teacher
     student_alpha: float = 0.3  # weight of its soft loss; its hard loss has 1 - student_alpha
     student_temperature: float = 3.0  # T of its soft loss, which has T^2 before it
@@ -56,7 +56,7 @@ class PSKD:
         return solo(total, "student") if self.student == "alone" else turns(total, interval)
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """The layer that brings the student's features to the teacher's width."""
+        """The layer that maps the student's features to the teacher's width."""
         return {"align": alignment(networks["student"].widths[-1], networks["teacher"].widths[-1])}
 
     def memory(self, sizes: Sizes) -> dict[str, nn.Module]:
@@ -64,7 +64,7 @@ class PSKD:
         return {"last epoch": LogitMemory(sizes.images, sizes)}
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """The teacher's terms are PS-KD's; the student's are online KD's, or PS-KD's where it is alone."""
+        """The teacher's terms are PS-KD's; the student's are online KD's, or PS-KD's if it has no teacher."""
         if who == "teacher" or self.student == "alone":
             return self._from_the_last_epoch(networks[who], networks["last epoch"], batch)
         return distillation(

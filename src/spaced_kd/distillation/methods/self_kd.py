@@ -68,18 +68,18 @@ class SelfKD:
         return order
 
     def modules(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """For each shallower exit the layer that brings its features to the deepest one's width."""
+        """For each shallower exit a layer that maps its features to the deepest exit's width."""
         *shallow, deepest = networks["student"].widths
         return {"align": nn.ModuleList(alignment(width, deepest, self.adapter) for width in shallow)}
 
     def reported(self, network: nn.Module) -> nn.Module:
-        """What of the network is evaluated."""
+        """The module that is evaluated: the network, whose logits are the deepest exit's, or the ensemble of exits."""
         return Ensemble(network) if self.reported_head == "ensemble" else network
 
     def terms(self, who: str, networks: dict[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """As teacher the deepest exit's cross-entropy alone; as student that, and each shallower exit's three terms."""
         if who in ("teacher", "onlooker"):
-            if self.idle_heads != "untouched":  # the released code runs them: their running statistics move
+            if self.idle_heads != "untouched":  # as in the released code, their running statistics are updated
                 return {"hard": hard(networks["student"](batch.images, exits=True)[-1].logits, batch.labels)}
             return {"hard": hard(networks["student"](batch.images), batch.labels)}
         *shallow, deepest = networks["student"](batch.images, exits=True)

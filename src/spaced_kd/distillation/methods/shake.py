@@ -5,13 +5,13 @@
 
 Logits h of the shadow, s and t of the teacher are brought to mean 0 and deviation `scale`, image by image, before any
 loss; targets have no gradient. Source: Li and Jin 2022, weights and scale of their code (lliai/SHAKE at 3fa4e11). The
-shadow fuses the teacher's last three feature maps and asks the teacher's own classifier; how, is a choice here: a
-convolution, batch norm and ReLU for each, from the first to the last, the next map added. That code takes both steps at
-once, on targets from before either; here, at interval 0, the shadow takes its step on a batch, and then the student.
+shadow fuses the teacher's last three feature maps and applies the teacher's own classifier. The fusion is a choice
+here: a convolution, batch norm and ReLU for each map, to whose output the next map is added. That code takes both steps
+at once, on targets from before either; here, at interval 0, the shadow takes its step on a batch, and then the student.
 
-The finished teacher is the run without KD. The shadow is the teacher that moves: with spacing it learns a block, then
-the frozen shadow guides the student through the same block. What the shadow learns from a student that stands still,
-Appendix A.3 of the Spaced KD paper does not say: `leader`.
+The finished teacher is the run without KD. The shadow is the teacher that still learns: with spacing it learns a block,
+then the frozen shadow guides the student through the same block. Appendix A.3 of the Spaced KD paper does not state
+what the shadow learns from a frozen student: `leader` selects it.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ class SHAKE:
 
     gamma: float = 1.0  # weight of the student's labels
     alpha: float = 0.0  # weight of the teacher itself
-    beta: float = 1.0  # weight of all that is the shadow's
+    beta: float = 1.0  # weight of all terms of the shadow
     temperature: float = 4.0  # T of both softmaxes
     scale: float = 3.1415  # deviation of all logits, image by image
     leader: Literal["mutual", "alone"] = "mutual"  # learns from the student as it last stood, too; or not
@@ -94,7 +94,7 @@ class Shadow(nn.Module):
         super().__init__()
         known = getattr(getattr(teacher, "trunk", None), "feature_info", None)
         if not known:
-            raise UserError("shake takes the maps of timm's networks, and its teacher is none: choose another teacher")
+            raise UserError("shake needs the feature maps of a timm network as teacher: choose another teacher")
         *_, first, second, last = ((each["num_chs"], each["reduction"]) for each in known)
         self.fuse = nn.ModuleList(
             nn.Sequential(
@@ -106,7 +106,7 @@ class Shadow(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], teacher: nn.Module) -> Tensor:
-        """What the maps of a batch say."""
+        """Logits (B, classes) of a batch's feature maps."""
         fused = 0.0
         for layer, each in zip(self.fuse, maps, strict=True):
             fused = layer(fused + each)

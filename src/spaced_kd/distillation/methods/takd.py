@@ -4,10 +4,10 @@
 
 for the assistant and for the student; the teacher has labels alone. Source: Mirzadeh et al. 2020, whose code searches
 T and alpha for each pair of networks, and divides KL by the number of classes (`kl_per_logit`); the defaults are those
-of Spaced KD, without its feature loss. As it was published each network is finished before the next one starts: that is
-the interval `max`. A finished teacher does not move, so spacing means that all three learn together, each some batches
-behind the one before. Interval 0 trains them together without a delay: what training together does by itself. Which
-links are spaced, Appendix A.3 of the Spaced KD paper does not say: `spaced_links`.
+of Spaced KD, without its feature loss. As published, each network is finished before the next one starts: interval
+`max`. A delay does not change a finished teacher, so spacing means that all three learn together, each some batches
+behind the one before. Interval 0 trains them together without a delay, which isolates the effect of joint training.
+Appendix A.3 of the Spaced KD paper does not state which links are spaced: `spaced_links` selects them.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class TAKD:
     alpha: float = 0.3  # weight of the soft loss; the hard loss has 1 - alpha
     temperature: float = 3.0  # T of both softmaxes
     soft_loss: Literal["kl", "kl_per_logit"] = "kl"
-    teacher_mode: Literal["eval", "train"] = "eval"  # of whoever teaches: batch norm and drop-path
+    teacher_mode: Literal["eval", "train"] = "eval"  # of teaching networks: batch norm and drop-path
     spaced_links: Literal["both", "first", "last"] = "both"  # the first is from teacher to assistant
 
     roles: ClassVar[dict[str, str]] = {"teacher": "teacher", "assistant": "assistant", "student": "student"}
