@@ -23,11 +23,11 @@ WRONG = {  # text -> text, complaint
     "tabs": (lambda text: text.replace(",", "\t"), "has no column source"),
     "no column of values": (change(0, lambda line: line.replace(",value,", ",worth,")), "has no column value"),
     "another table": (lambda text: "network,accuracy\nresnet18,76.2\n", "has no column source"),
-    "a field too many": (change(3, lambda line: f"{line},5"), "is no table of rows"),
-    "a line cut off": (change(3, lambda line: line[:200]), "line 4 has the value nan, which is no number"),
+    "a field too many": (change(3, lambda line: f"{line},5"), "is not a table of rows"),
+    "a line cut off": (change(3, lambda line: line[:200]), "line 4 has the value nan, which is not a number"),
     "a file cut off": (lambda text: text[:5000], "line 15 has the value nan"),
     "a value in words": (change(3, lambda line: line.replace(",accuracy,accuracy,", ",accuracy,accuracy,x")), "line 4"),
-    "nothing": (lambda text: "", "is no table of rows"),
+    "nothing": (lambda text: "", "is not a table of rows"),
 }
 
 

@@ -134,7 +134,7 @@ def test_complete_study_says_nothing(study, folder, caplog):
     [
         ("run.json", "{", "is damaged"),
         ("run.json", "[]", "is damaged"),
-        ("run.json", '{"id": "x"}', "does not say what was trained"),
+        ("run.json", '{"id": "x"}', "does not describe its run"),
         ("rows.json", "[]", "has no rows.json"),
         ("rows.json", '[{"metric": "accuracy"}]', "damaged .a row has no value"),
         ("rows.json", '[{"value": 1}]', "damaged .a row has no metric"),
@@ -155,7 +155,7 @@ def test_run_without_provenance_is_refused(study, folder):
     content = json.loads(path.read_text())
     del content["provenance"]
     save(path, content)
-    with pytest.raises(UserError, match=r"run\.json does not say which commit it comes from: move .* away"):
+    with pytest.raises(UserError, match=r"run\.json names no commit: move .* away"):
         collect_rows(study, folder)
 
 
@@ -208,7 +208,7 @@ def test_evaluation_whose_settings_are_lists_is_the_one_that_was_asked_for(study
 def test_rows_without_a_commit_are_refused_by_the_name_of_their_run(study, folder, tmp_path):
     rows = collect_rows(study, folder)
     tidy_rows.write(rows.assign(commit=rows["commit"].mask(rows["run"] == study.runs[1].id, "")), tmp_path / "rows.csv")
-    with pytest.raises(UserError, match=rf"rows of run '{study.runs[1].id}' do not say which commit"):
+    with pytest.raises(UserError, match=rf"rows of run '{study.runs[1].id}' name no commit"):
         tidy_rows.read(tmp_path / "rows.csv")
 
 

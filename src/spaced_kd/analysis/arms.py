@@ -9,11 +9,11 @@ from spaced_kd.utils.errors import UserError
 
 
 class Arm(NamedTuple):
-    """The runs of a method with an interval: what a column of a table, or a line of a figure, shows."""
+    """The runs of a method with an interval: a column of a table, or a line of a figure."""
 
     method: str
     interval: str = ""
-    recipe: str = ""  # words in which its recipe differs from the setting's, as "epochs=x2"
+    recipe: str = ""  # settings in which its recipe differs from that of the setting, as "epochs=x2"
 
     @property
     def name(self) -> str:
@@ -46,14 +46,14 @@ OFFLINE = Arm("online_kd", "max")
 SELF = Arm("self_kd", "0")
 SPACED_SELF = Arm("self_kd", "4")
 
-ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # an arm's words are checked as those of a run are
-NAMED = {*ANY, "method", "interval"}  # words of a run that are none of its settings
+ANY = {"dataset": "digits", "network": "resnet_mini", "seed": 0}  # completes an arm's keys to a run, to check them
+NAMED = {*ANY, "method", "interval"}  # keys of a run that are not among its settings
 
 
 def arm(given: dict[str, Any]) -> Arm:
-    """The arm of words such as {"method": "self_kd", "interval": 0, "epochs": "x2"}; UserError where no run has them.
+    """The arm of keys such as {"method": "self_kd", "interval": 0, "epochs": "x2"}; UserError for an invalid key.
 
-    `epochs: x2` is twice the epochs of whatever setting the arm is compared in.
+    `epochs: x2` is twice the epochs of the setting in which the arm is compared.
     """
     own = dict(given)
     times = own.pop("epochs", "x1")
@@ -64,7 +64,7 @@ def arm(given: dict[str, Any]) -> Arm:
 
 
 def factor(times: Any) -> float:
-    """2 of "x2"; UserError where it is none."""
+    """The number 2 of "x2"; UserError for another text."""
     try:
         value = float(times.removeprefix("x")) if str(times).startswith("x") else 0
     except ValueError:
@@ -74,14 +74,14 @@ def factor(times: Any) -> float:
     return value
 
 
-def changed(recipe: str, words: str) -> str:
-    """A setting's recipe with an arm's own words: "epochs=10 lr=0.1" and "epochs=x2" give "epochs=20 lr=0.1".
+def changed(recipe: str, own_settings: str) -> str:
+    """A setting's recipe with an arm's own settings: "epochs=10 lr=0.1" and "epochs=x2" give "epochs=20 lr=0.1".
 
-    Epochs are rounded to whole ones. Words are sorted, and the default of epochs is left out, as in the rows.
+    Epochs are rounded to whole numbers. Settings are sorted, and the default of epochs is left out, as in the rows.
     """
-    if not words:
+    if not own_settings:
         return recipe
-    found, own = Recipe.read(recipe), Recipe.read(words)
+    found, own = Recipe.read(recipe), Recipe.read(own_settings)
     merged = found.settings | own.settings
     if "epochs" in own.settings:
         merged["epochs"] = str(round(int(found.epochs) * factor(own.epochs)))

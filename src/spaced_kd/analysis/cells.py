@@ -1,4 +1,4 @@
-"""Cells of tables: a mean with deviation, number of seeds and interval. Tables compute cells; text is made last."""
+"""Cells of tables: a mean with deviation, number of seeds and interval. Tables compute cells and format them last."""
 
 import math
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ NUMBERS = ("mean", "sd", "n", "planned", "low", "high", "level")  # columns of a
 class Cell:
     """A number of a table; `str` gives its text, e.g. "+1.00 ± 0.50 (3), [-0.24, +2.24]".
 
-    Numbers that are unknown are NaN or None: a cell shows what it has.
+    Unknown numbers are NaN or None, and are not shown.
     """
 
     mean: float
     sd: float = math.nan  # of a sample of seeds
-    n: int | None = None  # seeds; None: a number as it is stated, such as the paper's
-    planned: int | None = None  # seeds that there should be
+    n: int | None = None  # number of seeds; None for a stated number, such as the paper's
+    planned: int | None = None  # expected number of seeds
     low: float = math.nan  # interval of the mean
     high: float = math.nan
     level: float = math.nan  # of the interval, e.g. 0.95
@@ -42,14 +42,14 @@ class Cell:
 
 
 def summary(values: Series, planned: int, style: str = ".2f", sign: str = "") -> Cell:
-    """Mean and deviation of one value per seed, of as many seeds as `planned`."""
+    """Mean and deviation of one value per seed; `planned`: expected number of seeds."""
     mean = float(values.mean()) if len(values) else math.nan
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return Cell(mean, sd, len(values), planned, style=style, sign=sign)
 
 
 def difference(changes: Series, planned: int, style: str = ".2f", alpha: float = ALPHA) -> Cell:
-    """Mean of paired differences, with its t interval of level 1 - `alpha`; one seed has no interval."""
+    """Mean of paired differences, with its t interval of level 1 - `alpha`; a single seed has no interval."""
     found = summary(changes, planned, style)
     low, high = paired_interval(changes, alpha) if len(changes) > 1 else (math.nan, math.nan)
     level = 1 - alpha if len(changes) > 1 else math.nan
@@ -62,7 +62,7 @@ def texts(table: DataFrame) -> DataFrame:
 
 
 def with_numbers(table: DataFrame) -> DataFrame:
-    """A table of text in which the numbers of each column of cells stand beside it: "online KD", "online KD: mean"."""
+    """A table of text with the numbers of each column of cells in further columns: "online KD", "online KD: mean"."""
     columns = {}
     for name in table:
         cells = [cell if isinstance(cell, Cell) else None for cell in table[name]]

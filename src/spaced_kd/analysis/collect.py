@@ -20,19 +20,19 @@ from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import altered, damaged, read_json, rows_digest
 
-TRAINING = "training"  # evaluation of the rows that a training gives of itself
-MOST_SHOWN = 5  # of what is missing
+TRAINING = "training"  # name of the evaluation of rows that come from the training itself
+MOST_SHOWN = 5  # missing results that the log lists
 SECONDS = ("wall_seconds", "cpu_seconds", "device_seconds")  # of a run alone, without those of its teacher's own run
-TRAINED = ("commit", "machine", "student_steps")  # what rows have of a training as such
-JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of the processors, whatever else ran on them
+TRAINED = ("commit", "machine", "student_steps")  # columns that describe a training
+JOULES = ("energy_joules", "package_energy_joules")  # of its own GPU; of all processors, whatever else ran on them
 COSTS = tuple(f"{name}{more}" for name in (*SECONDS, *JOULES, "training_flops") for more in ("", "_with_teacher"))
 
 
 def collect_rows(study: Study, results: Path) -> DataFrame:
     """Rows of all runs of a study: accuracies, and the evaluations that it asks for.
 
-    What is not there yet is said in the log, and has a row of metric `missing` without a value, so that no table takes
-    a mean over fewer seeds without saying so. UserError where a run's files are not those that it wrote.
+    A missing result is logged and has a row of metric `missing` without a value, so that a table that averages fewer
+    seeds states it. UserError if a run's files are not those that it wrote.
     """
     rows, missing = [], []
     for run in study.runs:
@@ -57,13 +57,13 @@ def collect_rows(study: Study, results: Path) -> DataFrame:
 
 
 def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Rows of one run, with all that tells them from others; none where it is not finished.
+    """Rows of one run, with the columns that identify it; empty if the run is not finished.
 
     Args:
         run: the run.
-        study: the study whose evaluations of it are meant.
+        study: the study whose evaluations of the run are read.
         results: folder of all results.
-        asked: the settings that the study has for each evaluation; None for whatever they were.
+        asked: the study's settings of each evaluation; None accepts any.
     """
     stored = _stored(run, ResultPaths(results).run(run))
     if not stored:
@@ -76,13 +76,13 @@ def of_run(run: RunSpec, study: str, results: Path, asked: dict[str, Any] | None
 
 
 def descriptions(study: Study, results: Path) -> list[dict[str, Any]]:
-    """Where the rows come from: of each finished run its description, with provenance, time and FLOPs."""
+    """Descriptions of the finished runs, with provenance, time and FLOPs."""
     paths = [ResultPaths(results).run(run) / "run.json" for run in study.runs]
     return [read_json(path, dict) for path in paths if path.exists()]
 
 
 def times(runs: list[dict[str, Any]]) -> DataFrame:
-    """What the trainings took: seconds of wall clock for each kind of run, and their sum in the last line."""
+    """Seconds of wall clock of the trainings, for each kind of run, with their sum in the last line."""
     kinds = [(*(run["labels"][key] for key in ("network", "method")), run["spec"]["interval"]) for run in runs]
     frame = DataFrame(kinds, columns=["network", "method", "interval"]).assign(
         seconds=[r["wall_seconds"] for r in runs]
@@ -94,7 +94,7 @@ def times(runs: list[dict[str, Any]]) -> DataFrame:
 
 
 def correct_images(results: Path) -> Callable[[str], np.ndarray | None]:
-    """Run id -> whether its network is right on each test image after the last epoch, (N,); None where files lack."""
+    """Run id -> whether its network is right on each test image after the last epoch, (N,); None without files."""
     labels = cache(lambda path: array_file.read(path, remedy="prepare it again")[0]["test_labels"])
 
     def correct(run: str) -> np.ndarray | None:
@@ -117,11 +117,11 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
         return None
     description = read_json(path, dict)
     if not isinstance(description.get("spec"), dict):
-        raise UserError(f"{path} does not say what was trained: move {folder} away and train it again")
+        raise UserError(f"{path} does not describe its run: move {folder} away and train it again")
     compare(run, description["spec"], folder)
     provenance = description.get("provenance") or {}
     if not provenance.get("commit"):
-        raise UserError(f"{path} does not say which commit it comes from: move {folder} away and train it again")
+        raise UserError(f"{path} names no commit: move {folder} away and train it again")
     if names := altered(folder, description.get("outputs", {})):
         raise UserError(
             f"{folder / names[0]} is not what the run wrote, by its checksum in run.json: move {folder} away and train"
@@ -140,9 +140,9 @@ def _stored(run: RunSpec, folder: Path) -> dict[str, Any] | None:
 def evaluation_rows(
     path: Path, description: dict[str, Any], asked: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a run's evaluations as `evaluate` left them; none where there is no file.
+    """Rows of a run's evaluations as `evaluate` wrote them; empty if there is no file.
 
-    UserError where they are of other weights, or of other settings than `asked`.
+    UserError if they are of other weights, or of other settings than `asked`.
     """
     if not path.exists():
         return []
@@ -160,10 +160,10 @@ def evaluation_rows(
 
 
 def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dict[str, Any]]:
-    """Rows of what a run has cost, as far as it was measured: seconds, joules, floating-point operations of training.
+    """Rows of the measured costs of a run: seconds, joules, floating-point operations of training.
 
-    `training_flops` are the run's own, over all who learnt in it. A student that read its teacher's stored states has
-    not trained it; what ends in `_with_teacher` adds the teacher's run: what the student costs on its own.
+    `training_flops` are the run's own, over all its learners. A student that read its teacher's stored states did not
+    train the teacher; metrics that end in `_with_teacher` add the teacher's run, for the full cost of the student.
     """
     costs, teacher = _measured(description), None
     if description.get("teacher_states") == "stored":
@@ -176,7 +176,7 @@ def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dic
 
 
 def _measured(description: dict[str, Any]) -> dict[str, float]:
-    """What a run itself has cost, by the names of `COSTS`; what was not measured is left out."""
+    """The run's own costs, by the names of `COSTS`, without those that were not measured."""
     flops = description.get("training_flops")
     found = {name: description.get(name) for name in (*SECONDS, *JOULES)}
     found["training_flops"] = sum(flops.values()) if flops else None
@@ -191,7 +191,7 @@ def _schedule(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _losses(run: RunSpec, description: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the learning curve: mean total loss, in each evaluated epoch, of the network that the run is about."""
+    """Rows of the learning curve: mean total loss of the run's result in each evaluated epoch."""
     role = [*registry.roles_of(run.method)][-1]
     rows = []
     for means in description.get("losses", ()):
@@ -207,12 +207,12 @@ def _identity(study: str, run: RunSpec) -> dict[str, Any]:
 
 
 def _read_rows(path: Path, **standard: str) -> list[dict[str, Any]]:
-    """Rows of a JSON file, with what is the same for all; none where there is no file."""
+    """Rows of a JSON file, with the columns that all share; empty if there is no file."""
     return checked_rows(path, read_json(path, list), **standard) if path.exists() else []
 
 
 def checked_rows(path: Path, rows: Any, **standard: str) -> list[dict[str, Any]]:
-    """Rows checked to have what every row needs."""
+    """Rows, checked to have an evaluation, a metric and a value."""
     try:
         rows = [standard | row | {"value": float(row["value"])} for row in rows]
     except (KeyError, TypeError, ValueError):

@@ -68,7 +68,7 @@ def plugin_name(label: str, *, short: bool = False) -> str:
 
     Args:
         label: as rows have it: the plug-in's name, and settings that differ from the defaults in square brackets.
-        short: of a dataset's settings only those that tell its size.
+        short: name only those settings of a dataset that determine its size.
     """
     plugin = Label.read(label)
     named = PLUGINS.get(plugin.name) or re.sub(r"^resnet(\d+)$", r"ResNet-\1", plugin.name)
@@ -105,7 +105,7 @@ def kd_name(label: str) -> str:
 
 
 def recipe_text(recipe: str) -> str:
-    """A recipe's words, e.g. "10 epochs, learning rate 0.1, reading released"; text that is no recipe is left alone."""
+    """A recipe as text, e.g. "10 epochs, learning rate 0.1, reading released"; other text is returned unchanged."""
     words = Recipe.read(recipe).telling
     return ", ".join(_word(key, value) for key, value in words.items()) if all(words.values()) and words else recipe
 
@@ -121,9 +121,9 @@ COLUMNS = {  # of tables, whose cells are labels
 
 
 def of_table(table: "DataFrame") -> "DataFrame":
-    """A table of text with names in the place of labels.
+    """A table of text with names instead of labels.
 
-    Its `attrs["names"]`, column -> {cell: name}, has those of columns that are no single labels.
+    Its `attrs["names"]`, column -> {cell: name}, has the names of columns whose cells are not single labels.
     """
     named = table.copy()
     for column, name in COLUMNS.items():
@@ -142,7 +142,7 @@ def family_name(label: str) -> str:
 def scale_name(setting: "Setting", *, short: bool = True) -> str:
     """Dataset, network and epochs: "Tiny-ImageNet, 20 classes, 32 px; ResNet-18 x 1/4; 80 epochs".
 
-    The short name leaves out what does not tell the size of a dataset, such as its images per class.
+    The short name omits settings that do not determine the size of a dataset, such as its images per class.
     """
     network = plugin_name(setting.network)
     if setting.teacher != setting.network:
@@ -160,13 +160,13 @@ def scale_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
 
 
 def setting_name(setting: "Setting") -> str:
-    """Everything of a setting: "Digits; mini ResNet; 12 epochs; batch size 16; reading textbook"."""
+    """The full name of a setting: "Digits; mini ResNet; 12 epochs; batch size 16; reading textbook"."""
     reading = f"reading {reading_name(setting.reading)}"
     return "; ".join(filter(None, [scale_name(setting, short=False), recipe_name(setting), reading]))
 
 
 def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
-    """Names of settings side by side: of a recipe only what tells it from others of its dataset and network."""
+    """Names of settings side by side: of a recipe only what differs between those of one dataset and network."""
     scales, names = scale_names(settings), {}
     for setting in settings:
         there = [Recipe.read(other.recipe).telling.items() for other in settings if other[:2] == setting[:2]]
@@ -178,7 +178,7 @@ def setting_names(settings: "Collection[Setting]") -> "dict[Setting, str]":
 
 
 def recipe_name(setting: "Setting") -> str:
-    """What else of the recipe and method differs from the defaults: "batch size 16, learning rate 0.02"."""
+    """The other settings of recipe and method that differ from the defaults: "batch size 16, learning rate 0.02"."""
     words = Recipe(Recipe.read(setting.recipe).telling).without(("epochs", "protocol")).settings
     shared = Label.read(f"[{setting.shared}]").settings
     return ", ".join(_word(key, text) for key, text in (words | shared).items())

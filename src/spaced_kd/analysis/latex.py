@@ -1,4 +1,4 @@
-"""Tables as LaTeX that stays on its page: columns share the line, long tables continue on the next page."""
+"""Tables as LaTeX that fit the page: columns share the line, long tables continue on the next page."""
 
 import re
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ from spaced_kd.utils.errors import UserError
 
 NOT_RUN = "not run"
 NOT_AVAILABLE = "not available"
-MEASURED = ("corruption", "severity", "epsilon")  # keys that a measurement has, and not the run
+MEASURED = ("corruption", "severity", "epsilon")  # keys of a measurement, not of a run
 MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"  # of footnotes
 LEGEND = (
     "In brackets is the 95 % interval of a mean difference: a paired t interval over seeds. The line ours − paper takes"
@@ -44,20 +44,20 @@ def layout(
 ) -> DataFrame:
     """A table: `keys`, source (ours, paper), and one column of cells for each of `columns` that the study has.
 
-    Its `attrs["notes"]` are what stands below it: pairs of a mark, which cells carry, and a text.
+    Its `attrs["notes"]` are the notes below it: pairs of a mark, which cells carry, and a text.
 
     Args:
         rows: tidy rows, ours and the paper's.
         table: name of the table, for the paper's rows and for messages.
-        columns: arms and changes, in order.
-        filters: column -> value, or tuple of values, of those of our rows that count; `evaluation` is needed.
-        keys: columns that make a line, outermost first; with `teacher`, students of other networks are meant.
+        columns: arms and contrasts, in order.
+        filters: column -> value, or tuple of values, of our rows to use; `evaluation` is required.
+        keys: columns that identify a line, outermost first; with `teacher`, the students of other networks are shown.
         below: adds a line below ours, with the difference of every column to this arm.
         style: format of a number.
 
     Raises:
         UserError: the study has no run with KD for this table, or two values for one cell, or the paper's numbers have
-            a cell that the table has not.
+            a cell that the table lacks.
     """
     arms = [arm for column in columns for arm in _arms(column)]
     paper = where(rows, source="paper", table=table)
@@ -67,7 +67,7 @@ def layout(
     found = where(asked, **filters)
     if several_recipes(asked):
         keys = (*keys, "recipe")
-    # a missing evaluation does not say of which settings, so it makes a line only where lines are runs
+    # a missing evaluation has no settings, so it makes a line only if lines are identified by runs
     placed = found if set(keys) & set(MEASURED) else asked
     require(placed, table, arms, filters, " and another teacher" if other_teachers else "")
     columns = [column for column in columns if present(asked).issuperset(_arms(column))]
@@ -78,7 +78,7 @@ def layout(
         head = dict(zip(keys, place, strict=True))
         runs, values = _at(asked, {key: head[key] for key in keys if key not in MEASURED}), _at(found, head)
         has_ours, has_paper = (place in each for each in places)
-        if has_ours or NOTHING not in place:  # where the paper is silent, ours has a line of its own
+        if has_ours or NOTHING not in place:  # if the paper does not state a key, ours has a line of its own
             lines.append(head | {"source": "ours"} | {c.name: _cell(c, values, runs, style) for c in columns})
         if below and has_ours:
             changes = {c.name: _cell(Contrast(c, below), values, runs, style) for c in columns if c != below}
@@ -110,7 +110,7 @@ def _of_paper(
 
 
 def _recipes(rows: DataFrame) -> list[str]:
-    """What one reads below a table that has no column for it: by which recipe ours were trained."""
+    """Notes on the recipes of our runs, below a table without a column for them."""
     found = rows[["recipe", "dataset", "network"]].drop_duplicates()
     return [
         f"Ours with {human_names.recipe_text(recipe)}: {'; '.join(map(_place_name, group.itertuples()))}."
@@ -133,7 +133,7 @@ def _check_cells(paper: DataFrame, table: str, columns: Sequence[Arm | Contrast]
 
 
 def _is_the_papers(rows: DataFrame, head: dict[str, str]) -> bool:
-    """Whether the paper has the place's dataset and network, in whatever table."""
+    """Whether any table of the paper has the line's dataset and network."""
     paper = where(rows, source="paper")
     return all(head[key] in set(paper[key]) for key in ("dataset", "network") if key in head)
 
@@ -143,7 +143,7 @@ def _arms(column: Arm | Contrast) -> tuple[Arm, ...]:
 
 
 def _cell(column: Arm | Contrast, values: DataFrame, runs: DataFrame, style: str) -> Cell | str:
-    """`values` hold what was found, `runs` tell which seeds there should be."""
+    """A cell of ours from `values`; `runs` give the expected seeds."""
     expected = reduce(shared_seeds, (seeds(runs, arm) for arm in _arms(column)))
     if not expected:
         return NOT_RUN
@@ -177,7 +177,7 @@ def _paper_cell(column: Arm | Contrast, rows: DataFrame, style: str, notes: dict
 
 
 def _off(column: Arm | Contrast, values: DataFrame, paper: DataFrame, style: str) -> Cell | str:
-    """Our mean less the paper's number, with its interval."""
+    """Our mean minus the paper's number, with its interval."""
     row, mine = _paper_row(column, paper), _values(column, values)
     if row.empty or mine.empty:
         return NOTHING
@@ -196,7 +196,7 @@ def _at(rows: DataFrame, head: dict[str, str]) -> DataFrame:
 
 
 def _text(value: str | float) -> str:
-    """A key as a table shows it: severity 3.0 is "3"."""
+    """The text of a key in a table: severity 3.0 is "3"."""
     if isinstance(value, str):
         return value or NOTHING
     return NOTHING if value != value else f"{value:g}"

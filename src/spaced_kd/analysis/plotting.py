@@ -1,7 +1,7 @@
-"""How figures look: sizes, fonts, and one colour, marker and line style for each method.
+"""The style of figures: sizes, fonts, and one colour, marker and line style for each method.
 
-Colours are colour-blind-safe; marker and line style tell methods apart in grey, too. A figure is
-built without pyplot, so that it needs no display and leaves no global state behind.
+Colours are safe for colour-blind readers; markers and line styles distinguish methods in grey, too. Figures are built
+without pyplot, so that they need no display and have no global state.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ from spaced_kd.analysis.queries import present, seeds
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
-INK = "0.35"  # of what is not a method: fits, the paper's numbers
+INK = "0.35"  # for everything that is not a method: fits, the paper's numbers
 VERDICTS = {"supported": GREEN, "opposite shown": ORANGE}  # the rest is INK
 WIDEST = 26  # characters of a title that fit above a panel
 
@@ -98,7 +98,7 @@ def band(axes: Axes, rows: DataFrame, x: str, name: str, **look: Any) -> None:
 
 
 def lacking(asked: DataFrame, found: DataFrame) -> dict[str, str]:
-    """Which arms lack seeds: {"online KD": "2 of 3"}."""
+    """Arms that lack seeds -> their number: {"online KD": "2 of 3"}."""
     counts = {arm: (len(seeds(found, arm)), len(seeds(asked, arm))) for arm in sorted(present(asked))}
     return {arm.name: f"{n} of {expected}" for arm, (n, expected) in counts.items() if n < expected}
 
@@ -110,9 +110,9 @@ def setting(dataset: str, network: str, recipe: str = "") -> list[str]:
 
 
 def title(places: Sequence[str], lacking: dict[str, str]) -> str:
-    """Title of a panel: its dataset, network and so on, and what lacks seeds, e.g. {"online KD": "2 of 3"}.
+    """Title of a panel: its dataset, network and so on, and the arms that lack seeds, e.g. {"online KD": "2 of 3"}.
 
-    A long place, such as a recipe, is broken between its words: it would reach into the next panel.
+    A long name, such as a recipe, is broken into lines, since it would reach into the next panel.
     """
     lines = [line for place in places for line in textwrap.wrap(place, WIDEST, break_long_words=False)]
     return "\n".join([*lines, *(f"({name}: {count} seeds)" for name, count in lacking.items())])

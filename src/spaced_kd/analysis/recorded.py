@@ -1,4 +1,4 @@
-"""Rows and runs of a study kept beside those recorded before."""
+"""Adds rows and runs of a study to those recorded before."""
 
 import json
 import re
@@ -25,7 +25,7 @@ class Recorded(NamedTuple):
 
 
 def record(study: Path, into: Path) -> Recorded:
-    """Keep what is finished of a study beside what is recorded in a folder already.
+    """Add the finished runs of a study to those recorded in a folder.
 
     Raises:
         UserError: names a run that was not made from a clean commit, and so cannot be made again; a seed that is not
@@ -64,7 +64,7 @@ def _check_planned(rows: DataFrame, path: Path) -> None:
 
 
 def _check_machines(older: DataFrame, newer: DataFrame) -> None:
-    """UserError where a run, or another arm of its seed, comes from another kind of machine than what is there."""
+    """UserError if a run, or another arm of its seed, is recorded from another kind of machine."""
     if others := other_machines(older, newer):
         run, machine, recorded = others[0]
         raise UserError(

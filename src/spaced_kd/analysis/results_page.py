@@ -95,7 +95,7 @@ def _description(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(verdict: Verdict, rows: DataFrame) -> dict[str, Any]:
-    """What the page shows of a verdict; identifiers are for the CSV file."""
+    """The page's data of a verdict; identifiers are for the CSV file."""
     claim, setting = verdict.claim, verdict.setting
     shown = text.lines([verdict], rows).to_dict("records")[0]
     ids = setting._asdict() if setting else dict.fromkeys(("dataset", "network", "teacher", "recipe", "shared"), "")
@@ -133,7 +133,7 @@ def _line(verdict: Verdict, rows: DataFrame) -> dict[str, Any]:
 
 
 def _absent(line: dict[str, str]) -> dict[str, Any]:
-    """What the page shows of rows of the paper that have no runs."""
+    """The page's data of rows of the paper without runs."""
     empty = dict.fromkeys(("dataset", "network", "reading", "recipe", "ours", "interval", "raw", "p", "endpoint"), "–")
     sentence, _, rule = line["claim"].rpartition(" (")
     return empty | {
@@ -156,7 +156,7 @@ def _absent(line: dict[str, str]) -> dict[str, Any]:
 def bar(verdict: Verdict, paper: Sequence[float] = ()) -> str:
     """An interval as SVG: the paper's range grey, a line at 0, ours as a point with its adjusted interval.
 
-    An arrow stands where the interval goes on beyond the axis. Points of verdicts that decide nothing are open.
+    An arrow marks an interval that continues beyond the axis. Points of inconclusive verdicts are open.
     """
     if verdict.mean is None:
         return ""

@@ -1,10 +1,10 @@
-"""What seeds can tell: paired differences, their intervals, families of them, and how many seeds it takes.
+"""Statistics over seeds: paired differences, their intervals and tests, families of tests, numbers of seeds.
 
 All arms of a study share their seeds: seed i has the same order of images and, in KD, the same teacher in each of them.
 So the sample is d_i = after_i − before_i, i = 1..n, with mean d̄ and standard deviation s (ddof 1), and the tests are
 those of one sample of d: t = d̄ / (s / √n) with n − 1 degrees of freedom (Student 1908). They assume that d is normal.
 
-Seeds are never resampled: of three seeds a bootstrap interval covers about 75 % where it says 95 %.
+Seeds are never resampled: with three seeds a nominal 95 % bootstrap interval covers about 75 %.
 Samples lie along the last axis, so that arrays of many of them are judged at once. If all d are the same, s = 0 and the
 interval is a point.
 
@@ -24,9 +24,9 @@ from pandas import Series
 from spaced_kd.utils.errors import UserError
 
 ALPHA = 0.05  # error of a family of statements
-POWER = 0.8  # probability of finding what is there; Cohen (1988)
-MOST_SEEDS = 10_000  # beyond which a number of seeds is of no use
-FEW_SEEDS = 10  # below which an exact test that needs no normal distribution stands beside t
+POWER = 0.8  # probability of detecting a true difference; Cohen (1988)
+MOST_SEEDS = 10_000  # larger numbers of seeds are not practical
+FEW_SEEDS = 10  # below this an exact test without the assumption of normality accompanies the t test
 
 
 class Interval(NamedTuple):
@@ -37,9 +37,9 @@ class Interval(NamedTuple):
 
 
 def shared_seeds(after: set[float], before: set[float]) -> set[float]:
-    """Seeds that a difference of two arms should have.
+    """Seeds expected of a difference of two arms.
 
-    One arm may have been repeated more often; where each has seeds that the other lacks, a study is on its way.
+    One arm may have more seeds; if each arm has seeds that the other lacks, the study is unfinished.
 
     >>> shared_seeds({0, 1, 2}, {0, 1}), shared_seeds({0, 1}, {1, 2})
     ({0, 1}, {0, 1, 2})
@@ -49,7 +49,7 @@ def shared_seeds(after: set[float], before: set[float]) -> set[float]:
 
 
 def unpaired(after: Series, before: Series, names: tuple[str, str]) -> str:
-    """Which seeds each of two arms has, in words, where both have some."""
+    """The seeds of each of two arms, as text; empty if one has none."""
     if after.empty or before.empty:
         return ""
     message = " and ".join(
@@ -59,7 +59,7 @@ def unpaired(after: Series, before: Series, names: tuple[str, str]) -> str:
 
 
 def differences(after: Series, before: Series, names: tuple[str, str] = ("after", "before")) -> Series:
-    """d_i = after_i − before_i by seed, which is the index; UserError names the seeds that have no partner."""
+    """d_i = after_i − before_i, indexed by seed; UserError names the seeds without a partner."""
     for own, other, (name, partner) in ((after, before, names), (before, after, names[::-1])):
         if alone := sorted(set(own.index) - set(other.index)):
             raise UserError(
@@ -144,7 +144,7 @@ class Family(NamedTuple):
 
 
 def holm(p: ArrayLike, alpha: float = ALPHA) -> Family:
-    """Holm's adjustment (1979), and the levels of intervals that say the same as its tests.
+    """Holm's adjustment (1979), and the levels of intervals that agree with its tests.
 
     The m hypotheses in order of p, k = 1..m: the first is rejected if p ≤ α / m, and if so the second if
     p ≤ α / (m − 1), and so on; the first that is not ends it. The adjusted p of the k-th is the largest
@@ -152,9 +152,9 @@ def holm(p: ArrayLike, alpha: float = ALPHA) -> Family:
     is at most α.
 
     The interval of the k-th has level α / (m − k + 1) if it is rejected, and α / m if not. So it excludes 0 exactly
-    where Holm rejects. Of the intervals that contain 0 all hold their true values with a probability of 1 − α
-    (Bonferroni): one may read from them how large a difference can be at most. Those of rejected hypotheses tell that
-    there is a difference, and are no simultaneous bounds of its size: those would be Bonferroni's, and wider.
+    where Holm rejects. The intervals that contain 0 simultaneously cover their true values with a probability of 1 − α
+    (Bonferroni), so they bound the size of a difference. Intervals of rejected hypotheses show that there is a
+    difference, but are not simultaneous bounds of its size: those would be Bonferroni's, which are wider.
 
     >>> holm([0.5, 0.01, 0.02]).p.tolist()
     [0.5, 0.03, 0.04]
@@ -172,7 +172,7 @@ def power(delta: float, s: float, n: int, alpha: float = ALPHA, sides: int = 2) 
     """Probability that the paired t test with n seeds finds a true difference δ > 0, and finds it positive.
 
     P(T' > t(1 − α / sides; n − 1)), T' being noncentral t with n − 1 degrees of freedom and noncentrality δ √n / s. A
-    rejection with the wrong sign is no find; leaving it out also avoids a tail that scipy cannot compute.
+    rejection with the wrong sign does not count; leaving it out also avoids a tail that scipy cannot compute.
     """
     if s == 0:
         return float(delta > 0)
@@ -184,7 +184,7 @@ def detectable(s: float, n: int, alpha: float = ALPHA) -> float:
     """The smallest true difference that n seeds with standard deviation s find with a power of 80 %."""
     beyond = (
         4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)
-    )  # in units of s; more than the noise can hide
+    )  # in units of s; beyond any detectable difference
     return float(s * scipy.optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
 
 
@@ -209,7 +209,7 @@ def mcnemar(after: ArrayLike, before: ArrayLike) -> float:
     """Exact p of McNemar's test (1947) between two networks on the same N test images: a remark for a single seed.
 
     Of the b + c images on which one network alone is right, b belong to `after`: b ~ Binomial(b + c, 1/2) if both are
-    right equally often. It tells these two networks apart, and not two methods: another seed is another network.
+    right equally often. It compares these two networks, not two methods: another seed gives another network.
 
     Args:
         after: whether each image is classified rightly, (N,).
@@ -223,11 +223,11 @@ def mcnemar(after: ArrayLike, before: ArrayLike) -> float:
 def bootstrap_images(
     after: ArrayLike, before: ArrayLike, alpha: float = ALPHA, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap over test images, the seeds fixed: what other test images would do to these very networks.
+    """Percentile bootstrap over test images with fixed seeds: the variation of the difference over test images.
 
     In percentage points. Image j has the difference D_j = mean over seeds of after_ij − before_ij; N images are drawn
-    with replacement and averaged, `draws` times (Efron 1979). It leaves out what other seeds would do, so it decides no
-    claim.
+    with replacement and averaged, `draws` times (Efron 1979). It does not cover the variation over seeds, so it decides
+    no claim.
 
     Args:
         after: whether each image is classified rightly, (seeds, N) or (N,).

@@ -1,4 +1,4 @@
-"""Tidy rows: every number of a study and of the paper, one per row, with all that tells it from the others."""
+"""Tidy rows: every number of a study and of the paper, one per row, with the columns that identify it."""
 
 import logging
 import warnings
@@ -32,13 +32,13 @@ NUMBERS = (
 )
 OF_STUDY = ("study", "planned", "only_teacher")  # columns in which rows of one run differ between studies
 TEXTS = tuple(column for column in COLUMNS if column not in NUMBERS)
-# without which a file has no rows of runs
+# columns without which a file does not contain rows of runs
 NEEDED = ("source", "study", "run", "dataset", "network", "method", "interval", "seed", "commit")
 NEEDED += ("evaluation", "metric", "value", "recipe")
 
 
 def _trained(description: dict[str, Any]) -> dict[str, Any]:
-    """Kind of machine and training steps of the student, as far as a run's description has them."""
+    """Kind of machine and training steps of the student, if a run's description contains them."""
     provenance, turns = description.get("provenance") or {}, description.get("turns") or {}
     machine = provenance.get("machine") or provenance.get("accelerator") or ""
     steps = turns.get("student", turns.get("teacher"))  # a baseline has one learner
@@ -46,7 +46,7 @@ def _trained(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def join(*frames: DataFrame) -> DataFrame:
-    """Rows of several frames in the order of `COLUMNS`, further settings behind; an empty text is "", not NaN."""
+    """Rows of several frames in the order of `COLUMNS`, then further settings; an empty text is "", not NaN."""
     rows = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
     rows = rows.reindex(columns=[*COLUMNS, *sorted(set(rows) - set(COLUMNS))])
     rows = rows.astype(dict.fromkeys(NUMBERS, float) | dict.fromkeys(TEXTS, object))
@@ -65,14 +65,14 @@ def read(*paths: Path) -> DataFrame:
     """Rows as `write` wrote them, of one study or of several that may share runs.
 
     Raises:
-        UserError: names a file that has no rows, or a run whose rows do not say which commit they come from.
+        UserError: names a file without rows, or a run whose rows name no commit.
     """
     frames = [_described(join(read_csv(path, NEEDED)), path.with_name("runs.json")) for path in paths]
     for path, rows in zip(paths, frames, strict=True):
         nameless = rows[(rows["source"] == "ours") & (rows["metric"] != "missing") & (rows["commit"] == "")]
         if len(nameless):
             run = nameless["run"].iloc[0]
-            raise UserError(f"{path}: rows of run {run!r} do not say which commit they come from: collect them again")
+            raise UserError(f"{path}: rows of run {run!r} name no commit: collect them again")
     if not frames:
         return join(DataFrame())
     planned = _planned(frames)
@@ -85,7 +85,7 @@ def read(*paths: Path) -> DataFrame:
 
 
 def _described(rows: DataFrame, path: Path) -> DataFrame:
-    """Rows with what the descriptions of their runs beside them have of the training, where the rows lack it."""
+    """Rows completed by kind of machine and steps from their runs' descriptions, if the rows lack them."""
     lacking = set(rows.loc[(rows["source"] == "ours") & (rows["machine"] == ""), "run"])
     if not lacking or not path.exists():
         return rows
@@ -97,7 +97,7 @@ def _described(rows: DataFrame, path: Path) -> DataFrame:
 
 
 def _planned(frames: list[DataFrame]) -> dict[str, str]:
-    """Run -> seeds planned for its arm, by all studies that have it."""
+    """Run -> seeds planned for its arm in all studies that contain it."""
     found: dict[str, set[int]] = {}
     for rows in frames:
         for run, planned in rows.loc[rows["planned"] != "", ["run", "planned"]].drop_duplicates().to_numpy():
@@ -106,7 +106,7 @@ def _planned(frames: list[DataFrame]) -> dict[str, str]:
 
 
 def _merge_studies(older: DataFrame, newer: DataFrame) -> DataFrame:
-    """Rows of several studies; of a run that was trained on two kinds of machines, those of the first study named."""
+    """Rows of several studies; if a run was trained on two kinds of machines, those of the first study are used."""
     if others := other_machines(older, newer):
         run, machine, first = others[0]
         log.warning(
@@ -126,7 +126,7 @@ def other_machines(older: DataFrame, newer: DataFrame) -> list[tuple[str, str, s
 
 
 def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
-    """Rows of both; of an evaluation of a run that both have the newer, but `missing` never replaces numbers."""
+    """Rows of both; if both have an evaluation of a run, the newer rows are used, except `missing` ones."""
     old, new = (Series(zip(rows["run"], rows["evaluation"], strict=True), rows.index) for rows in (older, newer))
     there = set(old[older["metric"] != "missing"])
     newer = newer[(newer["metric"] != "missing") | ~new.isin(there)]
@@ -134,10 +134,10 @@ def merge(older: DataFrame, newer: DataFrame) -> DataFrame:
 
 
 def beside(ours: DataFrame, paper: DataFrame) -> DataFrame:
-    """What tables, figures and claims are made from: our rows and the paper's.
+    """Our rows and the paper's together, from which tables, figures and claims are computed.
 
-    A run that several protocols leave the same, as those without KD, stands in the settings of each that has runs of
-    its own there, of any number of epochs.
+    A run that is the same under several protocols, such as a run without KD, is repeated in the settings of each
+    protocol that has runs of its own there, with any number of epochs.
     """
     settings = {recipe: str(Recipe.read(recipe).without(("protocol", "epochs"))) for recipe in ours["recipe"].unique()}
     ours = ours.assign(setting=ours["recipe"].map(settings))
@@ -151,28 +151,30 @@ def beside(ours: DataFrame, paper: DataFrame) -> DataFrame:
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> DataFrame:
-    """A file's rows; UserError for one without the `needed` columns, or with a line of other fields than they."""
+    """A file's rows; UserError if it lacks `needed` columns, or a line has too many fields."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with more fields than the first
             rows = pd.read_csv(
                 path,
-                dtype=dict.fromkeys(TEXTS, str),  # commit 12e4567 is no number, and interval "0" neither
+                dtype=dict.fromkeys(TEXTS, str),  # commit 12e4567 is not a number, nor is interval "0"
                 keep_default_na=False,  # a text may be "NA"; empty becomes NaN, and is "" again after `join`
                 na_values=[""],
-                index_col=False,  # else such a line's first field would become its name, and all others shift
+                index_col=False,  # else the first field of such a line would become its index
                 float_precision="round_trip",
                 encoding="utf-8",
             )
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: make it first, or name another file") from None
     except ValueError as error:
-        raise UserError(f"{path} is no table of rows ({error}): make it again") from None
+        raise UserError(f"{path} is not a table of rows ({error}): make it again") from None
     except pd.errors.ParserWarning:
-        raise UserError(f"{path} is no table of rows: a line has more fields than the first: make it again") from None
+        raise UserError(
+            f"{path} is not a table of rows: a line has more fields than the first: make it again"
+        ) from None
     if missing := [column for column in needed if column not in rows]:
         raise UserError(
-            f"{path} is no table of rows: it has no column {missing[0]}, where commas separate columns: make it again,"
+            f"{path} is not a table of rows: it has no column {missing[0]}, with commas between columns: make it again,"
             " or name another file"
         )
     for column in rows.columns.intersection(NUMBERS):
@@ -182,5 +184,5 @@ def read_csv(path: Path, needed: Sequence[str]) -> DataFrame:
             wrong |= rows[column].isna() & expected & (rows["metric"] != "missing")
         if wrong.any():
             line, value = wrong.idxmax() + 2, rows[column][wrong.idxmax()]
-            raise UserError(f"{path}: line {line} has the {column} {value}, which is no number: make it again")
+            raise UserError(f"{path}: line {line} has the {column} {value}, which is not a number: make it again")
     return rows

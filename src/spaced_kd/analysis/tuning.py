@@ -1,4 +1,4 @@
-"""What a search with equal trials found: each arm's best trial, and what fewer trials would have found.
+"""Results of a search with equal trials: each arm's best trial, and the expected best of fewer trials.
 
 A trial is one recipe; its score is the accuracy on held-out training images, averaged over the seeds of the search. No
 test image takes part.
@@ -37,7 +37,7 @@ class Search(NamedTuple):
 
 
 def searches(rows: DataFrame) -> list[Search]:
-    """All searches in the rows; UserError where there is none, or where two arms differ in their trials."""
+    """All searches in the rows; UserError if there are none, or if two arms differ in their trials."""
     kept = where(rows, source="ours", metric=METRIC, selection="tail")
     kept = kept.assign(reading=[Recipe.read(recipe).reading for recipe in kept["recipe"]])
     found: list[Search] = []

@@ -19,7 +19,7 @@ def command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argume
 
 
 class _Once(argparse.Action):
-    """Keeps an option's value; argparse itself would drop all but the last where it is given twice."""
+    """Stores an option's value and refuses a repeated option, of which argparse would keep only the last."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         given = vars(namespace).setdefault("given", set())
@@ -42,7 +42,7 @@ def device(parser: argparse.ArgumentParser) -> None:
 
 
 def at_least(least: float) -> Callable[[str], float]:
-    """Reads a number of the kind of `least` that is no smaller."""
+    """A reader of numbers of the type of `least` that are not smaller than it."""
 
     def read(text: str) -> float:
         value = type(least)(text)

@@ -1,4 +1,4 @@
-"""Finished runs on their way out and in: the commands `share`, `get`, `submit` and `check-submission`."""
+"""The commands for sharing finished runs: `share`, `get`, `submit` and `check-submission`."""
 
 import argparse
 from pathlib import Path

@@ -69,7 +69,7 @@ def tune_command(arguments: argparse.Namespace) -> None:
 
 
 def choices(study: Study, rows: Any) -> list[Choice]:
-    """The best trial of each arm, by mean accuracy on held-out images; UserError where a run is not finished."""
+    """The best trial of each arm, by mean accuracy on held-out images; UserError if a run is not finished."""
     from spaced_kd.analysis.tuning import METRIC  # with pandas, which other commands need not import
 
     scores = rows[(rows["metric"] == METRIC) & (rows["selection"] == "tail")].groupby("run")["value"].mean()
@@ -94,7 +94,7 @@ def _arm(run: RunSpec, study: Study) -> dict[str, Any]:
 
 
 def _best(runs: list[tuple[RunSpec, float]], study: Study, tried: dict[str, list[Any]]) -> Choice:
-    """Of the runs of an arm: its trial of the highest mean over seeds, the first of several."""
+    """An arm's trial with the highest mean over seeds; of equal ones the first."""
     by_trial: dict[str, list[tuple[RunSpec, float]]] = {}
     for run, score in runs:
         by_trial.setdefault(str([run.value(key) for key in study.tuned[run.id]]), []).append((run, score))

@@ -1,4 +1,4 @@
-"""The model card of a run: metadata as model hubs read it, and what a reader needs to judge and load the network."""
+"""The model card of a run: metadata for model hubs, and the information for judging and loading the network."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
-"""Two arms side by side, seed by seed, in every setting where both have been run: what a claim is judged by.
+"""Comparisons, by which claims are judged: two arms, paired by seed, in every setting in which both have been run.
 
-Both arms follow one protocol, and may share other settings of the method. A single switch is an experiment of its own,
-and a student without one of the losses, or one that only trails its teacher, a control: the tables `switches` and
-`controls` have those.
+Both arms follow one protocol, and may share other settings of the method. Single switches, and students without one of
+the losses, are not compared here: the tables `switches` and `controls` show those.
 """
 
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.config.yaml_values import read_value
 from spaced_kd.utils.errors import UserError
 
-DETAILS = (  # what seeds must have in common
+DETAILS = (  # settings of the measurement, which must be equal for paired seeds
     *("sigma", "draw", "corruption", "severity", "epsilon", "steps", "probes"),
     "teacher_epoch",
 )
@@ -34,7 +33,7 @@ WEIGHTS = ("alpha", "beta")  # of the losses of KD
 
 
 class Leg(NamedTuple):
-    """One arm of a comparison: its values count with a sign, in a reading of its own where one is named."""
+    """One arm of a comparison: the sign of its values, and the reading, if the arm has one of its own."""
 
     sign: int
     arm: Arm
@@ -47,19 +46,19 @@ class Comparison(NamedTuple):
     claim: Claim
     setting: Setting
     d: Series  # by seed, on the scale of the test
-    expected: int  # seeds that there should be: of the plan, where there is one
+    expected: int  # number of seeds expected, from the plan if there is one
     runs: tuple[list[str], ...]  # of each leg, by seed
-    unpaired: str = ""  # which seeds each arm has, where none is common to both
+    unpaired: str = ""  # the seeds of each arm, as text, if no seed is common to both
     planned: bool = False  # whether the seeds were listed before the first run
     machines: tuple[str, ...] = ()  # kind of machine of each seed; "" is unknown
     apart: tuple[float, ...] = ()  # seeds left out, since their arms ran on several kinds of machines
-    endpoint: str = ""  # selection: tail or last; "" where the measure has none
-    states: tuple[int, ...] = ()  # of the tail, over which its mean is, of each leg
-    steps: tuple[int, ...] = ()  # training steps of the student, of each leg; () where the rows do not have them
+    endpoint: str = ""  # selection: tail or last; "" if the measure has none
+    states: tuple[int, ...] = ()  # number of states in the tail, of each leg
+    steps: tuple[int, ...] = ()  # training steps of the student, of each leg; () if the rows lack them
 
     @property
     def blocks(self) -> tuple[str, ...] | None:
-        """Kinds of machines as blocks; None where there is one."""
+        """Kinds of machines as blocks; None if there is only one."""
         return self.machines if len(set(self.machines)) > 1 else None
 
 
@@ -74,8 +73,8 @@ def legs(claim: Claim) -> list[Leg]:
 
 
 def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
-    """The claim's comparison in every setting where all of its arms have been run."""
-    metrics = (claim.measured.metric, "missing")  # a missing run still tells that there should be one
+    """The claim's comparison in every setting in which all of its arms have been run."""
+    metrics = (claim.measured.metric, "missing")  # a missing run still counts as expected
     rows = where(rows, evaluation=claim.measured.evaluation, metric=metrics).fillna(dict.fromkeys(DETAILS, -1))
     # other teachers are the subject of their own claims
     across = any(row.teacher != row.network for row in claim.rows)
@@ -97,7 +96,7 @@ def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
 
 
 def _wanted(claim: Claim, setting: Setting) -> bool:
-    """Whether a claim is judged in a setting: of its reading, and of the recipes that it varies."""
+    """Whether a claim is judged in a setting: one with its reading, and a recipe among those that it varies."""
     if claim.readings and setting.reading != claim.readings[0]:
         return False
     if claim.varies and Row(*setting[:3]) not in claim.rows:
@@ -108,7 +107,7 @@ def _wanted(claim: Claim, setting: Setting) -> bool:
 
 
 def _in(setting: Setting, leg: Leg, found: dict[Setting, DataFrame]) -> DataFrame | None:
-    """Rows of an arm in a setting, whose recipe and reading it may change."""
+    """Rows of an arm in a setting, with the arm's own recipe and reading if it has them."""
     recipe = str(Recipe.read(setting.recipe).under(leg.reading)) if leg.reading else setting.recipe
     return found.get(setting._replace(recipe=changed(recipe, leg.arm.recipe)))
 
@@ -156,7 +155,7 @@ def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Compari
 
 
 def _endpoint(groups: list[DataFrame]) -> str:
-    """`tail` where every finished run of all arms has it, else `last`: one for all arms."""
+    """`tail` if every finished run of all arms has it, else `last`: the same for all arms."""
     found = [[set(where(group, selection=name)["run"]) for name in ("last", "tail")] for group in groups]
     return "tail" if all(last <= tail and tail for last, tail in found) else "last"
 
@@ -172,7 +171,7 @@ def _planned(rows: DataFrame) -> set[float]:
 
 
 def _same(groups: list[DataFrame], column: str) -> tuple[int, ...]:
-    """A number of each arm's trainings; () where an arm does not have it, or has several."""
+    """A number of each arm's trainings; () if an arm lacks it or has several."""
     found = [set(group[column].dropna()) for group in groups]
     return tuple(int(next(iter(numbers))) for numbers in found) if all(len(each) == 1 for each in found) else ()
 
@@ -180,7 +179,7 @@ def _same(groups: list[DataFrame], column: str) -> tuple[int, ...]:
 def _values(
     measure: Measure, rows: DataFrame, setting: Setting, same: tuple[str, ...]
 ) -> tuple[Series, dict[float, set[Any]], dict[float, str]]:
-    """Value, settings of the measurement (`same`: their columns), and run of each seed."""
+    """Value, settings of the measurement (in the columns `same`), and run of each seed."""
     rows = where(rows, metric=measure.metric)
     found = filtered(rows, measure.filters)
     several = [*DETAILS, "epoch"] if measure.evaluation in OVER_TIME else DETAILS
@@ -197,9 +196,9 @@ def _values(
 
 
 def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
-    """Whether a comparison is made in the paper's own setting: of the claim, or of any where it has none.
+    """Whether a comparison is made in the paper's own setting: a row of the claim, or any row if it lists none.
 
-    Its reading is that of the paper's text; the released code decides none of its rows.
+    Its reading is that of the paper's text; the released code's reading decides none of the rows.
     """
     setting = comparison.setting
     row = Row(*setting[:3])
@@ -211,9 +210,9 @@ def in_own_setting(comparison: Comparison, sheet: Sheet) -> bool:
 
 
 def _shared(method: str, wanted: str) -> str | None:
-    """Settings in a method's label beside those in the wanted one; None where it is not that method.
+    """Further settings of a method's label beside those of the wanted one; None if it is another method.
 
-    It is another where it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
+    It is another method if it lacks a setting, has a switch of the protocols, or lacks one of the losses of KD.
     """
     own, needed = Label.read(method), Label.read(wanted)
     if own.name != needed.name or not needed.settings.items() <= own.settings.items():

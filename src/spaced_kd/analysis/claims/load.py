@@ -1,4 +1,4 @@
-"""The file of the paper's claims, claims.yaml: read, and every name in it looked up."""
+"""Reads the file of the paper's claims, claims.yaml, and looks up every name in it."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -37,7 +37,7 @@ def load(path: Path, rows: DataFrame) -> Sheet:
 
 
 class _Reader:
-    """Reads the sections of a file of claims; every name is looked up where it is used."""
+    """Reads the sections of a file of claims, and looks up every name."""
 
     def __init__(self, content: Any, paper: DataFrame) -> None:
         self.paper = paper
@@ -85,7 +85,7 @@ class _Reader:
 
     def _claim(self, name: str, given: Any) -> list[Claim]:
         always = {"sentence", "place", "kind", "margin"}
-        shapes = {  # by the key that tells which shape it is
+        shapes = {  # characteristic key -> required and optional keys
             "needs": ({"needs"}, {"paper"}),
             "of": ({"of", "statistic", "states"}, {"dataset"}),
             "after": ({"after", "before", "measure"}, {"paper", "rows", "only_rows", "less", "readings", "varies"}),
@@ -129,14 +129,14 @@ class _Reader:
         ]
 
     def _second_measure(self, names: list[str], given: dict[str, Any]) -> Measure:
-        """Of `before`, of the same evaluation and metric."""
+        """The measure of `before`, with the same evaluation and metric."""
         first, second = (self.measures[name] for name in names[:2])
         if len(names) > 2 or first[:2] != second[:2] or "less" in given:
             raise UserError(f"measure is {names!r}, but must be one, or two of one evaluation and metric without less")
         return second
 
     def _less(self, given: dict[str, Any], claim: Claim) -> tuple[Arm, Arm] | None:
-        """References of the two differences of a contrast: one each, or one for both."""
+        """References of a contrast's two differences: one each, or one for both."""
         if "less" not in given:
             return None
         if claim.unit != "pp":
@@ -180,12 +180,12 @@ class _Reader:
 
 
 def _metrics(path: Path) -> list[str]:
-    """Metrics that an evaluation yields, from its source."""
+    """Metrics of an evaluation, from its source."""
     return sorted(set(re.findall(r'"metric": "(\w+)"', path.read_text("utf-8"))))
 
 
 def _family(given: dict[str, Any], claim: Claim) -> str:
-    """The question that a claim belongs to: the main claims are one unless they say otherwise, others their place."""
+    """The family of a claim: by default one for all main claims, and for others their place in the paper."""
     return _text(given, "family") or (MAIN if claim.main else claim.place)
 
 

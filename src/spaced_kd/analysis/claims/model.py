@@ -2,9 +2,9 @@
 
 A claim compares two arms (method, interval, epochs as a multiple of the setting's) by one measure, paired over seeds.
 It may compare two differences instead (`less`), each of an arm to a reference, in one reading or in two.
-Its kind says what the paper says of the difference: `greater`; `equivalent`, which is within a margin of 0; or
-`not_greater`, which is less than the margin above 0.
-`claims_file.py` reads claims, `verdicts.py` judges them.
+Its kind is the paper's statement on the difference: `greater`; `equivalent`, within a margin of 0; or `not_greater`,
+less than the margin above 0.
+`load.py` reads claims, `verdicts.py` judges them.
 """
 
 import math
@@ -21,9 +21,9 @@ from spaced_kd.config.labels import CHAIN, Recipe
 KINDS = ("greater", "equivalent", "not_greater")
 MAIN = "main claims"  # the family of those that the overview shows
 COUNTED = ("training_flops", "training_flops_with_teacher")  # metrics that are counted, not sampled
-PRIMARY = "primary"  # selection: the mean over the tail of the training where both arms have it, else the last epoch
+PRIMARY = "primary"  # selection: the mean over the tail of the training if both arms have it, else the last epoch
 UNITS = ("pp", "%")  # a difference in percentage points; a ratio, by its change in percent
-POSITIVE = "positive"  # every value above 0, where a measure keeps rows
+POSITIVE = "positive"  # as a filter: every value above 0
 
 
 class Row(NamedTuple):
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Where a comparison is made; `shared` are settings of the method that both arms have beside the claim's."""
+    """The setting of a comparison; `shared`: settings of the method that both arms have beside the claim's."""
 
     dataset: str
     network: str
@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
     @property
     def scale(self) -> tuple[str, str, str, str]:
-        """What settings of one family share: dataset, networks and epochs, whatever else of recipe and reading."""
+        """Dataset, networks and epochs, which settings of one family share; recipe and reading may differ otherwise."""
         return (*self[:3], Recipe.read(self.recipe).settings.get("epochs", ""))
 
     @property
@@ -68,7 +68,7 @@ class Setting(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """One number of each run: the mean of the rows kept, less the mean of those in `less`."""
+    """One number of each run: the mean of the rows that pass `filters`, minus the mean of those that pass `less`."""
 
     evaluation: str
     metric: str
@@ -87,22 +87,22 @@ class Claim:
     margin: float
     unit: str
     main: bool = False  # whether the overview shows it
-    family: str = ""  # the question that it belongs to: claims of one are adjusted together
-    margin_source: str = ""  # where the margin comes from; without one, a verdict shows how it depends on the margin
+    family: str = ""  # claims of one family are adjusted together
+    margin_source: str = ""  # source of the margin; without one, a verdict shows how it depends on the margin
     after: Arm | None = None
     before: Arm | None = None
     less: tuple[Arm, Arm] | None = None  # of a contrast of differences: the references of `after` and of `before`
-    measure_before: Measure | None = None  # of `before`, where it is another than that of `after`
+    measure_before: Measure | None = None  # of `before`, if it differs from that of `after`
     varies: dict[str, tuple[Any, ...]] = field(
         default_factory=dict
     )  # key of a recipe -> values: only settings with one of them
-    readings: tuple[str, str] | None = None  # of a contrast: protocols of both differences, where they are not one
+    readings: tuple[str, str] | None = None  # of a contrast: protocols of both differences, if they differ
     measure: Measure | None = None
     rows: tuple[Row, ...] = ()
-    only_rows: bool = False  # whether small settings have no say, since another claim on the same arms has them
+    only_rows: bool = False  # whether small settings are left to another claim on the same arms
     paper: str = ""  # the table whose cells have the paper's difference
     needs: str = ""  # what must be built before the claim can be judged
-    of: tuple["Claim", ...] = ()  # claims whose rows are summed up
+    of: tuple["Claim", ...] = ()  # claims whose rows are summarised
     statistic: str = ""  # mean, min or max over them
     stated: float | None = None  # the number that the paper states for it
 
@@ -113,20 +113,20 @@ class Claim:
 
     @property
     def arms(self) -> tuple[Arm, Arm]:
-        """What is compared: `after` less `before`."""
-        assert self.after, self.id  # all have both but those `of` others
+        """The arms compared: `after` minus `before`."""
+        assert self.after, self.id  # all claims have both, except summaries `of` others
         assert self.before, self.id
         return self.after, self.before
 
     @property
     def measured(self) -> Measure:
-        """Its measure; claims `of` others have theirs, and those that need what is not built have none."""
+        """Its measure; summaries `of` other claims, and claims that need something unimplemented, have none."""
         assert self.measure, self.id
         return self.measure
 
     @property
     def counted(self) -> bool:
-        """Whether it compares counts, which are no sample and need no test."""
+        """Whether it compares counts, which are not samples and need no test."""
         return self.measure is not None and self.measure.metric in COUNTED
 
 
@@ -143,7 +143,7 @@ class Sheet(NamedTuple):
 
 
 def paper_range(claim: Claim, rows: DataFrame) -> list[float]:
-    """The paper's own numbers for a claim, of all its rows; empty where they are not to be had."""
+    """The paper's own numbers for a claim, of all its rows; empty if they are not available."""
     if claim.stated is not None:
         return [claim.stated]
     if claim.needs:
@@ -153,12 +153,12 @@ def paper_range(claim: Claim, rows: DataFrame) -> list[float]:
 
 
 def paper_statistic(claim: Claim, rows: DataFrame) -> float:
-    """What a claim over rows comes to when it is computed from the cells of the paper's own tables."""
+    """The statistic of a summary over rows, computed from the cells of the paper's own tables."""
     return float(getattr(Series([value for part in claim.of for value in paper_range(part, rows)]), claim.statistic)())
 
 
 def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
-    """The paper's difference, from the cells of its table: a mean over corruptions and severities where it has some."""
+    """The paper's difference, from the cells of its table; a mean over corruptions and severities if it has some."""
     if not claim.paper or claim.less:
         return None
     rows = where(rows, source="paper", table=claim.paper, metric=claim.measured.metric, **row._asdict())
@@ -170,7 +170,7 @@ def paper_difference(claim: Claim, row: Row, rows: DataFrame) -> float | None:
 
 
 def filtered(rows: DataFrame, filters: dict[str, Any]) -> DataFrame:
-    """Rows that a measure keeps."""
+    """Rows that pass a measure's filters."""
     for column, values in filters.items():
         several = tuple(values) if isinstance(values, list) else values
         rows = rows[rows[column] > 0] if values == POSITIVE else where(rows, **{column: several})

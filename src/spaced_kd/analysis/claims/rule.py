@@ -1,13 +1,13 @@
-"""The rule of verdicts: the word that an interval gives, for positive and for null statements alike.
+"""The rule of verdicts: the verdict that follows from an interval, for positive and for null statements.
 
 - `greater`: supported if the interval lies above 0; opposite shown if it lies below 0; gain of at least the margin
   excluded if it contains 0 and lies below the margin.
 - `equivalent`: supported if it lies within ±margin; opposite shown if it lies beyond.
 - `not_greater`: supported if it lies below the margin; opposite shown if it lies above.
-- Otherwise inconclusive, with the number of seeds that would settle it if mean and deviation stay, and what that number
-  is at both ends of the 95 % interval of the deviation.
+- Otherwise inconclusive, with the number of seeds that would decide it at the same mean and deviation, and that number
+  at both ends of the 95 % interval of the deviation.
 
-A verdict that depends on the margin comes with the margin at which it would change.
+A verdict that depends on the margin states the margin at which it would change.
 """
 
 from collections.abc import Callable
@@ -24,18 +24,18 @@ NONE, NOT_RUN = "no verdict", "not run"
 
 
 class Needed(NamedTuple):
-    """Seeds that would settle a comparison, if mean and deviation stay; None: no practical number."""
+    """Number of seeds that would decide a comparison at the same mean and deviation; None: no practical number."""
 
     seeds: int | None
     low: int | None  # at both ends of the 95 % interval of the deviation
     high: int | None
-    shows: str  # what so many would show
+    shows: str  # the statement that so many seeds would show
 
 
 def p_value(claim: Claim, d: np.ndarray, blocks: statistics.Blocks) -> float:
     """Raw p of the differences `d`, two-sided for each kind: at most α exactly where the interval of level α supports.
 
-    Of `equivalent` and `not_greater` the one-sided p is doubled, so that one interval of one level tells all.
+    For `equivalent` and `not_greater` the one-sided p is doubled, so that p agrees with an interval of the same level.
     """
     if claim.kind == "greater":
         return float(statistics.paired_test(d, blocks))
@@ -44,7 +44,7 @@ def p_value(claim: Claim, d: np.ndarray, blocks: statistics.Blocks) -> float:
 
 
 def decide(claim: Claim, interval: statistics.Interval) -> str:
-    """The word that an interval gives."""
+    """The verdict that follows from an interval."""
     low, high, margin = *interval, claim.scaled_margin
     if claim.kind == "greater":
         return SUPPORTED if low > 0 else OPPOSITE if high < 0 else EXCLUDED if high < margin else INCONCLUSIVE
@@ -56,7 +56,7 @@ def decide(claim: Claim, interval: statistics.Interval) -> str:
 
 
 def turns_at(claim: Claim, interval: statistics.Interval) -> float | None:
-    """The margin from which on the interval says more, or less: None where the word does not depend on the margin."""
+    """The margin at which the verdict changes; None if the verdict does not depend on the margin."""
     low, high = (float(limit) for limit in interval)
     if claim.kind == "equivalent":
         return max(0.0, low, -high) if decide(claim, interval) == OPPOSITE else max(abs(low), abs(high))
@@ -66,7 +66,7 @@ def turns_at(claim: Claim, interval: statistics.Interval) -> float | None:
 
 
 def settle(claim: Claim, mean: float, s: float, freedom: float, level: float) -> Needed:
-    """Seeds that would decide the claim, either way, with a power of 80 % if mean and deviation stay as they are."""
+    """Seeds that would decide the claim, either way, with a power of 80 % at the same mean and deviation."""
     margin, of = claim.scaled_margin, f"{claim.margin:g} {claim.unit}"
     either = "a gain" if mean > 0 else "the opposite"
     ways: list[tuple[str, Callable[[float], int | None]]]

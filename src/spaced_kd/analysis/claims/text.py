@@ -1,4 +1,4 @@
-"""Verdicts in words: as the lines of a table, and as a terminal shows them."""
+"""Verdicts as text: lines of a table, and a listing for a terminal."""
 
 import shutil
 import textwrap
@@ -26,7 +26,7 @@ ENDPOINTS = {"last": "last epoch", "tail": "mean over the last tenth"}
 
 
 def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
-    """Verdicts as a terminal shows them: a paragraph for each claim that runs tell of, then how many of each."""
+    """Verdicts for a terminal: a paragraph for each claim that has runs, then the number of each verdict."""
     wide = min(shutil.get_terminal_size().columns, 160)
     paragraphs = []
     found = human_names.of_table(lines([verdict for verdict in verdicts if verdict.verdict != NOT_RUN], rows))
@@ -48,7 +48,7 @@ def listing(verdicts: Sequence[Verdict], rows: DataFrame) -> str:
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """How many comparisons have which verdict, in the paper's own settings and in others; counts stand apart."""
+    """The number of comparisons with each verdict, in the paper's own settings and in others; counts separately."""
     judged = [each for each in verdicts if each.verdict != COUNTED and not each.claim.counted]
     parts = []
     for own, settings in ((True, "the paper's own settings"), (False, "other settings")):
@@ -64,7 +64,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
-    """Verdicts as a table of text, settings by their labels; `rows` have the paper's numbers.
+    """Verdicts as a table of text, settings by their labels; `rows` contain the paper's numbers.
 
     Its `attrs["names"]` are names of the settings for readers, as `human_names.of_table` takes them.
     """
@@ -89,9 +89,9 @@ def lines(verdicts: Iterable[Verdict], rows: DataFrame) -> DataFrame:
 
 
 def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
-    """Display names: "digits, resnet_mini, epochs=12, paper", and what else of the recipe tells it from others there.
+    """Display names: "digits, resnet_mini, epochs=12, paper", with the settings that distinguish the recipe there.
 
-    The last word of the recipe is the reading.
+    The name ends with the reading.
     """
     names = {}
     for setting in settings:
@@ -106,7 +106,7 @@ def short_names(settings: Collection[Setting]) -> dict[Setting, str]:
 
 
 def endpoint(verdict: Verdict) -> str:
-    """What was compared after how much training, e.g. "last epoch, 400 and 360 steps"."""
+    """Endpoint and training steps of a comparison, e.g. "last epoch, 400 and 360 steps"."""
     parts = [ENDPOINTS.get(verdict.endpoint, verdict.endpoint)]
     if verdict.states:
         parts.append(f"{_numbers(verdict.states)} states")
@@ -123,7 +123,7 @@ def _numbers(found: tuple[int, ...]) -> str:
 
 
 def family(verdict: Verdict) -> str:
-    """What an interval was adjusted over, e.g. "main claims, m = 12"."""
+    """The family over which an interval was adjusted, e.g. "main claims, m = 12"."""
     if not verdict.family:
         return NOTHING
     return f"{verdict.family.name}, m = {verdict.family.m}"
@@ -158,7 +158,7 @@ def _line(verdict: Verdict, paper: str) -> dict[str, str]:
 
 
 def word(verdict: Verdict) -> str:
-    """The verdict's word, e.g. "interim, 4 of 10"."""
+    """The verdict as text, e.g. "interim, 4 of 10"."""
     return f"{INTERIM}, {verdict.seeds} of {verdict.expected}" if verdict.verdict == INTERIM else verdict.verdict
 
 
@@ -217,7 +217,7 @@ def _probabilities(verdict: Verdict) -> str:
 
 
 def _remark(verdict: Verdict) -> str:
-    """What else there is to say: the reason, seeds that would settle it, how the margin counts, kinds of machines."""
+    """Remarks: the reason, the seeds that would decide it, the role of the margin, kinds of machines."""
     unit = verdict.claim.unit
     parts = [verdict.reason]
     if verdict.verdict == COUNTED:
@@ -233,8 +233,8 @@ def _remark(verdict: Verdict) -> str:
 
 
 def _seeds(verdict: Verdict) -> str:
-    """How many seeds would settle an inconclusive claim, and how far that number can be told."""
-    assert verdict.needed  # who calls it has looked
+    """The number of seeds that would decide an inconclusive claim, and its uncertainty."""
+    assert verdict.needed  # the caller has checked
     n, low, high, shows = verdict.needed
     if n is None:
         return "10,000 seeds would not settle it if mean and deviation stay"
@@ -244,7 +244,7 @@ def _seeds(verdict: Verdict) -> str:
 
 
 def _sensitivity(verdict: Verdict, limit: str) -> str:
-    """How the word depends on the margin."""
+    """The dependence of the verdict on the margin."""
     if verdict.claim.kind == "greater":
         return f"a gain of more than {limit} is excluded"
     if verdict.verdict == OPPOSITE:
@@ -253,7 +253,7 @@ def _sensitivity(verdict: Verdict, limit: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    """With sign; a percentage says so."""
+    """A number with its sign, and % for percentages."""
     if unit == "%":
         return f"{value:+.2g} %" if 0 < abs(value) < 1 else f"{value:+.1f} %"
     return f"{value:+.2f}"

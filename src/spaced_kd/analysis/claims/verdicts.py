@@ -1,18 +1,20 @@
-"""What our runs say of the paper's claims.
+"""Verdicts of our runs on the paper's claims.
 
-Each comparison has one interval, and its word is read from that (`rule.py`); besides:
+The verdict of a comparison follows from one interval (`rule.py`). In addition:
 
-- Where seeds were planned, nothing of this is said before all of them are there: interim, k of n.
-- One seed has no interval, and so no verdict. FLOPs are counted, not sampled: no test, no verdict, no part in tallies.
+- If seeds were planned, the verdict is interim, k of n, until all of them are finished.
+- One seed has no interval, and so no verdict. FLOPs are counted, not sampled: they have no test and no verdict, and are
+  not tallied.
 
 A verdict holds in its setting: dataset, network, teacher, recipe, reading, and method settings that all arms share.
-The paper's own setting is a row of its table under its own recipe; only that decides the row. Any other stands beside
-it. The endpoint of accuracies is the mean over the tail of the training where all arms have it, else the last epoch.
+The paper's own setting is a row of its table under its own recipe; only verdicts in that setting decide the row.
+Verdicts in other settings are listed separately. The endpoint of accuracies is the mean over the tail of the training
+if all arms have it, else the last epoch.
 
-The level is 5 % for a family together, by Holm's adjustment. A family is a question (`family` in the file of claims;
-the main claims are one): all its comparisons in the paper's own settings, for they are read together; of small
-settings, those of one scale (dataset, networks, epochs), whatever their reading. So a study of another scale that is
-joined later does not change these verdicts. Interim comparisons count as members that are not rejected.
+The error of a family is 5 %, by Holm's adjustment. A family is a question (`family` in the file of claims; the main
+claims are one): all its comparisons in the paper's own settings, since they are read together; for small settings,
+those of one scale (dataset, networks, epochs), whatever their reading. So adding a study of another scale does not
+change these verdicts. Interim comparisons count as members that are not rejected.
 """
 
 import math
@@ -35,7 +37,7 @@ Correct = Callable[[str], np.ndarray | None]  # id of a run -> whether it is rig
 
 
 class Family(NamedTuple):
-    """What a comparison was adjusted with."""
+    """The family in which a comparison was adjusted."""
 
     name: str
     m: int  # members
@@ -47,7 +49,7 @@ Families = dict[tuple[str, Setting], tuple[float, Family]]  # (id of a claim, se
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim in a setting, or that there are none. Differences are in the claim's unit."""
+    """The verdict of our runs on a claim in a setting, or `not run`. Differences are in the claim's unit."""
 
     claim: Claim
     verdict: str
@@ -55,7 +57,7 @@ class Verdict:
     setting: Setting | None = None
     own: bool = False  # the paper's own setting
     seeds: int = 0
-    expected: int = 0  # seeds that all arms should have: of the plan, where there is one
+    expected: int = 0  # number of seeds expected of all arms, from the plan if there is one
     mean: float | None = None
     sd: float | None = None  # of differences, within kinds of machines; None for ratios
     interval: statistics.Interval | None = None  # adjusted; the verdict is read from it
@@ -63,15 +65,15 @@ class Verdict:
     family: Family | None = None
     p: float | None = None  # adjusted
     p_raw: float | None = None
-    p_flips: float | None = None  # exact, of sign flips, raw: where seeds are few
-    turns_at: float | None = None  # the margin at which the verdict would change; None where none would change it
+    p_flips: float | None = None  # exact, by sign flips, not adjusted; only with few seeds
+    turns_at: float | None = None  # the margin at which the verdict would change; None if no margin changes it
     detectable: float | None = None
     needed: rule.Needed | None = None
     endpoint: str = ""
     states: tuple[int, ...] = ()  # of the tail, by arm
     steps: tuple[int, ...] = ()  # training steps of the student, by arm
-    machines: tuple[tuple[str, float, int], ...] = ()  # kind, mean, seeds: where there are several
-    holds: bool | None = None  # of counts: whether the sentence holds of them
+    machines: tuple[tuple[str, float, int], ...] = ()  # kind, mean, number of seeds, if there are several kinds
+    holds: bool | None = None  # of counts: whether the claim's sentence is true
     images: statistics.Interval | None = None  # bootstrap over test images, seeds fixed: a remark
     mcnemar: float | None = None  # p between the two networks of a single seed: a remark
     paper: float | None = None
@@ -90,7 +92,7 @@ def judge(
     Args:
         sheet: of `load`.
         rows: tidy rows, ours of one or several studies and the paper's.
-        correct: gives what the remarks need: bootstrap over test images, and McNemar's test of a single seed.
+        correct: provides the data of two remarks: bootstrap over test images, and McNemar's test of a single seed.
         alpha: error of a family.
 
     Raises:
@@ -141,7 +143,7 @@ def _families(found: list[Comparison], sheet: Sheet, alpha: float) -> Families:
 
 
 def _untestable(comparison: Comparison) -> str | None:
-    """Why a comparison has no test; None where it has one."""
+    """The reason why a comparison has no test; None if it has one."""
     d, claim = comparison.d, comparison.claim
     if len(d) == 0:
         return "no finished pair of runs"
@@ -224,7 +226,7 @@ def _by_machine(comparison: Comparison) -> tuple[tuple[str, float, int], ...]:
 
 
 def _apart(comparison: Comparison) -> str:
-    """Which seeds were left out, in words."""
+    """The seeds left out, as text."""
     if not comparison.apart:
         return ""
     seeds = f"seed{'s' * (len(comparison.apart) > 1)} {', '.join(f'{seed:g}' for seed in comparison.apart)}"
@@ -278,7 +280,7 @@ def _not_run(claim: Claim, row: Row | None, paper: DataFrame) -> Verdict:
 
 
 def _needed(claim: Claim, place: Row | Setting | None) -> str:
-    """Which runs would be needed, in words."""
+    """The runs that are missing, as text."""
     arms = " and ".join(" ".join(filter(None, arm)) for arm in dict.fromkeys([*claim.arms, *(claim.less or ())]))
     measure = claim.measured.evaluation
     extra = f", evaluated by {measure}" if measure not in ("accuracy", "cost") else ""
