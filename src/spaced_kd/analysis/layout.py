@@ -202,7 +202,9 @@ def _text(value: str | float) -> str:
     return NOTHING if value != value else f"{value:g}"
 
 
-def _order(rows: DataFrame, table: str, keys: Sequence[str]) -> Callable[[tuple[str, ...]], list]:
+def _order(
+    rows: DataFrame, table: str, keys: Sequence[str]
+) -> Callable[[tuple[str, ...]], list[tuple[int, float, str]]]:
     """Sort key of places: numbers by size; names as the paper has them, first in this table; other names before."""
     frames = where(rows, source="paper", table=table), where(rows, source="paper")
     names = {key: list(dict.fromkeys(_text(value) for frame in frames for value in frame[key])) for key in keys}

@@ -14,7 +14,7 @@ is that of all d, s the deviation within blocks, and each block costs one degree
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # whose parts are imported where they are first used: stats alone costs a second
@@ -73,7 +73,7 @@ def differences(after: Series, before: Series, names: tuple[str, str] = ("after"
 Blocks = Sequence[Hashable] | None  # the block of each seed, in their order; None: all are of one
 
 
-def deviation(d: ArrayLike, blocks: Blocks = None) -> tuple[NDArray, int]:
+def deviation(d: ArrayLike, blocks: Blocks = None) -> tuple[NDArray[Any], int]:
     """Standard deviation s within blocks, and its degrees of freedom: n less the number of blocks."""
     d = _sample(d)
     n = d.shape[-1]
@@ -102,13 +102,13 @@ def paired_interval(d: ArrayLike, alpha: float = ALPHA, blocks: Blocks = None) -
     return Interval(d.mean(-1) - half, d.mean(-1) + half)
 
 
-def paired_test(d: ArrayLike, blocks: Blocks = None) -> NDArray:
+def paired_test(d: ArrayLike, blocks: Blocks = None) -> NDArray[Any]:
     """Two-sided p of the hypothesis that the mean difference is 0: P(|T| ≥ |t|)."""
     t, freedom = _t(d, 0, blocks)
     return 2 * scipy.stats.t.sf(np.abs(t), freedom)
 
 
-def equivalence_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray:
+def equivalence_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray[Any]:
     """P of the hypothesis that the mean difference lies outside of ±Δ, Δ being the margin.
 
     Two one-sided tests (Schuirmann 1987): the larger of P(T ≥ (d̄ + Δ) √n / s) and P(T ≤ (d̄ − Δ) √n / s). It is at most
@@ -118,7 +118,7 @@ def equivalence_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDAr
     return np.maximum(scipy.stats.t.sf(low, freedom), scipy.stats.t.cdf(high, freedom))
 
 
-def below_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray:
+def below_test(d: ArrayLike, margin: float, blocks: Blocks = None) -> NDArray[Any]:
     """P of the hypothesis that the mean difference is at least Δ, one-sided: P(T ≤ (d̄ − Δ) √n / s)."""
     t, freedom = _t(d, margin, blocks)
     return scipy.stats.t.cdf(t, freedom)
@@ -139,8 +139,8 @@ def sign_flip_test(d: ArrayLike) -> float:
 class Family(NamedTuple):
     """Hypotheses that are tested together."""
 
-    p: NDArray  # adjusted: rejected where at most alpha
-    levels: NDArray  # of each hypothesis's own interval
+    p: NDArray[Any]  # adjusted: rejected where at most alpha
+    levels: NDArray[Any]  # of each hypothesis's own interval
 
 
 def holm(p: ArrayLike, alpha: float = ALPHA) -> Family:
@@ -245,14 +245,14 @@ def bootstrap_images(
     return Interval(100 * float(low), 100 * float(high))
 
 
-def _sample(d: ArrayLike) -> NDArray:
+def _sample(d: ArrayLike) -> NDArray[Any]:
     d = np.asarray(d, float)
     if d.shape[-1] < 2:
         raise UserError("one seed has no spread, and so no interval: run at least two")
     return d
 
 
-def _t(d: ArrayLike, center: float, blocks: Blocks) -> tuple[NDArray, int]:
+def _t(d: ArrayLike, center: float, blocks: Blocks) -> tuple[NDArray[Any], int]:
     """(d̄ − center) √n / s and its degrees of freedom; without spread 0 at the center and infinite elsewhere."""
     d = _sample(d)
     s, freedom = deviation(d, blocks)
@@ -274,7 +274,7 @@ def _smallest(power_of: Callable[[int], float]) -> int | None:
     return high
 
 
-def _correct(after: ArrayLike, before: ArrayLike) -> tuple[NDArray, NDArray]:
+def _correct(after: ArrayLike, before: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     after, before = np.asarray(after, bool), np.asarray(before, bool)
     if after.shape != before.shape:
         raise UserError(

@@ -239,7 +239,7 @@ def load(
     )
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and description of prepared data; UserError if the file is missing or damaged."""
     return array_file.read(path, remedy="make it with `spaced-kd prepare` and the run's dataset and settings")
 

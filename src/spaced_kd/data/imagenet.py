@@ -109,12 +109,12 @@ def download(folder: Path) -> None:
     raise UserError(f"ImageNet cannot be downloaded here, {LICENCE}")
 
 
-def _is_image(entry: os.DirEntry) -> bool:
+def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a published image, and not a file of a file manager or an archiver."""
     return entry.name.endswith(".JPEG") and not entry.name.startswith(".") and entry.is_file()
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Entries of a folder, sorted by name."""
     try:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)

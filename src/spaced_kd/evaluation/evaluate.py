@@ -40,7 +40,9 @@ WITHOUT_NUMBER = ("more than 1 value per channel", "Overflow when unpacking")  #
 BEFORE = Path(__file__).parent / "evaluators" / "sources_before.json"
 
 
-def evaluate(run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto") -> list[dict]:
+def evaluate(
+    run: str, evaluations: dict[str, dict[str, Any]], results: Path, *, device: str = "auto"
+) -> list[dict[str, Any]]:
     """Rows of every evaluation of the run, from the cache if they are there.
 
     Args:

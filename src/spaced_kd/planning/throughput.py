@@ -53,7 +53,9 @@ class Rates:
 
     def __init__(self, device: str, finished: Iterable[dict[str, Any]]) -> None:
         self.device = device
-        self.measured: dict[tuple, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])  # runs, FLOPs, seconds
+        self.measured: dict[tuple[str | int | None, ...], list[float]] = defaultdict(
+            lambda: [0, 0.0, 0.0]
+        )  # runs, FLOPs, seconds
         for run in finished:
             about = run["provenance"]
             name = about.get("accelerator") or ""

@@ -67,7 +67,7 @@ def device(name: str) -> str:
     return name
 
 
-def on_rank_zero(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
+def on_rank_zero(context: contextlib.AbstractContextManager[Any]) -> contextlib.AbstractContextManager[Any]:
     """The context in the first process only; the others continue, and wait at the next collective operation."""
     return contextlib.nullcontext() if rank() else context
 
@@ -130,7 +130,9 @@ def synchronised(network: nn.Module, where: torch.device) -> nn.Module:
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
-def step(terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]) -> Callable:
+def step(
+    terms: Terms, modules: dict[str, nn.Module], networks: set[str], learning: set[str]
+) -> Callable[[str, Batch], dict[str, Tensor]]:
     """(role, batch) -> a method's loss terms on the whole batch; `batch` has this process's share of the images.
 
     Args:

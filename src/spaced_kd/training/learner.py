@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def learning_rate_of_epoch(spec: RunSpec, epoch: int) -> float:
     return spec.min_lr + (spec.lr - spec.min_lr) * (1 + math.cos(math.pi * epoch / spec.epochs)) / 2
 
 
-def parameter_groups(modules: Sequence[nn.Module], spec: RunSpec) -> list[dict]:
+def parameter_groups(modules: Sequence[nn.Module], spec: RunSpec) -> list[dict[str, Any]]:
     """Parameter groups of an optimiser: one of all parameters, or a second one without weight decay (C1).
 
     Without weight decay are biases, parameters of one dimension, and those that the network names in
@@ -51,7 +52,7 @@ def parameter_groups(modules: Sequence[nn.Module], spec: RunSpec) -> list[dict]:
         parameter.ndim <= 1 or name.endswith("bias") or name in named_by_network[module]
         for module, name, parameter in named
     ]
-    groups: list[dict] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
     for (*_, parameter), without in zip(named, spared, strict=True):
         groups[without]["params"].append(parameter)
     return [group for group in groups if group["params"]]

@@ -5,6 +5,8 @@ evaluated network since the previous point: the weighted sum of all loss terms, 
 method. Lines are means over seeds, bands are ± one standard deviation over seeds.
 """
 
+from typing import Any
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,7 +59,7 @@ def _panels(groups: int, parts: int) -> tuple[Figure, list[list[Axes]]]:
     return drawing, columns[:groups]
 
 
-def _draw(axes: Axes, curves: DataFrame, looks: dict[Arm, dict]) -> None:
+def _draw(axes: Axes, curves: DataFrame, looks: dict[Arm, dict[str, Any]]) -> None:
     """A line for each arm; a training without loss in an epoch has no point there."""
     for arm in (arm for arm in looks if arm in present(curves)):
         line = where(curves, method=arm.method, interval=arm.interval)

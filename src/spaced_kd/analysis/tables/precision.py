@@ -7,6 +7,8 @@ below it, and undecided otherwise; then the table gives the number of seeds that
 deviation.
 """
 
+from typing import Any
+
 from numpy.typing import NDArray
 from pandas import DataFrame
 
@@ -51,7 +53,7 @@ def table(rows: DataFrame) -> DataFrame:
     return DataFrame(lines)
 
 
-def _test(d: NDArray) -> dict[str, str]:
+def _test(d: NDArray[Any]) -> dict[str, str]:
     """The lower limit, and what follows from it; nothing for a single seed."""
     if len(d) < 2:
         return {"at least": NOTHING, "not inferior": NOTHING}
