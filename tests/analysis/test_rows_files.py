@@ -19,7 +19,7 @@ def change(number: int, make):
 
 
 WRONG = {  # text -> text, complaint
-    "semicolons": (lambda text: text.replace(",", ";"), "has no column source, where commas separate columns"),
+    "semicolons": (lambda text: text.replace(",", ";"), "has no column source, with commas between columns"),
     "tabs": (lambda text: text.replace(",", "\t"), "has no column source"),
     "no column of values": (change(0, lambda line: line.replace(",value,", ",worth,")), "has no column value"),
     "another table": (lambda text: "network,accuracy\nresnet18,76.2\n", "has no column source"),

@@ -31,11 +31,11 @@ class Mine:
         return turns(total, interval)
     def terms(self, who, networks, batch):
         """Terms."""
-        outputs = networks[who](batch.images)
-        terms = {"hard": F.cross_entropy(outputs, batch.labels)}
+        scores = networks[who](batch.images)
+        terms = {"hard": F.cross_entropy(scores, batch.labels)}
         if who == "student":
             goal = losses.teacher_outputs(networks["teacher"], batch.images)
-            terms["logits"] = weighted(self.weight, outputs, goal.logits)
+            terms["logits"] = weighted(self.weight, scores, goal.logits)
         if not terms:
             raise ValueError(f"{who} has none")
         return terms
@@ -96,7 +96,7 @@ def digest() -> str:
     ("name", "pairs"),
     [
         ("mine", [('"""It."""', '"""Something else."""'), ("# of the distance", "# of it")]),
-        ("mine", [("outputs", "logits_of_mine"), ("goal", "aim")]),  # local variables
+        ("mine", [("scores", "logits_of_mine"), ("goal", "aim")]),  # local variables
         ("mine", [("class Mine", "class Yours")]),
         ("mine", [("weight: float", "weight: int | float"), ("def terms(self, who,", "def terms(self, who: str,")]),
         ("mine", [("{who} has none", "{who} has nothing to learn")]),
@@ -130,7 +130,7 @@ def test_moving_and_renaming_a_function_does_not_change_the_digest(mine, tmp_pat
     [
         ("mine", [("weight: float = 0.1", "weight: float = 0.2")]),
         ("mine", [('"student": "student"}', '"student": "student", "other": "student"}')]),
-        ("mine", [("weighted(self.weight, outputs, goal.logits)", "weighted(self.weight, goal.logits, outputs)")]),
+        ("mine", [("weighted(self.weight, scores, goal.logits)", "weighted(self.weight, goal.logits, scores)")]),
         ("mine", [("import torch.nn.functional as F", "import torch.nn.functional_of_mine as F")]),
         ("mine", [("losses.teacher_outputs(", "losses.eval_or_train_mode(")]),
         ("parts", [("SCALE = 2.0", "SCALE = 3.0")]),
