@@ -63,7 +63,7 @@ def draw(name, *frames):
 
 
 @pytest.mark.parametrize(("name", "experiment"), NEEDED.items())
-def test_a_study_without_the_runs_is_reported_the_experiment(name, experiment, paper):
+def test_a_study_without_the_runs_is_told_the_experiment(name, experiment, paper):
     with pytest.raises(UserError, match=f"^{name} needs runs of config/experiments/{experiment}.yaml"):
         draw(name, runs(BASELINE, BASE[:1]), paper)
     assert name in load_text(experiment)["tables"]
@@ -201,7 +201,7 @@ def test_controls_are_their_references_with_one_thing_out():
 
 
 @pytest.mark.parametrize(("lost", "weight"), [("soft", "alpha"), ("feature", "beta")])
-def test_what_spacing_brings_without_a_loss_is_reported_of_arms_without_it(lost, weight):
+def test_what_spacing_brings_without_a_loss_is_told_of_arms_without_it(lost, weight):
     (control,) = (each for each in controls.CONTROLS if each.apart == f"spacing, without the {lost} loss")
     assert control.arm == Arm(f"online_kd[{weight}=0.0]", "0")
     assert control.reference == Arm(f"online_kd[{weight}=0.0]", "1.5")

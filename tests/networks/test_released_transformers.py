@@ -294,7 +294,7 @@ def test_the_rate_of_an_epoch_has_all_schedules():
     assert [learning_rate_of_epoch(steps, t) for t in (2, 3, 5, 6)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
-def test_warm_up_of_steps_begins_where_it_is_reported():
+def test_warm_up_of_steps_begins_where_it_is_told():
     spec = tiny(method="baseline", lr=1.0, warmup_epochs=1.0, warmup_lr=0.2)
     assert [learning_rate(spec, step, 4, 12) for step in range(5)] == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.0])
 

@@ -64,8 +64,8 @@ def warning() -> str:
     if commit()[0] != "unknown":
         return ""
     return (
-        f"no commit has the code in {package_folder()}, so `record` will refuse its runs: use a checkout, or give its commit"
-        " as SPACED_KD_COMMIT"
+        f"no commit has the code in {package_folder()}, so `record` will refuse its runs: use a checkout, or give its"
+        " commit as SPACED_KD_COMMIT"
     )
 
 
