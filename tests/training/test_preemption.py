@@ -196,8 +196,8 @@ def test_a_second_process_waits_and_finds_the_run_finished(results, capsys, monk
     first.start()
     assert on.wait(30)
     second.start()
-    message = ""
-    while "waits for" not in message:
+    message, end = "", time.monotonic() + 30
+    while "waiting for" not in message and time.monotonic() < end:
         time.sleep(0.02)
         message += capsys.readouterr().out
     assert f"{path}: held by process {os.getpid()} on {os.uname().nodename}: waiting for it to end" in message
