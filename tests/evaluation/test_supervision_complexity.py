@@ -204,7 +204,7 @@ def test_bad_settings_are_refused_before_the_training(settings, complaint, data)
 
     history = still(perceptron().float())
     with pytest.raises(UserError) as error:
-        rows_of(data, type(history)(**(vars(history) | {"look": never})), **settings)
+        rows_of(data, type(history)(**(vars(history) | {"networks_at": never})), **settings)
     assert complaint in str(error.value)
 
 

@@ -211,7 +211,7 @@ def test_throughput_is_measured_where_it_can_be_and_else_assumed():
         throughput.Rates("sxm4", finished).of(vit)
     rounded = run_spec.from_flat(mini | {"method": "baseline", "precision": "tf32"})
     assert throughput.Rates("h200", []).of(rounded).flops == pytest.approx(494e12 * 0.07)
-    with pytest.raises(UserError, match="precision is tf32, which cpu has not"):
+    with pytest.raises(UserError, match="precision is tf32, which cpu does not have"):
         throughput.Rates("cpu", []).of(rounded)
     with pytest.raises(UserError, match=r"no run was measured on 'abacus', and its peak is not known: h200, h100"):
         throughput.Rates("abacus", finished)
