@@ -80,7 +80,7 @@ wildcard_constraints:
 
 def words(run):
     """A run as key=value words, quoted for the shell by {...:q}."""
-    return RUNS[run].words()
+    return RUNS[run].overrides()
 
 
 def evaluation_words(study, run):
