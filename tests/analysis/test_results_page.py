@@ -76,6 +76,21 @@ def test_the_page_has_every_verdict_and_its_runs(judged, rows, main_claim):
 
 
 @needs_bundle
+def test_the_main_claims_come_first_and_each_claims_best_evidence(judged, rows, main_claim):
+    larger = replace(main_claim, verdict="inconclusive", steps=(9, 9), mean=None, interval=None)
+    content = results_page.page([*reversed(judged), larger], rows, RUNS, "s").decode()
+    items = re.findall("<li>(.*?)</li>", content, re.S)
+    assert len(items) == 1
+    assert "inconclusive</span> Spaced KD beats online KD: no finite difference, 3 seeds" in items[0]
+    lines = json.loads(re.search(r'<script type="application/json" id="lines">(.*?)</script>', content, re.S)[1])
+    assert [line["word"] for line in lines if line["ids"]["claim_id"] == "spaced_beats_online"] == [
+        "inconclusive",
+        "supported",
+    ]
+    assert lines[0]["ids"]["claim_id"] == "spaced_beats_online"
+
+
+@needs_bundle
 def test_the_page_is_one_file_that_asks_for_nothing_and_stays_the_same(judged, rows):
     content = results_page.page(judged, rows, RUNS, "s")
     assert content == results_page.page(list(judged), rows, dict(reversed(RUNS.items())), "s")

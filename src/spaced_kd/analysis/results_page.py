@@ -19,12 +19,13 @@ from spaced_kd.analysis.claims import text
 from spaced_kd.analysis.claims.model import paper_range
 from spaced_kd.analysis.claims.rule import EXCLUDED, NOT_RUN, OPPOSITE, SUPPORTED
 from spaced_kd.analysis.claims.verdicts import Verdict
+from spaced_kd.analysis.tables.headline import CLAIMS, best_of, evidence
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.files import read_json
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 LARGEST = 5 * 1024 * 1024  # bytes
-ENDS = {"pp": 15.0, "%": 100.0}  # of the bars' axis on both sides, by unit
+ENDS = {"pp": 8.0, "%": 100.0}  # of the bars' axis on both sides, by unit
 WIDTH, HEIGHT = 240, 26  # of a bar, in pixels
 CLASSES = {SUPPORTED: "supported", OPPOSITE: "opposite", EXCLUDED: "excluded"}
 
@@ -46,9 +47,11 @@ def page(verdicts: Sequence[Verdict], rows: DataFrame, runs: dict[str, dict[str,
             f"{title} has no results for any claim: run a study that has both arms of one, such as online_kd with"
             " intervals 0 and 1.5, and collect it"
         )
-    lines = [_line(each, rows) for each in verdicts if each.verdict != NOT_RUN]
-    names = human_names.scale_names([each.setting for each in verdicts if each.setting and each.verdict != NOT_RUN])
-    for line, verdict in zip(lines, [each for each in verdicts if each.verdict != NOT_RUN], strict=True):
+    verdicts = _ordered(verdicts)
+    found = [each for each in verdicts if each.verdict != NOT_RUN]
+    lines = [_line(each, rows) for each in found]
+    names = human_names.scale_names([each.setting for each in found if each.setting])
+    for line, verdict in zip(lines, found, strict=True):
         line["scale"] = names[verdict.setting] if verdict.setting else "all rows of the paper's table"
     lines += [
         _absent(line) for line in text.lines([v for v in verdicts if v.verdict == NOT_RUN], rows).to_dict("records")
@@ -57,6 +60,7 @@ def page(verdicts: Sequence[Verdict], rows: DataFrame, runs: dict[str, dict[str,
     bundle = _bundle()
     parts = {
         "@TITLE@": html.escape(title),
+        "@HEADLINE@": _headline(best_of(verdicts)),
         "@SUMMARY@": html.escape(text.tally(verdicts)),
         "@LINES@": _script(lines),
         "@RUNS@": _script({run: runs.get(run, {}) for run in used}),
@@ -66,9 +70,9 @@ def page(verdicts: Sequence[Verdict], rows: DataFrame, runs: dict[str, dict[str,
     content = TEMPLATE.read_text("utf-8")
     for mark, part in parts.items():
         content = content.replace(mark, part)
-    if len(found := content.encode()) > LARGEST:
-        raise UserError(f"the page of {title} has {len(found):,} bytes, more than {LARGEST:,}: name fewer rows files")
-    return found
+    if len(written := content.encode()) > LARGEST:
+        raise UserError(f"the page of {title} has {len(written):,} bytes, more than {LARGEST:,}: name fewer rows files")
+    return written
 
 
 def descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -92,6 +96,35 @@ def _description(run: dict[str, Any]) -> dict[str, Any]:
         "machine": provenance.get("machine") or provenance.get("accelerator") or provenance.get("processor", ""),
         "checksum": (run.get("outputs") or {}).get("weights.safetensors", ""),
     }
+
+
+def _ordered(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The headline's claims first, then the others as they come; of each claim the best evidence first."""
+    claims = dict.fromkeys([*CLAIMS, *(each.claim.id for each in verdicts)])
+    place = {claim: number for number, claim in enumerate(claims)}
+    return sorted(verdicts, key=lambda each: (place[each.claim.id], *(-number for number in _evidence(each))))
+
+
+def _evidence(verdict: Verdict) -> tuple[int, int, int]:
+    return evidence(verdict) if verdict.setting else (0, 0, 0)
+
+
+def _headline(verdicts: Sequence[Verdict]) -> str:
+    """A list of the main claims, each in the setting with the best evidence."""
+    return f'<ul id="headline">{"".join(map(_item, verdicts))}</ul>' if verdicts else ""
+
+
+def _item(verdict: Verdict) -> str:
+    claim, kind = verdict.claim, CLASSES.get(verdict.verdict, "open")
+    ours = f"{verdict.mean:+.2f} {claim.unit}" if verdict.mean is not None else "no finite difference"
+    interval = f" {text.interval(verdict.interval, claim.unit)}" if verdict.interval else ""
+    assert verdict.setting, claim.id  # as `best_of` compares runs of one setting
+    setting = f"{human_names.scale_name(verdict.setting)}; reading {human_names.reading_name(verdict.setting.reading)}"
+    word, sentence, where = map(html.escape, (text.word(verdict), claim.sentence, setting))
+    return (
+        f'<li><span class="verdict {kind}">{word}</span> {sentence}: {ours}{interval}, {verdict.seeds} seeds'
+        f"<small>{where}</small></li>"
+    )
 
 
 def _line(verdict: Verdict, rows: DataFrame) -> dict[str, Any]:

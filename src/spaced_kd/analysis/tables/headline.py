@@ -8,6 +8,7 @@ interval, as the table `scorecard` explains.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from pandas import DataFrame
 
@@ -39,8 +40,12 @@ def table(rows: DataFrame) -> DataFrame:
 
 def best(rows: DataFrame) -> list[Verdict]:
     """The verdict on each of these claims in the setting with the best evidence."""
-    judged = [verdict for verdict in judge(load(PATH, rows), rows) if verdict.seeds > 1]
-    of_claims = ([verdict for verdict in judged if verdict.claim.id == name] for name in CLAIMS)
+    return best_of(judge(load(PATH, rows), rows))
+
+
+def best_of(judged: Sequence[Verdict]) -> list[Verdict]:
+    """Of verdicts, for each of these claims the one with the best evidence that has at least two seeds."""
+    of_claims = ([verdict for verdict in judged if verdict.claim.id == name and verdict.seeds > 1] for name in CLAIMS)
     return [max(of_claim, key=evidence) for of_claim in of_claims if of_claim]
 
 
