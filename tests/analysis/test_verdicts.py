@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
 
 from spaced_kd.analysis import reference, statistics, tidy_rows
 from spaced_kd.analysis.arms import Arm
@@ -644,11 +646,14 @@ def test_listing_has_a_paragraph_for_each_claim_within_the_terminal(sheet, paper
 def test_the_first_page_of_a_report_has_study_commit_and_verdicts(sheet, paper):
     ours = pair([1.0, 1.2, 0.9, 1.1]).assign(commit="0123456789abcdef0123456789abcdef01234567-dirty")
     rows = tidy_rows.join(ours, paper)
-    result = summary.summary(verdicts.judge(sheet, rows), rows, "my_study").split("\n\n")
-    assert result[0] == "Study **my\\_study**: 8 runs, trained by commit 0123456789-dirty."
-    assert result[1].startswith("* Spaced KD beats online KD: **supported**. +1.05 ± 0.13 (4); adjusted 95 % [")
-    assert "Digits; mini ResNet; 12 epochs; learning rate 0.02; reading textbook" in result[1]
-    assert result[-1].startswith("Of ")
+    page = publish_doctree(summary.summary(verdicts.judge(sheet, rows), rows, "my_study"))
+    first, setting, last = (each.astext() for each in page.findall(nodes.paragraph) if each.parent is page)
+    assert first == "Study my_study: 8 runs, trained by commit 0123456789-dirty."
+    assert setting == "Other setting: Digits; mini ResNet; 12 epochs; learning rate 0.02; reading textbook"
+    head, line = ([cell.astext() for cell in row.findall(nodes.entry)] for row in page.findall(nodes.row))
+    assert head == ["claim", "verdict", "ours", "adjusted 95 %", "the paper"]
+    assert line[:3] == ["Spaced KD beats online KD", "supported", "+1.05 ± 0.13 (4)"]
+    assert last.startswith("Of ")
 
 
 def test_cost_table(paper):
