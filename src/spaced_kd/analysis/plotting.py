@@ -22,7 +22,7 @@ PALETTE = seaborn.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 INK = "0.35"  # for everything that is not a method: fits, the paper's numbers
 VERDICTS = {"supported": GREEN, "opposite shown": ORANGE}  # the rest is INK
-WIDEST = 26  # characters of a title that fit above a panel
+WIDEST = 34  # characters of a title that fit above a panel
 
 RC = {
     "figure.constrained_layout.use": True,

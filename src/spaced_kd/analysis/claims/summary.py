@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pandas import DataFrame
 
 from spaced_kd.analysis import human_names
-from spaced_kd.analysis.cells import NOTHING
 from spaced_kd.analysis.claims import text
 from spaced_kd.analysis.claims.rule import NOT_RUN
 from spaced_kd.analysis.claims.verdicts import Verdict

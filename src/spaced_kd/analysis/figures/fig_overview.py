@@ -21,6 +21,7 @@ from pandas import DataFrame
 from spaced_kd.analysis import human_names, plotting
 from spaced_kd.analysis.claims.load import PATH, load
 from spaced_kd.analysis.claims.model import paper_range
+from spaced_kd.analysis.claims.rule import EXCLUDED
 from spaced_kd.analysis.claims.verdicts import Verdict, judge
 from spaced_kd.analysis.tables import headline
 from spaced_kd.utils.errors import UserError
@@ -28,7 +29,7 @@ from spaced_kd.utils.errors import UserError
 PARTS = 6  # claims that fit on a screen
 SETTINGS = 3  # of a claim
 WIDEST = 62  # characters of a setting's line
-END = 15  # of the axis, or beyond the largest mean: the intervals of three seeds may reach far beyond
+END = 15  # of the axis at most, unless a mean lies beyond: the intervals of three seeds may reach far
 
 
 @matplotlib.rc_context(plotting.RC)
@@ -46,7 +47,7 @@ def figure(rows: DataFrame) -> Figure:
     drawing = Figure(figsize=(7.5, 0.4 + 0.35 * len(parts) + 0.32 * len(found)))
     heights = [1 + len(part) for part in parts]
     grid = drawing.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=heights)
-    end = max(END, *(1.1 * abs(each.mean) for each in found))
+    end = _end(found, [paper_range(part[0].claim, rows) for part in parts])
     names = human_names.setting_names([each.setting for each in found])
     for axes, part in zip(grid.flat, parts, strict=True):
         _claim(axes, part, paper_range(part[0].claim, rows), (-end, end))
@@ -62,6 +63,13 @@ def figure(rows: DataFrame) -> Figure:
     return drawing
 
 
+def _end(found: Sequence[Verdict], papers: Sequence[Sequence[float]]) -> float:
+    """Of the axis: all means and the paper's numbers are inside, and as much of the intervals as `END` allows."""
+    intervals = max((abs(limit) for each in found for limit in each.interval or ()), default=0)
+    means = max(abs(each.mean) for each in found)
+    return 1.1 * max(means, min(intervals, END / 1.1), *(abs(number) for paper in papers for number in paper))
+
+
 def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[float, float]) -> None:
     """The paper's range behind our settings, one below the other."""
     if paper:
@@ -75,7 +83,15 @@ def _claim(axes: Axes, part: Sequence[Verdict], paper: list[float], ends: tuple[
             for limit, end, arrow in zip(each.interval, ends, "<>", strict=True):
                 if abs(limit) > abs(end) and limit * end > 0:
                     axes.plot(end, position, marker=arrow, **mark)
-        axes.plot(each.mean, position, marker="o", fillstyle=filling, label=each.verdict, linestyle="", **mark)
+        axes.plot(
+            each.mean,
+            position,
+            marker="s" if each.verdict == EXCLUDED else "o",
+            fillstyle=filling,
+            label=each.verdict,
+            linestyle="",
+            **mark,
+        )
     axes.set(xlim=ends, ylim=(len(part) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
 
