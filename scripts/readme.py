@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from spaced_kd.analysis import reference, tidy_rows
+from spaced_kd.analysis.claims.load import PATH, load
+from spaced_kd.analysis.claims.verdicts import judge
 from spaced_kd.analysis.tables import headline
 from spaced_kd.config.labels import Recipe
 from spaced_kd.config.presets import REFERENCE
@@ -20,26 +22,31 @@ MARKED = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 def results(rows: pd.DataFrame) -> str:
     """Findings in sentences, and the table that they come from, as Markdown; `rows`: ours and the paper's."""
-    table = headline.table(rows).to_markdown(index=False)
+    found = headline.best_of(judge(load(PATH, rows), rows))
+    table = headline.table_of(found, rows).to_markdown(index=False)
     table = re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", table))
-    return f"{headline.findings(rows)}\n\n{table}\n\n{scale(rows)}\n"
+    return f"{headline.findings(found)}\n\n{table}\n\n{scale(rows)}\n"
 
 
 def scale(rows: pd.DataFrame) -> str:
-    """How long the recorded trainings are, and which studies are unfinished, in two sentences."""
+    """How long the recorded trainings are, and which studies are unfinished."""
     ends = rows[(rows["metric"] == "accuracy") & (rows["selection"] == "last") & (rows["source"] == "ours")]
     epochs = [int(Recipe.read(recipe).epochs) for recipe in ends["recipe"]]
     ends = ends.assign(epochs=epochs)
     long = ends.groupby("study")["epochs"].max() >= PAPER_EPOCHS
     short = ends[~ends["study"].map(long)]["epochs"]
-    told = [f"Trainings have {short.min()} to {short.max()} epochs, the paper's {PAPER_EPOCHS} or more."]
+    named = []
     for study in long[long].index:
         own = ends[ends["study"] == study]
         planned = {seed for plan in own["planned"].dropna() for seed in plan.split()}
         done = own.groupby(["method", "interval", "recipe"])["seed"].nunique().min()
         missing = f" (interim: {done} of {len(planned)} planned seeds)" if done < len(planned) else ""
-        told.append(f"Those of `{study}` have {own['epochs'].max()} epochs{missing}.")
-    return " ".join(told)
+        named.append(f"`{study}`{missing}")
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return (
+        f"The paper's trainings have {PAPER_EPOCHS} epochs or more. So have those of {listed}; all others have"
+        f" {short.min()} to {short.max()}."
+    )
 
 
 def recorded() -> pd.DataFrame:

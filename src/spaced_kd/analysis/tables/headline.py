@@ -28,19 +28,19 @@ READINGS = ("paper", "released", "textbook", "released_loop_only")
 
 def table(rows: DataFrame) -> DataFrame:
     """A line for each of these claims that a setting has at least two seeds for."""
-    found = best(rows)
+    found = best_of(judge(load(PATH, rows), rows))
     if not found:
         raise UserError("headline needs two seeds of online_kd with interval 0 and 1.5: add them")
+    return table_of(found, rows)
+
+
+def table_of(found: Sequence[Verdict], rows: DataFrame) -> DataFrame:
+    """A line for each of these verdicts, which were judged by the rows."""
     shown = lines(found, rows).assign(
         claim=[verdict.claim.sentence for verdict in found],
         setting=[_setting(verdict) for verdict in found],
     )
     return shown[["claim", "paper", "ours", "adjusted 95 %", "verdict", "setting", "endpoint"]]
-
-
-def best(rows: DataFrame) -> list[Verdict]:
-    """The verdict on each of these claims in the setting with the best evidence."""
-    return best_of(judge(load(PATH, rows), rows))
 
 
 def best_of(judged: Sequence[Verdict]) -> list[Verdict]:
@@ -49,9 +49,8 @@ def best_of(judged: Sequence[Verdict]) -> list[Verdict]:
     return [max(of_claim, key=evidence) for of_claim in of_claims if of_claim]
 
 
-def findings(rows: DataFrame) -> str:
+def findings(found: Sequence[Verdict]) -> str:
     """Two sentences: the number of each verdict, and the steps of our trainings compared with the paper's."""
-    found = best(rows)
     counts = Counter(word(verdict) for verdict in found)
     tally = ", ".join(f"{number} {name}" for name, number in counts.items())
     steps = sorted({verdict.steps[0] for verdict in found if verdict.steps})
