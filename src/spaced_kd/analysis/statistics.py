@@ -14,6 +14,7 @@ is that of all d, s the deviation within blocks, and each block costs one degree
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,10 +183,14 @@ def power(delta: float, s: float, n: int, alpha: float = ALPHA, sides: int = 2) 
 
 def detectable(s: float, n: int, alpha: float = ALPHA) -> float:
     """The smallest true difference that n seeds with standard deviation s find with a power of 80 %."""
-    beyond = (
-        4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)
-    )  # in units of s; beyond any detectable difference
-    return float(s * scipy.optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
+    return s * _detectable_effect(n, alpha)
+
+
+@cache  # many comparisons have the same number of seeds and level
+def _detectable_effect(n: int, alpha: float) -> float:
+    """The same in units of s."""
+    beyond = 4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)  # any detectable difference
+    return float(scipy.optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
 
 
 def needed(delta: float, s: float, alpha: float = ALPHA, sides: int = 2) -> int | None:

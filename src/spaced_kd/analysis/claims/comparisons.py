@@ -72,10 +72,21 @@ def legs(claim: Claim) -> list[Leg]:
     return found
 
 
-def comparisons(claim: Claim, rows: DataFrame) -> Iterable[Comparison]:
-    """The claim's comparison in every setting in which all of its arms have been run."""
-    metrics = (claim.measured.metric, "missing")  # a missing run still counts as expected
-    rows = where(rows, evaluation=claim.measured.evaluation, metric=metrics).fillna(dict.fromkeys(DETAILS, -1))
+def comparable(rows: DataFrame) -> dict[str, DataFrame]:
+    """Our rows of each evaluation; settings of the measurement that it lacks are -1, which equals itself."""
+    return {str(name): group.fillna(dict.fromkeys(DETAILS, -1)) for name, group in rows.groupby("evaluation")}
+
+
+def comparisons(claim: Claim, of_evaluations: dict[str, DataFrame]) -> Iterable[Comparison]:
+    """The claim's comparison in every setting in which all of its arms have been run.
+
+    Args:
+        claim: one that has a measure.
+        of_evaluations: of `comparable`.
+    """
+    if (rows := of_evaluations.get(claim.measured.evaluation)) is None:
+        return
+    rows = where(rows, metric=(claim.measured.metric, "missing"))  # a missing run still counts as expected
     # other teachers are the subject of their own claims
     across = any(row.teacher != row.network for row in claim.rows)
     rows = rows[(rows["teacher"] != rows["network"]) == across]
@@ -128,7 +139,11 @@ def _compare(claim: Claim, setting: Setting, groups: list[DataFrame]) -> Compari
         *(_values(measure, group, setting, same) for measure, group in zip(measures, groups, strict=True)), strict=True
     )
     shared = set.intersection(*(set(each.index) for each in values))
-    machines = {seed: {kind for each in groups for kind in _kinds(each, seed)} for seed in shared}
+    machines: dict[float, set[str]] = {seed: set() for seed in shared}  # known kinds
+    for each in groups:
+        for seed, kind in set(zip(each["seed"], each["machine"], strict=True)):
+            if kind and seed in machines:
+                machines[seed].add(kind)
     apart = tuple(sorted(seed for seed in shared if len(machines[seed]) > 1))
     common = sorted(shared - set(apart))
     if len({frozenset(parts[seed]) for parts in details for seed in common}) > 1:
@@ -158,11 +173,6 @@ def _endpoint(groups: list[DataFrame]) -> str:
     """`tail` if every finished run of all arms has it, else `last`: the same for all arms."""
     found = [[set(where(group, selection=name)["run"]) for name in ("last", "tail")] for group in groups]
     return "tail" if all(last <= tail and tail for last, tail in found) else "last"
-
-
-def _kinds(rows: DataFrame, seed: float) -> set[str]:
-    """Known kinds of machines on which an arm's run of a seed was trained."""
-    return set(rows.loc[rows["seed"] == seed, "machine"]) - {""}
 
 
 def _planned(rows: DataFrame) -> set[float]:

@@ -28,7 +28,7 @@ from pandas import DataFrame
 
 from spaced_kd.analysis import statistics
 from spaced_kd.analysis.claims import rule
-from spaced_kd.analysis.claims.comparisons import Comparison, comparisons, in_own_setting
+from spaced_kd.analysis.claims.comparisons import Comparison, comparable, comparisons, in_own_setting
 from spaced_kd.analysis.claims.model import PRIMARY, Claim, Row, Setting, Sheet, paper_difference
 from spaced_kd.analysis.queries import plain, where
 from spaced_kd.analysis.tidy_rows import OF_STUDY
@@ -101,8 +101,11 @@ def judge(
     # a run that two studies share has the same rows in both
     mine = plain(where(rows, source="ours"))
     mine = mine[~mine.duplicated([column for column in mine if column not in OF_STUDY])]
+    of_evaluations = comparable(mine)
     compared = {
-        claim.id: [each for each in comparisons(claim, mine) if not claim.only_rows or in_own_setting(each, sheet)]
+        claim.id: [
+            each for each in comparisons(claim, of_evaluations) if not claim.only_rows or in_own_setting(each, sheet)
+        ]
         for claim in sheet.claims
         if claim.measure
     }
