@@ -180,7 +180,7 @@ def every_dataset(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
 
 def two_steps(dataset: str, network: str, settings: dict):
     """A training of two batches; narrow networks are quick."""
-    narrow = {"network.width": 0.25} if "width" in registry.defaults("networks", network) else {}
+    narrow = {"network.width": 0.25} if isinstance(registry.defaults("networks", network).get("width"), float) else {}
     size = 5 if dataset == "digits" else 2
     plain = {"dataset": dataset, "network": network, "method": "baseline", "seed": 0, "epochs": 1, "batch_size": size}
     return from_flat(plain | narrow | {f"dataset.{key}": value for key, value in settings.items()})
