@@ -198,7 +198,7 @@ def pairs() -> Iterator:
             yield pytest.param(network, dataset, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("network", "dataset"), pairs())
+@pytest.mark.parametrize(("network", "dataset"), list(pairs()))
 def test_every_network_trains_on_every_dataset(network, dataset, every_dataset):
     results, settings = every_dataset
     if dataset not in settings:
