@@ -100,12 +100,9 @@ def judge(
     """
     # a run that two studies share has the same rows in both
     mine = plain(where(rows, source="ours"))
-    mine = mine[~mine.duplicated([column for column in mine if column not in OF_STUDY])]
-    of_evaluations = comparable(mine)
+    ours = comparable(mine[~mine.duplicated([column for column in mine if column not in OF_STUDY])])
     compared = {
-        claim.id: [
-            each for each in comparisons(claim, of_evaluations) if not claim.only_rows or in_own_setting(each, sheet)
-        ]
+        claim.id: [each for each in comparisons(claim, ours) if not claim.only_rows or in_own_setting(each, sheet)]
         for claim in sheet.claims
         if claim.measure
     }
