@@ -95,13 +95,42 @@ def test_the_readme_says_what_the_released_reading_shows():
 
 
 def test_the_pooled_differences_are_those_of_both_studies():
-    found = verdicts("mini_80", "mini_80_more")
+    found = verdicts("mini_80", "mini_80_more", "mini_80_self")
     online, without = (found[name, "paper"] for name in ("spaced_beats_online", "spaced_beats_without"))
     assert online.seeds == without.seeds == 14
     first, second = (
         f"{each.mean:+.2f} [{each.interval.low:+.2f}, {each.interval.high:+.2f}]" for each in (online, without)
     )
     assert f"{first} points over online KD, and {second} over training without KD" in TEXT
+
+
+@pytest.mark.parametrize(
+    ("sentence", "claims"),
+    [
+        (
+            "Self KD ends below training without KD, and spaced self KD does not end detectably above that.",
+            {"self_beats_without": OPPOSITE, "spaced_self_beats_without": UNDECIDED},
+        ),
+        (
+            "The Hessian trace of spaced self KD is larger than that of self KD.",
+            {"flatter_minimum_self": OPPOSITE},
+        ),
+    ],
+)
+def test_a_finding_on_self_kd_is_the_verdict_on_its_claims(sentence, claims):
+    assert sentence in TEXT
+    found = verdicts("mini_80", "mini_80_more", "mini_80_self")
+    assert {name: word(found[name, "paper"]) for name in claims} == claims
+    assert {found[name, "paper"].seeds for name in claims} == {6}
+
+
+def test_the_gain_of_spaced_self_kd_and_its_cost():
+    found = verdicts("mini_80", "mini_80_more", "mini_80_self")
+    gain, cost = (found[name, "paper"] for name in ("spaced_self_beats_self", "same_cost_self"))
+    assert (word(gain), gain.seeds) == (SUPPORTED, 6)
+    shown = f"{gain.mean:+.2f} [{gain.interval.low:+.2f}, {gain.interval.high:+.2f}]"
+    assert f"Spaced self KD ends above self KD, by {shown} points." in TEXT
+    assert f"and {cost.mean:.0f} % more FLOPs" in TEXT
 
 
 def test_re_estimated_statistics_cost_every_arm_and_spaced_kd_more():
