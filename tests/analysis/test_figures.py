@@ -278,6 +278,7 @@ def test_fig_overview_fits_on_a_screen_and_says_what_it_leaves_out(monkeypatch):
     longest = [label.get_text().partition("\n")[0] for label in drawing.axes[0].get_yticklabels()]
     assert longest == ["Digits; net4", "Digits; net3", "Digits; net2"]
     assert drawing.get_figheight() < 10
+    assert drawing.axes[0].get_xlim() == pytest.approx((-1.1, 1.1))  # as far as the data go
 
 
 @pytest.mark.parametrize(
