@@ -30,7 +30,8 @@ environment. `make archive` writes what this page describes as one zip.
 ## Claims
 
 Each of the paper's claims that has runs, in the setting with the most training steps, then the most seeds. The
-command runs the whole study anew, in `results/STUDY`, and judges it. Minutes are those of all its trainings, one
+command runs the whole study anew, in `results/STUDY`, and judges it; where a line has several, the verdict needs the
+rows of all: `spaced-kd claims results/STUDY/rows.csv ...`. Minutes are those of all its trainings, one
 after another: the mean of the recorded ones, as long as each took beside others on that machine. Disk is that of
 weights and predictions. The verdict is the recorded one; `spaced-kd claims results/recorded/*/rows.csv` lists all of
 them with their intervals.
@@ -65,20 +66,35 @@ def claims() -> list[dict[str, str]]:
     lines = []
     for several in of_claims.values():
         verdict = max(several, key=evidence)
-        study = _study(verdict, described)
-        if study not in costs:
-            costs[study] = _costs(study, described[study])
+        studies = _studies(verdict, described)
+        costs |= {study: _costs(study, described[study]) for study in studies if study not in costs}
         setting = human_names.scale_name(verdict.setting)
         told = {"claim": f"{verdict.claim.sentence} ({verdict.claim.place})", "setting": setting}
-        lines.append(told | costs[study] | {"verdict": word(verdict)})
+        lines.append(told | _together([costs[study] for study in studies]) | {"verdict": word(verdict)})
     return lines
 
 
-def _study(verdict: Verdict, described: dict[str, list[dict[str, Any]]]) -> str:
-    """The smallest recorded study that has all runs of a verdict; that of the theory has no runs of its own."""
+def _studies(verdict: Verdict, described: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The smallest recorded study that has all runs of a verdict, or several that have them together.
+
+    That of the theory has no runs of its own.
+    """
     needed = {run for arm in verdict.runs for run in arm}
-    having = [name for name, runs in described.items() if needed <= {str(run.get("id")) for run in runs}]
-    return min(having, key=lambda name: len(described[name]), default="theory")
+    runs_of = {name: {str(run.get("id")) for run in runs} & needed for name, runs in described.items()}
+    names = sorted(described, key=lambda name: (-len(runs_of[name]), len(described[name])))
+    found: list[str] = []
+    while needed:
+        name = max(names, key=lambda name: len(runs_of[name] & needed))
+        if not runs_of[name] & needed:
+            break
+        found.append(name)
+        needed = needed - runs_of[name]
+    return found or ["theory"]
+
+
+def _together(costs: list[dict[str, str]]) -> dict[str, str]:
+    """Costs of studies that a verdict needs, in their order; equal ones once."""
+    return {key: ", ".join(dict.fromkeys(each[key] for each in costs)) for key in costs[0]}
 
 
 def _costs(study: str, runs: list[dict[str, Any]]) -> dict[str, str]:

@@ -15,6 +15,17 @@ def test_the_page_is_made_from_claims_and_recorded_runs():
     assert artifact.TARGET.read_text("utf-8") == artifact.artifact(), "make artifact"
 
 
+def test_a_claim_on_trained_images_names_the_studies_that_have_its_runs():
+    lines = [line for line in artifact.TARGET.read_text("utf-8").splitlines() if "`spaced-kd theory`" in line]
+    assert lines
+    assert all("; tanh network, " in line for line in lines)
+    pooled = next(
+        line for line in artifact.TARGET.read_text("utf-8").splitlines() if "Spaced KD beats online KD" in line
+    )
+    assert "config/studies/mini_80.yaml`, `snakemake" in pooled
+    assert "config/studies/mini_80_more.yaml`" in pooled
+
+
 @pytest.fixture
 def tree(tmp_path) -> Path:
     """A repository with all that the archive needs."""

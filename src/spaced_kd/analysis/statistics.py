@@ -189,7 +189,7 @@ def detectable(s: float, n: int, alpha: float = ALPHA) -> float:
 @cache  # many comparisons have the same number of seeds and level
 def _detectable_effect(n: int, alpha: float) -> float:
     """The same in units of s."""
-    beyond = 4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)  # any detectable difference
+    beyond = 4 * (scipy.stats.t.ppf(1 - alpha / 2, n - 1) + 1) / np.sqrt(n)  # any detectable effect
     return float(scipy.optimize.brentq(lambda effect: power(effect, 1, n, alpha) - POWER, 0, beyond, xtol=1e-9))
 
 
