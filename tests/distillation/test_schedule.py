@@ -43,7 +43,7 @@ def test_both_learn_every_batch_once_in_order(interval):
 def test_a_teacher_pauses_where_its_student_begins_to_learn(interval):
     order = list(turns(10, interval))
     begins = [b + 1 for (who, b), (then, _) in pairwise(order) if (who, then) == (T, S)]
-    assert block_ends(order) == begins == [*range(interval, 10, interval), 10]
+    assert list(block_ends(order)) == begins == [*range(interval, 10, interval), 10]
 
 
 def test_an_epoch_ends_where_the_learner_has_taken_as_many_turns():

@@ -8,14 +8,13 @@ that transformers' FLOPs are too low by some percent. All others are exact.
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from spaced_kd.config import registry
 from spaced_kd.config.registry import TEACHING
@@ -23,15 +22,13 @@ from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Shape
 from spaced_kd.data.epochs import batches_per_epoch
+from spaced_kd.distillation.method import Method
+from spaced_kd.planning.meta import MANY, META, Products, WithoutInitialValues, by_images, without_plain_layers
 from spaced_kd.training.job import when_to_evaluate_tail
 from spaced_kd.training.learner import backward
 from spaced_kd.training.modules import build
 from spaced_kd.training.timeline import make_method, make_turns, result_network, states_of, when_to_evaluate
 from spaced_kd.utils.errors import UserError
-
-META = torch.device("meta")
-# layers that have no product and keep the shape; torch walks them in Python there, so that most of the time is theirs
-PLAIN = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU)
 
 
 class Turns(NamedTuple):
@@ -53,19 +50,26 @@ class Networks:
 
     def __init__(self, spec: RunSpec, shape: Shape) -> None:
         self.method, self.size = make_method(spec), shape.size
-        with META:
+        with META, WithoutInitialValues():
             self.modules = build(spec, self.method, shape.classes, shape.size, META, shape.train)
-        self._flops: dict[tuple[str, int, int], int] = {}
+        self._flops: dict[tuple[str, int, int], list[int]] = {}
 
     def flops(self, role: str, images: int, before: int = 0) -> int:
         """FLOPs of one turn on so many images, forward and backward; `before`: images of the batch before."""
+        without_memory = type(self.method).memory is Method.memory  # which may have the size of a batch
+        if without_memory and not before and (powers := by_images(self._products(role, MANY))) is not None:
+            return sum(flops * images**power for power, flops in powers.items())
+        return sum(self._products(role, images, before))
+
+    def _products(self, role: str, images: int, before: int = 0) -> list[int]:
+        """FLOPs of each product of one turn."""
         if (role, images, before) not in self._flops:
             pixels, labels = self._batch(images)
             last = (lambda number: self._batch(before)) if before else None
-            with _products_alone(self.modules.values()), FlopCounterMode(display=False) as counter:
+            with without_plain_layers(self.modules.values()), Products() as products:
                 batch = Batch(pixels, labels, labels, lambda number: pixels, before=last)
                 backward(self.method.terms(role, self.modules, batch))
-            self._flops[role, images, before] = counter.get_total_flops()
+            self._flops[role, images, before] = products.flops
         return self._flops[role, images, before]
 
     def _batch(self, images: int) -> tuple[Tensor, Tensor]:
@@ -83,25 +87,6 @@ class Networks:
         learning = [module for name, module in self.modules.items() if not (stored and name == "teacher")]
         modules = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
         return _bytes(modules) + moments * _bytes(p for module in learning for p in module.parameters())
-
-
-@contextmanager
-def _products_alone(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """In the block, the modules lack their plain layers."""
-    plain = [
-        (parent, name, child)
-        for module in modules
-        for parent in module.modules()
-        for name, child in parent.named_children()
-        if type(child) in PLAIN
-    ]
-    for parent, name, _ in plain:
-        setattr(parent, name, nn.Identity())
-    try:
-        yield
-    finally:
-        for parent, name, child in plain:
-            setattr(parent, name, child)
 
 
 class Cost(NamedTuple):
@@ -221,7 +206,7 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
         number = Counter((role, sizes[i % per_epoch], sizes[(i - 1) % per_epoch] if i else 0) for role, i in turns)
     else:  # without a tuple for each of millions of turns
         last = Counter(role for role, i in turns if i % per_epoch == per_epoch - 1)
-        rest = Counter(role for role, _ in turns) - last
+        rest = Counter(map(itemgetter(0), turns)) - last
         number = Counter()
         for size, times in ((spec.batch_size, rest), (smaller, last)):
             number.update({(role, size, 0): count for role, count in times.items()})

@@ -2,8 +2,10 @@
 
 import heapq
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pandas import DataFrame
@@ -16,7 +18,9 @@ from spaced_kd.config.study import Study
 from spaced_kd.planning.costs import Cost, RunCosts
 from spaced_kd.planning.throughput import Rates, finished_runs
 from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.processes import processors
 
+FEW_GROUPS = 8  # of a dataset and a network, which one process counts as fast as several, whose start takes a second
 NOTE = """\
 Time is that of trainings, one at a time on each device. Decoding, the evaluations of finished networks, drawing and
 waiting for a cluster are not in it; nor are the predictions after each epoch, where throughput is assumed. What is
@@ -93,16 +97,39 @@ def make(study: Study, device: str, count: int, results: Path) -> Plan:
     if count < 1:
         raise UserError(f"count is {count}, but must be at least 1")
     rates = Rates(device, finished_runs(results))  # an unknown device is refused before the counting
-    counts, costs = RunCosts(Path(study.data)), {}
-    for run in tqdm(study.runs, desc="counting", unit="run", disable=None):
-        try:
-            costs[run.id] = counts.cost(run, store_teachers=study.store_teachers)
-        except UserError as error:
-            raise UserError(f"{run.id}: {error}") from None
+    costs = _count(study)
     teachers = {run.id: teacher.id for run in study.runs if (teacher := run.teacher_spec())}
     places = ResultPaths(results)
     finished = frozenset(run.id for run in study.runs if (places.run(run) / "run.json").exists())
     return Plan(study, device, count, rates, costs, teachers, finished)
+
+
+def _count(study: Study) -> dict[str, Cost]:
+    """Cost of each run by its id: a large study's in as many processes as there are processors."""
+    groups: dict[tuple[str, str], list[RunSpec]] = defaultdict(list)
+    for run in study.runs:
+        groups[run.dataset, run.network].append(run)  # which share what is counted
+    count = partial(_count_group, Path(study.data), store_teachers=study.store_teachers)
+    costs: dict[str, Cost] = {}
+    with ExitStack() as stack:
+        progress = stack.enter_context(tqdm(total=len(study.runs), desc="counting", unit="run", disable=None))
+        few = len(groups) <= FEW_GROUPS
+        apply = map if few else stack.enter_context(ProcessPoolExecutor(processors())).map
+        for found in apply(count, groups.values()):
+            costs |= found
+            progress.update(len(found))
+    return costs
+
+
+def _count_group(data: Path, runs: list[RunSpec], *, store_teachers: bool) -> dict[str, Cost]:
+    """Cost of some runs by their ids."""
+    counts, costs = RunCosts(data), {}
+    for run in runs:
+        try:
+            costs[run.id] = counts.cost(run, store_teachers=store_teachers)
+        except UserError as error:
+            raise UserError(f"{run.id}: {error}") from None
+    return costs
 
 
 def makespan(seconds: dict[str, float], teachers: dict[str, str], count: int) -> float:

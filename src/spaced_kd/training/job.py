@@ -224,7 +224,7 @@ def stored_teacher(
     if teacher is None or not method.teacher_is_shared:
         return {}
     states = TeacherStates(teacher.id, paths.trajectory(teacher), paths.weights(teacher), total)
-    ends = block_ends(turns)
+    ends = list(block_ends(turns))
     return {"teacher": StoredTeacher(modules["teacher"], states, ends)} if states.holds(ends) else {}
 
 

@@ -1,8 +1,9 @@
 """A run's turns, when they are evaluated, and after which batches a teacher's state is stored."""
 
 import math
-from collections.abc import Collection, Iterable
-from itertools import groupby, pairwise
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from spaced_kd.config import registry
 from spaced_kd.config.run_spec import RunSpec
@@ -32,7 +33,7 @@ def make_turns(spec: RunSpec, method: Method, per_epoch: int) -> list[Turn]:
         )
     interval = interval_in_batches(spec.interval, per_epoch, total, spec.interval_rounding)
     turns = list(method.schedule(total, interval, per_epoch))
-    roles = {role for role, _ in turns}
+    roles = set(map(itemgetter(0), turns))
     if strangers := sorted(roles - {*method.roles, *method.onlookers}):
         raise UserError(
             f"{spec.method}: its schedule has turns of {strangers[0]}, but its roles are {', '.join(method.roles)}"
@@ -60,9 +61,12 @@ def states_to_save(follower: RunSpec, per_epoch: int) -> set[int]:
 
 def states_of(turns: list[Turn], total: int) -> set[int]:
     """The same from the turns of a student on `total` batches, for a method whose teacher is shared."""
-    found = block_ends(turns)
-    moving = any(after - before == 1 and after != total for before, after in pairwise(found))
-    return set() if moving else set(found)
+    found: list[int] = []
+    for learnt in block_ends(turns):
+        if found and learnt - found[-1] == 1 and learnt != total:
+            return set()
+        found.append(learnt)
+    return set(found)
 
 
 def when_to_evaluate(spec: RunSpec, method: Method, turns: list[Turn], per_epoch: int) -> dict[Turn, int]:
@@ -85,18 +89,17 @@ def result_roles(method: Method) -> set[str]:
     return {role for role, name in method.roles.items() if name == result_network(method)}
 
 
-def block_ends(order: Iterable[Turn]) -> list[int]:
+def block_ends(order: Iterable[Turn]) -> Iterator[int]:
     """Numbers of the teacher's batches after which its student starts a block: the states that the student needs.
 
     The teacher takes its batches in order. Its initial state is not counted, since every run has it.
     """
-    learnt, found = 0, []
-    for role, run in groupby(order, key=lambda turn: turn[0]):
+    learnt = 0
+    for role, run in groupby(map(itemgetter(0), order)):
         if role == "teacher":
             learnt += len(list(run))
         elif learnt:
-            found.append(learnt)
-    return found
+            yield learnt
 
 
 def learners_clock(order: Iterable[Turn], roles: Collection[str], per_epoch: int) -> dict[int, int]:
