@@ -30,6 +30,7 @@ from spaced_kd.cli.run_study import add_run
 from spaced_kd.cli.shared import add_check_submission, add_get, add_share, add_submit
 from spaced_kd.cli.status import add_status
 from spaced_kd.cli.study_folder import init_command
+from spaced_kd.cli.tensorboard import add_tensorboard
 from spaced_kd.cli.tune import add_tune
 from spaced_kd.config import extras, presets, registry
 from spaced_kd.training.preemption import GO_ON, Interrupted
@@ -107,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"spaced-kd {spaced_kd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        *(_add_init, add_run, _add_plan, add_status, _add_prepare, _add_train, _add_evaluate, _add_accept),
+        *(_add_init, add_run, _add_plan, add_status, add_tensorboard, _add_prepare, _add_train),
+        *(_add_evaluate, _add_accept),
         *(_add_collect, _add_record, _add_render, _add_claims, add_tune, _add_site, _add_theory, _add_verify),
         *(add_share, add_get, add_submit, add_check_submission, _add_list),
     ):

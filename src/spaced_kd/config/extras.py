@@ -1,4 +1,4 @@
-"""The extra of the package that installs a missing module: `train` or `robustness`."""
+"""The extra of the package that installs a missing module, such as `train`."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from spaced_kd.utils.errors import UserError
 
 TRAIN = ("torch", "torchvision", "timm", "sklearn", "PIL", "curvlinops", "snakemake", "huggingface_hub")
 ROBUSTNESS = ("torchattacks", "imagecorruptions", "skimage")
-OF_MODULE = dict.fromkeys(TRAIN, "train") | dict.fromkeys(ROBUSTNESS, "robustness")
+OF_MODULE = dict.fromkeys(TRAIN, "train") | dict.fromkeys(ROBUSTNESS, "robustness") | {"tensorboard": "tensorboard"}
 OF_EVALUATION: dict[str, tuple[str, ...]] = {"bim": ("torchattacks",), "corruptions": ("imagecorruptions",)}
 
 
