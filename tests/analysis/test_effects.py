@@ -18,7 +18,8 @@ def test_an_arm_is_named_as_its_rows_are():
     ("recipe", "arguments", "expected"),
     [
         ("epochs=10 lr=0.1", "epochs=x2", "epochs=20 lr=0.1"),
-        ("epochs=10", "epochs=x2.33", "epochs=23"),
+        ("epochs=10", "epochs=x7/3", "epochs=23"),
+        ("", "epochs=x7/3", "epochs=187"),  # not 186, as x2.33 would give
         ("", "epochs=x2", "epochs=160"),
         ("epochs=40 lr=0.1", "epochs=x2", "lr=0.1"),  # 80 is the default
         ("epochs=10 precision=bf16", "initial_weights=different", "epochs=10 initial_weights=different precision=bf16"),

@@ -1,5 +1,6 @@
 """Arms: a method with an interval and, where it differs, a recipe; contrasts: differences of two arms."""
 
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from spaced_kd.analysis import human_names
@@ -64,10 +65,10 @@ def arm(given: dict[str, Any]) -> Arm:
 
 
 def factor(times: Any) -> float:
-    """The number 2 of "x2"; UserError for another text."""
+    """The number 2 of "x2", or 7/3 of "x7/3"; UserError for another text."""
     try:
-        value = float(times.removeprefix("x")) if str(times).startswith("x") else 0
-    except ValueError:
+        value = float(Fraction(times.removeprefix("x"))) if str(times).startswith("x") else 0
+    except (ValueError, ZeroDivisionError):
         value = 0
     if not value > 0:
         raise UserError(f"epochs is {times!r}, but must be a multiple of the setting's: x2 is twice as many")

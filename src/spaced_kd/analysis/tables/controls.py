@@ -61,7 +61,7 @@ CONTROLS = (
         *("soft loss alone, s = 0", "spacing, without the feature loss"),
         *(Arm(f"online_kd{SOFT}", interval) for interval in ("0", "1.5")),
     ),
-    Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x2.33"), ONLINE),
+    Control("w/o KD, as many FLOPs", "KD at equal FLOPs", Arm("baseline", "", "epochs=x7/3"), ONLINE),
     Control("w/o KD", "half of the steps", BASELINE, Arm("baseline", "", "epochs=x2")),
     Control("self KD", "spacing, and half of the steps", SELF, SPACED_SELF),
     Control("self KD, as many steps", "spacing at equal steps", Arm("self_kd", "0", "epochs=x2"), SPACED_SELF),
