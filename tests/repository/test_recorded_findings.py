@@ -1,4 +1,4 @@
-"""The sentences of docs/project/results.md hold for the recorded rows of mini_80, mini_80_more and the demo."""
+"""The sentences of docs/project/results.md hold for the recorded rows of the studies of 80 epochs and the demo."""
 
 from functools import cache
 from pathlib import Path
@@ -131,6 +131,22 @@ def test_the_gain_of_spaced_self_kd_and_its_cost():
     shown = f"{gain.mean:+.2f} [{gain.interval.low:+.2f}, {gain.interval.high:+.2f}]"
     assert f"Spaced self KD ends above self KD, by {shown} points." in TEXT
     assert f"and {cost.mean:.0f} % more FLOPs" in TEXT
+
+
+def test_at_equal_cost_training_without_kd_ends_above():
+    studies = "mini_80", "mini_80_cost"
+    found = {name.rsplit(".", 2)[1]: each for (name, _), each in verdicts(*studies).items() if "equal_flops" in name}
+    assert {arm: (word(each), each.seeds) for arm, each in found.items()} == dict.fromkeys(found, (OPPOSITE, 6))
+    spaced, online = (
+        f"{each.mean:+.2f} [{each.interval.low:+.2f}, {each.interval.high:+.2f}]"
+        for each in (found["spaced"], found["online"])
+    )
+    assert f"is {spaced} points, and above online KD, with {online}." in TEXT
+    flops = rows(*studies)[rows(*studies)["metric"] == "training_flops_with_teacher"]
+    mean = flops.groupby(["method", "interval", flops["study"]])["value"].mean()
+    without, longer = mean["baseline", "", "mini_80"], mean["baseline", "", "mini_80_cost"]
+    assert f"It costs {mean['online_kd', '1.5', 'mini_80'] / without:.2f} times the FLOPs" in TEXT
+    assert longer == pytest.approx(mean["online_kd", "1.5", "mini_80"], rel=0.001)
 
 
 def test_re_estimated_statistics_cost_every_arm_and_spaced_kd_more():
