@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import steps, study_costs, targets
-from benchmarks.machine import ceilings, describe
+from benchmarks.machine import ceilings, describe, kind
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.utils.devices import choose_device
 from spaced_kd.utils.errors import UserError
@@ -32,7 +32,7 @@ def main() -> None:
         return
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    path = arguments.recorded / f"{device.type}.json"
+    path = arguments.recorded / f"{kind(device)}.json"
     about = json.loads(path.read_text("utf-8")) if path.exists() else {"groups": {}}
     about["machine"] = describe(device, arguments.threads)
     wanted = groups(arguments, device)
@@ -52,7 +52,7 @@ def main() -> None:
         if name == "steps" and device.type == "cuda":
             values["utilisation"] = targets.utilisation(about)
         write_safely(path, json.dumps(about, indent=1).encode())
-    print(targets.page({device.type: about}), end="")
+    print(targets.page({kind(device): about}), end="")
 
 
 def groups(arguments: argparse.Namespace, device: torch.device) -> dict[str, Group]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.machine import seconds
+from benchmarks.machine import precisions, seconds
 from benchmarks.workload import prepare, run
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data import dataset
@@ -55,7 +55,7 @@ def trace(
         source, paths: of data and results.
         width, epochs: of the ResNet-18 that is trained first.
     """
-    spec = run(network__width=width, epochs=epochs, precision="bf16", eval_every=5, dataset__size=32)
+    spec = run(network__width=width, epochs=epochs, precision=precisions(device)[0], eval_every=5, dataset__size=32)
     prepare(spec, source, paths)
     train(spec, paths.results, device=str(device))
     network, images = finished_network(spec.id, paths.results, device=str(device))

@@ -1,4 +1,4 @@
-"""The machine's ceilings, measured: a large matrix product, a large copy; and which machine it is."""
+"""The machine's ceilings, measured: a large matrix product, a large copy; and which kind of machine it is."""
 
 import time
 from collections.abc import Callable
@@ -19,11 +19,21 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
     return about | {"threads": threads, "device": device.type}
 
 
+def kind(device: torch.device) -> str:
+    """The kind of machine that a file of measurements is of: cuda, or cpu and its widest instructions: cpu-avx2."""
+    return "cuda" if device.type == "cuda" else f"cpu-{provenance.kind(device)}"
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """Precisions whose steps are timed: not bf16 where the processor emulates it, a ninth as fast."""
+    return tuple(each for each in ("bf16", "fp32") if not provenance.emulated(each, device))
+
+
 def ceilings(device: torch.device) -> dict[str, float]:
     """FLOP/s of a large matrix product in each precision, and bytes/s of a large copy (read and written)."""
     size = 8192 if device.type == "cuda" else 2048
     found = {}
-    for precision in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
+    for precision in (*precisions(device), "tf32") if device.type == "cuda" else precisions(device):
         set_rounding(precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))

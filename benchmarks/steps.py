@@ -19,14 +19,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.machine import seconds
+from benchmarks.machine import precisions, seconds
 from benchmarks.reference_loop import Plain, loader
 from benchmarks.workload import prepare, run
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.data.batches import Batch
 from spaced_kd.data.dataset import Shape
-from spaced_kd.planning.costs import META, Networks
+from spaced_kd.planning.costs import Networks
+from spaced_kd.planning.meta import META
 from spaced_kd.training import energy, provenance
 from spaced_kd.training.checkpointer import Checkpointer
 from spaced_kd.training.curve import Curve
@@ -53,14 +54,14 @@ def measure(
     values: dict[str, list[float]] = {}
     arithmetic: dict[str, Any] = {}
     for size in sizes:
-        specs = {precision: _spec(size, precision, device, threads) for precision in ("bf16", "fp32")}
+        specs = {precision: _spec(size, precision, device, threads) for precision in precisions(device)}
         prepare(specs["fp32"], source, paths)
         plain, ours, making = _times(specs, device, pairs, paths, with_warm_up=size == 32 or device.type == "cuda")
         for precision, times in ours.items():
             for who, before, after in _kinds(plain, times):
                 values[f"step_{size}_{precision}_{who}"] = [b / a for b, a in zip(before, after, strict=True)]
         values[f"input_{size}"] = [
-            100 * made / step for made, step in zip(making, ours["bf16"]["teacher"], strict=True)
+            100 * made / step for made, step in zip(making, ours[precisions(device)[0]]["teacher"], strict=True)
         ]
         for name, times in (("plain fp32", plain), *((f"ours {precision}", each) for precision, each in ours.items())):
             for who, counted in work(specs["fp32"], "bf16" in name).items():
@@ -72,7 +73,8 @@ def deterministic(
     device: torch.device, threads: int, pairs: int, source: Path, paths: ResultPaths, *, size: int = 32
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Percent that a teacher's and a student's step take longer where every kernel gives the same bits each time."""
-    spec = _spec(size, "bf16", device, threads)
+    precision = precisions(device)[0]
+    spec = _spec(size, precision, device, threads)
     prepare(spec, source, paths)
     loop = ours(assemble(spec, paths, str(device)), paths)
     usual = torch.are_deterministic_algorithms_enabled()
@@ -81,7 +83,7 @@ def deterministic(
         for _ in range(1 + pairs):  # the first warms up
             for wanted, taken in times.items():
                 torch.use_deterministic_algorithms(wanted)
-                taken.append(sum(_block(loop, device, "bf16").values()))
+                taken.append(sum(_block(loop, device, precision).values()))
     finally:
         torch.use_deterministic_algorithms(usual)
     kept = {wanted: taken[1:] for wanted, taken in times.items()}

@@ -7,7 +7,13 @@ from statistics import median
 from typing import Any
 
 RECORDED = Path(__file__).parent / "recorded"
-KINDS = {"cpu": "CPU", "cuda": "GPU"}
+KINDS = {  # kind of machine, as machine.kind names it -> its name; one that is not recorded has no lines
+    "cpu-amx": "CPU with AMX",
+    "cpu-avx512_bf16": "CPU with AVX-512 for bf16",
+    "cpu-avx512": "CPU with AVX-512",
+    "cpu-avx2": "CPU without AVX-512",
+    "cuda": "GPU",
+}
 
 
 @dataclass(frozen=True)
@@ -51,17 +57,22 @@ EVERYWHERE = (
     Goal("input_64", "input pipeline's share of a step, 64 px", 5, "%", most=True),
     Goal("memory_host", "peak host memory at s = 4, beyond that at s = 0.5", 5, "%", most=True),
     Goal("states", "steps lost to resume states", 1, "%", most=True),
-    Goal("deterministic", "what deterministic kernels cost a step, 32 px, bf16", None, "%"),
+    Goal("deterministic", "what deterministic kernels cost a step, 32 px", None, "%"),
     Goal("trace", "Hessian trace to 5 % standard error, against differentiating twice", 2),
     Goal("start", "start of a training, beyond the imports of torch and timm", 1.5, "s", most=True),
 )
+ON_CPU = (
+    *_steps({(32, "fp32"): 1.3, (64, "fp32"): 1.3}),
+    Goal("sweep", "FLOPs of the sweep of intervals, against independent runs", 0.7, most=True),
+    *EVERYWHERE,
+    Goal("corrupted", "corrupted test sets, 6 x 3, 10,000 images of 32 px", 150, "s", most=True),
+)
+ON_CPU_IN_BF16 = (*_steps({(32, "bf16"): 3, (64, "bf16"): 5}), *ON_CPU)
 GOALS: dict[str, tuple[Goal, ...]] = {
-    "cpu": (
-        *_steps({(32, "bf16"): 3, (64, "bf16"): 5, (32, "fp32"): 1.3, (64, "fp32"): 1.3}),
-        Goal("sweep", "FLOPs of the sweep of intervals, against independent runs", 0.7, most=True),
-        *EVERYWHERE,
-        Goal("corrupted", "corrupted test sets, 6 x 3, 10,000 images of 32 px", 150, "s", most=True),
-    ),
+    "cpu-amx": ON_CPU_IN_BF16,
+    "cpu-avx512_bf16": ON_CPU_IN_BF16,
+    "cpu-avx512": ON_CPU,
+    "cpu-avx2": ON_CPU,
     "cuda": (
         *_steps({(32, "bf16"): 8, (64, "bf16"): 5}),
         Goal("utilisation", "share of the bf16 matrix ceiling in a teacher's step, 64 px", 40, "%"),
@@ -73,16 +84,15 @@ GOALS: dict[str, tuple[Goal, ...]] = {
 
 
 def goals(recorded: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """A line per goal: median of the pairs, smallest and largest, met or not; `not measured` where nothing is recorded.
+    """A line per goal: median of the pairs, smallest and largest, met or not; `not measured` where one is missing.
 
     Args:
-        recorded: "cpu" and "cuda" -> what was measured there, of `read`.
+        recorded: kind of machine -> what was measured there, of `read`.
     """
     lines = []
-    for kind, each in GOALS.items():
-        groups = recorded.get(kind, {}).get("groups", {}).values()
-        measured = {key: values for group in groups for key, values in group["values"].items()}
-        for goal in each:
+    for kind, about in recorded.items():
+        measured = {key: values for group in about["groups"].values() for key, values in group["values"].items()}
+        for goal in GOALS[kind]:
             values = measured.get(goal.key, [])
             spread = f" [{min(values):.3g}, {max(values):.3g}]" if len(values) > 1 else ""
             lines.append(
@@ -127,7 +137,7 @@ def utilisation(about: dict[str, Any]) -> list[float]:
 
 
 def read(folder: Path = RECORDED) -> dict[str, dict[str, Any]]:
-    """What is recorded, by kind of device."""
+    """What is recorded, by kind of machine."""
     return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
@@ -137,7 +147,7 @@ def page(recorded: dict[str, dict[str, Any]]) -> str:
     for kind, about in recorded.items():
         machine, ceilings = about["machine"], about["ceilings"]
         name = machine.get("accelerator") or f"{machine['processor']}, {machine['threads']} threads"
-        has = f" ({', '.join(machine['bf16_instructions'])})" if kind == "cpu" and machine["bf16_instructions"] else ""
+        has = f" ({', '.join(machine['bf16_instructions'])})" if kind != "cuda" and machine["bf16_instructions"] else ""
         told = ", ".join(f"{ceilings[each] / 1e12:.3g} TFLOP/s {each}" for each in ceilings if each != "bytes")
         commits = ", ".join(sorted({group["commit"][:7] for group in about["groups"].values()}))
         parts.append(

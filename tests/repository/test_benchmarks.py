@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import TINY, tiny
 
-from benchmarks import steps, study_costs, targets
+from benchmarks import machine, steps, study_costs, targets
 from benchmarks.reference_loop import Plain, loader
 from scripts import pack_tiny_imagenet
 from spaced_kd.config.paths import ResultPaths
@@ -145,17 +145,19 @@ def recorded(**values):
     }
     step = {"flops": 3e11, "bytes": 2e9, "seconds": 2.0}
     group = {"commit": "c" * 40, "values": values, "detail": {"32 px, teacher, plain fp32": step}}
-    return {"cpu": {"machine": machine, "ceilings": {"fp32": 6e11, "bytes": 1e10}, "groups": {"steps": group}}}
+    return {
+        "cpu-avx512_bf16": {"machine": machine, "ceilings": {"fp32": 6e11, "bytes": 1e10}, "groups": {"steps": group}}
+    }
 
 
 def test_the_table_says_what_is_met_and_what_was_not_measured():
     table = targets.goals(recorded(step_32_bf16_teacher=[2.5, 4.0, 3.1], states=[2.0, 0.5, 1.5], sweep=[0.7]))
-    outputs = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table if line["on"] == "CPU"}
+    outputs = {line["what"]: (line["measured"], line["n"], line["met"]) for line in table}
     assert outputs["a teacher's step, ResNet-18, 32 px, bf16 against plain fp32"] == ("3.1 x [2.5, 4]", "3", "yes")
     assert outputs["steps lost to resume states"] == ("1.5 % [0.5, 2]", "3", "no")
     assert outputs["FLOPs of the sweep of intervals, against independent runs"] == ("0.7 x", "1", "yes")
     assert outputs["start of a training, beyond the imports of torch and timm"] == ("not measured", "", "")
-    assert {line["measured"] for line in table if line["on"] == "GPU"} == {"not measured"}
+    assert {line["on"] for line in table} == {"CPU with AVX-512 for bf16"}
 
 
 def test_a_number_without_a_goal_is_stated_and_not_judged():
@@ -164,10 +166,25 @@ def test_a_number_without_a_goal_is_stated_and_not_judged():
 
 
 def test_the_arithmetic_sets_a_step_beside_the_ceilings():
-    (line,) = targets.arithmetic(recorded()["cpu"])
+    (line,) = targets.arithmetic(recorded()["cpu-avx512_bf16"])
     assert line["of the matrix product's FLOP/s"] == "25 %"
     assert line["of the copy's bytes/s"] == "10 %"
     assert "0.6 TFLOP/s fp32" in targets.page(recorded())
+
+
+def test_an_emulated_precision_is_not_timed(monkeypatch):
+    cpu = torch.device("cpu")
+    for kind, timed in {"avx2": ("fp32",), "amx": ("bf16", "fp32")}.items():
+        monkeypatch.setattr(provenance, "kind", lambda device=None, kind=kind: kind)
+        assert machine.precisions(cpu) == timed
+        assert machine.kind(cpu) == f"cpu-{kind}"
+        precisions = {goal.key.split("_")[2] for goal in targets.GOALS[f"cpu-{kind}"] if goal.key.startswith("step_")}
+        assert precisions == set(timed)
+
+
+def test_a_goal_is_there_for_each_kind_of_processor():
+    assert targets.GOALS.keys() == targets.KINDS.keys() == {"cuda", *(f"cpu-{kind}" for kind in provenance.KINDS)}
+    assert targets.read().keys() <= targets.KINDS.keys()
 
 
 def test_no_goal_is_there_twice_and_every_recorded_number_has_one():
@@ -217,14 +234,12 @@ ABSENT = "pandas scipy sklearn curvlinops torchattacks imagecorruptions cv2 skim
 @pytest.mark.slow
 def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(results):
     arguments = tiny(method="online_kd", interval=0.5, epochs=1).overrides()
-    recorded = json.loads((ROOT / "benchmarks/recorded/cpu.json").read_text())
-    del recorded["groups"]["sweep"]  # the ceilings stay: without AVX-512, bf16 takes minutes to find its own
-    (results / "cpu.json").write_text(json.dumps(recorded))
     command = [sys.executable, "-c", BORROWED, ABSENT, str(results), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    assert "sweep" in json.loads((results / "cpu.json").read_text())["groups"]
+    (measured,) = results.glob("cpu-*.json")
+    assert "sweep" in json.loads(measured.read_text())["groups"]
 
 
 @pytest.mark.slow
