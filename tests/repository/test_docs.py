@@ -188,6 +188,8 @@ def test_what_a_page_says_works(page, template, tmp_path):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
+    if built := os.environ.get("DOCS_SITE"):
+        return Path(built)
     if find_spec("mkdocs") is None:
         pytest.skip("mkdocs is not installed")
     folder = tmp_path_factory.mktemp("site")
@@ -212,5 +214,7 @@ def test_no_request_leaves_the_site(site):
 
 @pytest.mark.slow
 def test_every_generated_part_is_made(site):
-    for path in site.rglob("*.html"):
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > 40
+    for path in pages:
         assert "<!-- generated:" not in path.read_text(), path
