@@ -292,3 +292,43 @@ def test_a_training_has_the_same_bits(results, workflow, tmp_path, monkeypatch):
         folder.rename(tmp_path / warmed)
     assert made[0] == made[1]
     assert list(tmp_path.glob("spaced-kd-warm-*/*-training"))
+
+
+@pytest.mark.slow
+def test_of_two_trainings_in_one_warm_process_the_killed_one_goes_on(results, workflow, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def start(seed: int, into: Path, warmed: str) -> subprocess.Popen:
+        words = [f"{key}={value}" for key, value in (TINY | {"seed": seed, "method": "baseline"}).items()]
+        command = [
+            sys.executable,
+            "-m",
+            "spaced_kd",
+            "train",
+            *words,
+            "--checkpoint-every",
+            "0",
+            "--results",
+            str(into),
+        ]
+        return subprocess.Popen(command, env=os.environ | {warm.VARIABLE: warmed})
+
+    def weights(of: Path, seed: int) -> bytes:
+        (folder,) = of.glob(f"runs/*-baseline-0-{seed}-*")
+        return (folder / "weights.safetensors").read_bytes()
+
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "data").symlink_to(results / "data")
+    assert start(0, plain, "off").wait(120) == 0
+    killed, other = (start(seed, results, str(workflow.pid)) for seed in (0, 1))
+    while not [*results.glob("state/*-baseline-0-0-*/turn-*")]:
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    assert other.wait(120) == 0
+    assert weights(results, 1)
+    assert not [*results.glob("runs/*-baseline-0-0-*/run.json")]
+    assert start(0, results, str(workflow.pid)).wait(120) == 0
+    assert weights(results, 0) == weights(plain, 0) != weights(results, 1)
+    assert len([*tmp_path.glob("spaced-kd-warm-*/*-training")]) == 1
