@@ -67,6 +67,7 @@ def without(names: set[str], *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_core_needs_no_extra(tmp_path):
     from spaced_kd.config import extras, shipped
 

@@ -63,6 +63,7 @@ def test_the_ends_of_an_interval():
         assert {value: types.within(value, interval) for value in values} == values
 
 
+@pytest.mark.slow
 def test_a_study_has_the_corruptions_made_that_it_asks_for(checkout):
     chosen = {"names": ["fog", "snow"], "severities": [1, 2, 3, 4, 5], "images": 20}
     study = {"study": "ranges", "grids": [GRID], "figures": ["fig07"]}

@@ -246,6 +246,7 @@ def test_a_training_does_not_go_on_with_another_source(mine, results, monkeypatc
     train(run, results)
 
 
+@pytest.mark.slow
 def test_a_dry_run_refuses_an_edited_method_in_one_line(mine, checkout, digits):
     grid = {
         "dataset": {"digits": {"train_per_class": 4}},

@@ -215,6 +215,7 @@ def in_another_process(folder: Path, *start: str, **variables: str) -> subproces
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 def test_workers_need_no_short_folder_of_temporary_files(tmp_path):
     long = tmp_path / "a_name_that_is_long" / ("x" * 100)  # sockets have 107 characters at most
     long.mkdir(parents=True)
@@ -222,6 +223,7 @@ def test_workers_need_no_short_folder_of_temporary_files(tmp_path):
     assert text.stdout == f"{sum(range(40))}\n", text.stderr
 
 
+@pytest.mark.slow
 def test_workers_need_no_shared_memory(tmp_path):
     small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
@@ -255,6 +257,7 @@ MADE = streaming._Made
 
 
 @pytest.mark.parametrize("stop", ["the time limit", "SIGTERM"])
+@pytest.mark.slow
 def test_a_worker_that_hangs_does_not_keep_a_training_from_stopping(streamed, tmp_path, monkeypatch, stop):
     other = tmp_path / "other"
     other.mkdir()

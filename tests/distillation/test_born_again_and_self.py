@@ -258,7 +258,7 @@ def test_orders_of_generations():
         {"method": "dlb", "interval": 1.5},
         {"method": "dlb", "augmentation": "strong"},  # made ahead in other processes
         {"method": "ps_kd", "interval": 1.5},
-        {"method": "ban", "interval": 1.5, "method__generations": 2},
+        pytest.param({"method": "ban", "interval": 1.5, "method__generations": 2}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

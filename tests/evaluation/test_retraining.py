@@ -110,6 +110,7 @@ def test_a_run_without_a_teacher_is_measured_against_labels_alone(method, result
     assert {row["target"] for row in rows if "target" in row} == {"hard", "random"}
 
 
+@pytest.mark.slow
 def test_students_of_one_teacher_are_compared_under_the_same_states(results):
     runs = [tiny(method="online_kd", interval=interval, epochs=4) for interval in (0, 1.5)]
     received = []

@@ -203,7 +203,12 @@ def test_online_kd_is_the_released_loop(results, doubled, s, expected):
 
 
 @pytest.mark.parametrize(
-    ("s", "epochs", "expected"), [(0, 2, {T: 0, S: 10}), (0.7, 3, {T: 10, S: 14}), (4.0, 6, {T: 28, S: 25})]
+    ("s", "epochs", "expected"),
+    [
+        (0, 2, {T: 0, S: 10}),
+        (0.7, 3, {T: 10, S: 14}),
+        pytest.param(4.0, 6, {T: 28, S: 25}, marks=pytest.mark.slow),
+    ],
 )
 def test_self_kd_is_the_released_loop(results, doubled, s, epochs, expected):
     job = in_float64(released(method="self_kd", interval=s, epochs=epochs), results)

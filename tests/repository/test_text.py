@@ -27,6 +27,7 @@ def test_every_text_file_is_opened_as_utf8(path):
             assert any("b" in mode for mode in given if mode.startswith("'")) or "'utf-8'" in given, ast.unparse(call)
 
 
+@pytest.mark.slow
 def test_a_study_in_utf8_and_a_terminal_of_ascii(tmp_path):
     path = tmp_path / "study.yaml"
     run = "{dataset: digits, network: resnet_mini, method: baseline, seed: 0, epochs: 2}"

@@ -165,7 +165,7 @@ def every_turn(images: int) -> dict[str, tuple[dict, dict]]:
     return {kind: gradients(method, who, images, settings) for kind, (method, who, settings) in TURNS.items()}
 
 
-@pytest.mark.parametrize(("images", "processes"), [(8, 2), (7, 3)])
+@pytest.mark.parametrize(("images", "processes"), [(8, 2), pytest.param(7, 3, marks=pytest.mark.slow)])
 def test_shares_of_a_batch_have_the_losses_and_gradients_of_the_whole(side_by_side, images, processes):
     whole = every_turn(images)
     for found in side_by_side(every_turn, images, processes=processes):
@@ -291,6 +291,7 @@ def shares_of(spec: RunSpec, results: Path) -> list[tuple]:
         return [(batches[i].images.numpy(), batches[i].ids.tolist(), batches.size(i)) for i in (0, 4, 0)]
 
 
+@pytest.mark.slow
 def test_a_share_is_a_function_of_seed_index_and_process(side_by_side, results):
     spec = vit()
     first, second = side_by_side(shares_of, spec, results)
@@ -308,6 +309,7 @@ def disagree() -> None:
         distributed.assert_same_on_all_ranks("the turn to go on after", 7 + distributed_processes.rank())
 
 
+@pytest.mark.slow
 def test_processes_that_read_other_files_are_refused(side_by_side):
     for error in side_by_side(disagree):
         assert str(error) == (

@@ -71,6 +71,7 @@ def test_a_signal_leaves_a_state_however_often_it_comes(results, other, on_turn,
     assert same(train(spec, results), ResultPaths(other).run(spec))
 
 
+@pytest.mark.slow
 def test_ten_slices_come_to_the_same_run(results, other, monkeypatch):
     spec = tiny(method="self_kd", interval=1.0)
     now = [0.0]
@@ -128,6 +129,7 @@ def test_a_slurm_job_asks_to_be_run_again(results, tmp_path, monkeypatch, capsys
     assert list(ResultPaths(results).state(tiny(method="baseline")).glob("turn-*"))  # before Slurm ends the process
 
 
+@pytest.mark.slow
 def test_asking_slurm_outlives_the_signal_that_torchrun_sends(results, tmp_path, monkeypatch):
     scontrol(tmp_path, "kill -TERM $PPID; sleep 0.5", monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")

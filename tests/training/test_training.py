@@ -454,13 +454,14 @@ def test_the_tail_is_evaluated_on_the_learners_own_steps_and_changes_nothing_els
     job = assemble(plain, ResultPaths(results))
     result, seen = [*job.method.roles.values()][-1], {}
     total = sum(job.method.roles[who] == result for who, _ in job.turns)
+    grid = [total - left * total // 40 for left in (3, 2, 1, 0)]
     taken = 0
     for who, index in job.turns_after(0):
         job.learners[who].learn(index, partial(job.passes, who, index))
         if job.method.roles[who] == result:
             taken += 1
-            seen[taken] = predict(job.reported, job.data)
-    grid = [total - left * total // 40 for left in (3, 2, 1, 0)]
+            if taken in grid:
+                seen[taken] = predict(job.reported, job.data)
     assert stored["tail_steps"].tolist() == grid
     assert all(
         np.array_equal(outputs, seen[step]) for outputs, step in zip(stored["tail_predictions"], grid, strict=True)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TOP = ("Snakefile", "environment.yml", "README.md", "workflow", "src", "config", "results", "notebooks")
 
@@ -14,6 +16,7 @@ def test_the_root_has_what_one_looks_for():
     assert (ROOT / "slurm" / "profile.yaml").exists()
 
 
+@pytest.mark.slow
 def test_the_command_is_typed_as_it_is_in_the_root():
     arguments = ["--cores", "8", "--profile", "slurm", "-n", "--quiet", "--nolock"]
     result = subprocess.run(

@@ -308,6 +308,7 @@ def test_a_study_that_asks_for_verdicts_has_a_page_of_them(checkout, plain):
     assert "1 page." in result
 
 
+@pytest.mark.slow
 def test_the_graph_of_a_study_with_verdicts_needs_no_torch(checkout):
     (checkout / "config/trial.yaml").write_text(yaml.safe_dump(STUDY | {"tables": ["overview"]}))
     # a process of its own: those of `dry_run` come from a server that other tests may have started with torch
@@ -319,6 +320,7 @@ def test_the_graph_of_a_study_with_verdicts_needs_no_torch(checkout):
     assert done.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_jobs_of_the_graph(checkout):
     study = STUDY | {"evaluations": {"bim": {"images": 20}, "corruptions": {"images": 20}}, "figures": ["fig02"]}
     graph = scheduled(checkout, study)
