@@ -15,10 +15,10 @@ from benchmarks.workload import prepare, run
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.data import dataset
 from spaced_kd.data.dataset import Data
-from spaced_kd.data.streaming import processors
 from spaced_kd.evaluation.evaluate import finished_network
 from spaced_kd.evaluation.evaluators import hessian_trace
 from spaced_kd.training.loop import train
+from spaced_kd.utils.processes import processors
 from spaced_kd.utils.seeding import generator
 
 WHOLE, SAMPLE = 10_000, 1_000  # test images asked for, and those that are made and timed

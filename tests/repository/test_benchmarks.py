@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import TINY, tiny
 
-from benchmarks import machine, steps, study_costs, targets
+from benchmarks import __main__, evaluations, machine, steps, study_costs, targets
 from benchmarks.reference_loop import Plain, loader
 from scripts import pack_tiny_imagenet
 from spaced_kd.config.paths import ResultPaths
@@ -185,6 +185,13 @@ def test_an_emulated_precision_is_not_timed(monkeypatch):
 def test_a_goal_is_there_for_each_kind_of_processor():
     assert targets.GOALS.keys() == targets.KINDS.keys() == {"cuda", *(f"cpu-{kind}" for kind in provenance.KINDS)}
     assert targets.read().keys() <= targets.KINDS.keys()
+
+
+def test_every_group_can_be_started():
+    arguments = __main__._parser().parse_args([])
+    for device in ("cpu", "cuda"):
+        assert len(__main__.groups(arguments, torch.device(device))) > 5
+    assert callable(evaluations.corrupted)  # imported late, so otherwise not at all
 
 
 def test_no_goal_is_there_twice_and_every_recorded_number_has_one():
