@@ -134,6 +134,15 @@ def test_runs_that_count_alike_are_counted_once(monkeypatch):
     assert len(made) == 4
 
 
+def test_several_processes_count_what_one_counts(study, monkeypatch):
+    alone = plan._count(study)
+    monkeypatch.setattr(plan, "FEW_GROUPS", 0)
+    assert plan._count(study) == alone
+    monkeypatch.setattr(RunCosts, "cost", lambda *_, **__: (_ for _ in ()).throw(UserError("no such shape")))
+    with pytest.raises(UserError, match=f"^{study.runs[0].id}: no such shape$"):
+        plan._count(study)
+
+
 @pytest.mark.parametrize(
     ("count", "expected"),
     [

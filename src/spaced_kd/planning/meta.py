@@ -1,8 +1,8 @@
 """What planning does on torch's device `meta`, where tensors have a shape but no numbers: build networks, count FLOPs.
 
-torch computes shapes there in Python, at up to a millisecond for each operation. What leaves a shape as it is, is left
-out here: initial values, and the operations of a training step that are no product. Products are those of matrices and
-convolutions. Only they count, by the formulas of FlopCounterMode in torch.
+torch computes shapes there in Python, at up to a millisecond for each operation. Operations that keep a shape are
+therefore left out: those that set initial values, and in a training step all but matrix products and convolutions. Only
+these two have FLOPs, by the formulas of torch's FlopCounterMode.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,38 +16,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 META = torch.device("meta")
-FILLS = {
-    Tensor.normal_,
-    Tensor.uniform_,
-    Tensor.fill_,
-    Tensor.zero_,
-    Tensor.erfinv_,
-    Tensor.clamp_,
-    Tensor.mul_,
-    Tensor.add_,
-}
+FILLS = {getattr(Tensor, f"{name}_") for name in ("normal", "uniform", "fill", "zero", "erfinv", "clamp", "mul", "add")}
 aten = torch.ops.aten
 # layers that have no product and keep the shape: left out as a whole
 PLAIN = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU)
 # operations that have no product and keep the shape of their first argument, where other tensors have it as well
 SAME_SHAPE = {
-    *(
-        aten.add.Tensor,
-        aten.sub.Tensor,
-        aten.mul.Tensor,
-        aten.mul.Scalar,
-        aten.div.Tensor,
-        aten.div.Scalar,
-        aten.neg.default,
-    ),
+    *(getattr(aten, name).Tensor for name in ("add", "sub", "mul", "div")),
+    *(getattr(aten, name).Scalar for name in ("mul", "div")),
+    *(aten.neg.default, aten.sigmoid_backward.default),
     *(aten._softmax.default, aten._safe_softmax.default, aten._softmax_backward_data.default),
-    *(aten._log_softmax.default, aten._log_softmax_backward_data.default, aten.sigmoid_backward.default),
+    *(aten._log_softmax.default, aten._log_softmax_backward_data.default),
 }
 MANY = 8191  # a prime number of images, of which no layer has a multiple
 
 
 class WithoutInitialValues(TorchFunctionMode):
-    """In its block, a tensor is filled with nothing."""
+    """In its block, initial values are not set."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of a function; of one that fills a tensor, that tensor."""

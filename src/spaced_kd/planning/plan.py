@@ -1,7 +1,9 @@
 """What a study will take, before anything runs: jobs, FLOPs, time, disk, and what sharing teachers saves."""
 
 import heapq
+import signal
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -113,8 +115,11 @@ def _count(study: Study) -> dict[str, Cost]:
     costs: dict[str, Cost] = {}
     with ExitStack() as stack:
         progress = stack.enter_context(tqdm(total=len(study.runs), desc="counting", unit="run", disable=None))
-        few = len(groups) <= FEW_GROUPS
-        apply = map if few else stack.enter_context(ProcessPoolExecutor(processors())).map
+        apply: Callable[..., Iterable[dict[str, Cost]]] = map
+        if len(groups) > FEW_GROUPS:
+            quiet = (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a process without its traceback
+            pool = ProcessPoolExecutor(processors(), initializer=signal.signal, initargs=quiet)
+            apply = stack.enter_context(pool).map
         for found in apply(count, groups.values()):
             costs |= found
             progress.update(len(found))
