@@ -8,8 +8,6 @@ import venv
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
 
 from collections.abc import Callable
-from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -88,27 +86,19 @@ class Training:
 
     def __init__(self, job, results: Path, every: float = 0.0) -> None:
         from spaced_kd.config.paths import ResultPaths
-        from spaced_kd.training import provenance
-        from spaced_kd.training.checkpointer import Checkpointer
-        from spaced_kd.training.curve import Curve
-        from spaced_kd.training.metrics import TrainingMetrics
+        from spaced_kd.training import loop
         from spaced_kd.training.preemption import StopSignal
-        from spaced_kd.training.run_recorder import RunRecorder
 
-        self.job, metrics, paths = job, TrainingMetrics({}), ResultPaths(results)
-        origin = provenance.origin(job.spec, job.device)
-        self.recorder = RunRecorder(job, metrics, Curve(paths.curve(job.spec), job))
-        self.checkpointer = Checkpointer(job, metrics, paths, origin, every, StopSignal())
-        self.done = self.checkpointer.resume()
-        self.recorder.begin(origin.earlier)
+        training = loop.Training(job, ResultPaths(results), every, StopSignal(), others=False)
+        self.job, self.recorder, self.checkpointer = job, training.recorder, training.checkpointer
+        self.done = training.metrics.turns
+        self._turns = training.turns()
+        next(self._turns, None)  # waits before the first turn
 
     def take(self, turns: int) -> None:
         """The next turns."""
-        for role, index in islice(self.checkpointer.turns_to_go(), turns):
-            with self.recorder.watching(role, index):
-                losses = self.job.learners[role].learn(index, partial(self.job.passes, role, index))
-            self.recorder.after_turn(role, index, losses)
-            self.checkpointer.after_turn(index)
+        for _ in range(turns):
+            next(self._turns, None)
 
 
 @pytest.fixture

@@ -110,7 +110,9 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
 
     def meters(measures):
         shown = iter(range(10**6))  # a joule for each reading
-        return lambda device: {"energy_joules": Meter(lambda: {"it": Counter(next(shown), 1e9)} if measures else {})}
+        return lambda device, others: {
+            "energy_joules": Meter(lambda: {"it": Counter(next(shown), 1e9)} if measures else {})
+        }
 
     save = checkpoint.save_state
 
@@ -134,3 +136,10 @@ def test_a_stopped_training_adds_its_attempts_up(results, monkeypatch, before, a
 def test_a_machine_without_nvml_does_not_measure(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)  # what an import of a package that is not there meets
     assert energy.gpu(torch.device("cuda:0"))() == {}
+
+
+def test_energy_of_a_process_of_several_runs_is_not_measured(monkeypatch):
+    monkeypatch.setattr(energy, "packages", lambda: {"package": Counter(1.0, 1e9)})
+    measured = {others: energy.meters(torch.device("cpu"), others=others) for others in (False, True)}
+    assert measured[False]["package_energy_joules"].joules() == 0
+    assert measured[True]["package_energy_joules"].joules() is None

@@ -148,6 +148,11 @@ def follow(wildcards, resources):
     return STUDY.followers(wildcards.run)
 
 
+def companions(wildcards, resources):
+    """The students that may train in a teacher's job, if the study asks for that; no trigger either."""
+    return STUDY.companions(wildcards.run)
+
+
 def told(wildcards):
     """Rows that a table or figure shows: those collected, or those of the theory, which are the same for all studies."""
     if wildcards.name in ("theory", "signed_sums"):

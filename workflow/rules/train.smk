@@ -22,14 +22,15 @@ rule train:
         start=start,
         words=lambda wildcards: words(wildcards.run),
         save_states_for=follow,
+        together=companions,
         limit=time_limit,
         workers=workers,
     message:
         "training {wildcards.run}"
     shell:
         "ln -sf .{wildcards.run}.log {log}; echo job $(date) on $(hostname) >> {log};"
-        " {params.start} train {params.words:q} --save-states-for {params.save_states_for:q} {params.limit}"
-        " {params.workers} >> {log} 2>&1"
+        " {params.start} train {params.words:q} --save-states-for {params.save_states_for:q} --together {params.together:q}"
+        " {params.limit} {params.workers} >> {log} 2>&1"
         " || spaced-kd train {params.words:q} --finished >> {log} 2> /dev/null"  # else Snakemake would delete what is whole
         ' || (awk \'$1 == "job" {{said = ""}} $1 == "spaced-kd:" && $2 != "warning:" {{said = $0}} END {{print said ? said : $0}}\' {log} >&2;'
         " exit 1)"

@@ -14,7 +14,7 @@ from spaced_kd.analysis.tidy_rows import _trained, join, log
 from spaced_kd.config import registry
 from spaced_kd.config.labels import labels
 from spaced_kd.config.paths import ResultPaths
-from spaced_kd.config.run_spec import RunSpec, compare, from_overrides
+from spaced_kd.config.run_spec import OWN_RUN, RunSpec, compare, from_overrides
 from spaced_kd.config.study import Study
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
@@ -162,11 +162,11 @@ def evaluation_rows(
 def _costs(run: RunSpec, description: dict[str, Any], results: Path) -> list[dict[str, Any]]:
     """Rows of the measured costs of a run: seconds, joules, floating-point operations of training.
 
-    `training_flops` are the run's own, over all its learners. A student that read its teacher's stored states did not
-    train the teacher; metrics that end in `_with_teacher` add the teacher's run, for the full cost of the student.
+    `training_flops` are the run's own, over all its learners. Where the teacher is a run of its own, metrics that end
+    in `_with_teacher` add it, for the full cost of the student.
     """
     costs, teacher = _measured(description), None
-    if description.get("teacher_states") == "stored":
+    if description.get("teacher_states") in OWN_RUN:
         path = ResultPaths(results).run(run.teacher_spec()) / "run.json"
         teacher = _measured(read_json(path, dict)) if path.exists() else {}
     for name, own in list(costs.items()):

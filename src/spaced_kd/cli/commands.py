@@ -66,6 +66,7 @@ def train_command(arguments: argparse.Namespace) -> None:
     described = run_spec.from_overrides(arguments.overrides)
     overrides = [run_spec.parse_overrides(shlex.split(student)) for student in arguments.save_states_for]
     students = tuple(run_spec.from_flat(described.changed() | student) for student in overrides)
+    together = tuple(run_spec.from_overrides(shlex.split(student)) for student in arguments.together)
     from spaced_kd.config.paths import ResultPaths
     from spaced_kd.training.run_folder import finished
 
@@ -82,7 +83,8 @@ def train_command(arguments: argparse.Namespace) -> None:
     options = {key: getattr(arguments, key) for key in ("checkpoint_every", "device", "workers")}
     with stop:
         try:
-            folder = train(described, arguments.results, save_states_for=students, stop=stop, **options)
+            options |= {"save_states_for": students, "together": together}
+            folder = train(described, arguments.results, stop=stop, **options)
         except Interrupted as stopped:
             # while signals are only recorded: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():

@@ -167,6 +167,8 @@ def _add_train(commands: Any) -> None:
         help="save the teacher's states for students to come, each in quotes: 'method=online_kd interval=1.5'"
         " (--leave until version 0.3)",
     )
+    beside = "train these students of the teacher beside it, if they need it after every batch; each in quotes"
+    train.add_argument("--together", nargs="*", default=[], metavar="STUDENT", help=beside)
     train.add_argument(
         "--checkpoint-every", type=at_least(0.0), default=300, metavar="SECONDS", help="between resume states (300)"
     )

@@ -177,6 +177,7 @@ class RunSpec:
 
 # fields, and settings of a network, that only a student has: its teacher is shared whatever their values are
 STUDENTS = ("clock", "initial_weights", "interval_rounding", "distillation_token")
+OWN_RUN = ("stored", "together")  # `teacher_states` in run.json of students whose teacher was trained in its own run
 FOLLOWERS = ("interval", "interval_rounding", "method")  # fields that decide when a student learns
 
 

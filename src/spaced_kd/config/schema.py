@@ -38,6 +38,7 @@ def of_study() -> Schema:
         "study": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
         "data": PLAIN["str"],
         "store_teachers": PLAIN["bool"],
+        "train_together": PLAIN["bool"],
         "planned_seeds": SEEDS,
         "recipes": {"type": "object", "additionalProperties": {"$ref": "#/$defs/recipe"}},
         "grids": {"type": "array", "items": {"$ref": "#/$defs/grid"}, "minItems": 1},

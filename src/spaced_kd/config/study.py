@@ -1,5 +1,6 @@
 """A study: the runs of a configuration file, their evaluations, and the tables and figures drawn from them."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ class Study:
     figures: tuple[str, ...]
     data: str  # folder of the published datasets
     store_teachers: bool  # whether teachers save their states for their students
+    train_together: bool = False  # whether students that need their teacher after every batch train in its job
     planned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # id of a run -> seeds planned for its arm
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id of a run that is a trial -> the keys tried
     only_teachers: frozenset[str] = frozenset()  # ids of runs that are in no arm, only teachers of students
@@ -43,6 +45,18 @@ class Study:
         """The students for whom a teacher saves its states, as overrides; online KD trains its teacher along."""
         return sorted(self._followers.get(teacher_id, ())) if self.store_teachers else []
 
+    def companions(self, teacher_id: str) -> list[str]:
+        """The students that may train in their teacher's job, as overrides; that job tells which of them need it."""
+        return sorted(self._companions.get(teacher_id, ())) if self.train_together else []
+
+    @cached_property
+    def _companions(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for run in self.runs:
+            if teacher := run.teacher_spec():
+                found.setdefault(teacher.id, set()).add(shlex.join(run.overrides()))
+        return found
+
     @cached_property
     def _followers(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -57,6 +71,8 @@ STUDY_KEYS = {  # key -> description; the documentation's reference page is gene
     "data": "folder of the published datasets; `data` unless given",
     "store_teachers": "`true` (default): a teacher stores its state at the block ends of its students, on disk in"
     " `results/state`. `false`: each student trains its teacher along, to the same bits",
+    "train_together": "`true`: a student that needs its teacher after every batch, as in online KD, trains in its"
+    " teacher's job. `false` (default): it trains its teacher along, to the same bits",
     "planned_seeds": "list of the seeds that are planned, written before the first run; others are refused, and"
     " verdicts are `interim` until all are there. In a grid: those of its arms",
     "recipes": "named sets of run keys, for `recipe:` in a grid",
@@ -138,6 +154,7 @@ def expand(config: Any, protocols: Path = presets.PROTOCOLS, experiments: Path =
         figures=drawn["figures"],
         data=types.check_type("data", config.get("data", "data"), "str"),
         store_teachers=types.check_type("store_teachers", config.get("store_teachers", True), "bool"),
+        train_together=types.check_type("train_together", config.get("train_together", False), "bool"),
         planned=planned,
         tuned=tuned,
         only_teachers=frozenset(runs.keys() - asked),
@@ -148,7 +165,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
     """The union of experiments: a run that several share is trained once; each is collected and drawn by itself."""
     name, common = (
         config["study"],
-        {key: config[key] for key in ("data", "store_teachers", "planned_seeds") if key in config},
+        {key: config[key] for key in ("data", "store_teachers", "train_together", "planned_seeds") if key in config},
     )
     for key in ("recipes", "grids", "evaluations"):
         if key in config:
@@ -196,6 +213,7 @@ def _union(config: dict[str, Any], protocols: Path, folder: Path) -> Study:
         figures=drawn["figures"],
         data=parts[0].data,
         store_teachers=parts[0].store_teachers,
+        train_together=parts[0].train_together,
         planned=planned,
         only_teachers=only_teachers,
         experiments=tuple(parts),

@@ -34,12 +34,14 @@ from spaced_kd.utils.errors import UserError
 class Turns(NamedTuple):
     """A schedule in numbers.
 
-    number: turns by role, images of the batch, and those of the batch before, 0 where they do not count; follows:
-    whether the teacher's stored states are all that the student needs of it; states: batches after which it asks for
-    one, but the last, which is the teacher's weights; evaluations: whose predictions are kept.
+    number: turns by role, images of the batch, and those of the batch before, 0 where they do not count; shared:
+    whether the teacher is a run of its own; follows: whether its stored states are all that the student needs of it;
+    states: batches after which it asks for one, but the last, which is the teacher's weights; evaluations: whose
+    predictions are kept.
     """
 
     number: Counter[tuple[str, int, int]]
+    shared: bool
     follows: bool
     states: set[int]
     evaluations: int
@@ -92,12 +94,14 @@ class Networks:
 class Cost(NamedTuple):
     """What one run takes.
 
-    flops: of its training; spared: those of its teacher's, where it reads stored states instead; states: batches after
-    which it does, but the last; weights, predictions, state: bytes of what it leaves, and of one resume state.
+    flops: of its training; spared: those of its teacher's, where it reads stored states instead, or trains in the
+    teacher's job (together); states: batches after which it reads one, but the last; weights, predictions, state: bytes
+    of what it leaves, and of one resume state.
     """
 
     flops: int
     spared: int
+    together: bool
     states: set[int]
     weights: int
     predictions: int
@@ -115,24 +119,26 @@ class RunCosts:
         self.data = data
         self._known: dict[str, Any] = {}
 
-    def cost(self, spec: RunSpec, *, store_teachers: bool = True) -> Cost:
+    def cost(self, spec: RunSpec, *, store_teachers: bool = True, train_together: bool = False) -> Cost:
         """Of one run; UserError where its interval or its dataset's settings are impossible."""
         shape, networks, teacher = self._shape(spec), self._networks(spec), spec.teacher_spec()
         turns = self._turns(spec, shape)
         stored = store_teachers and turns.follows
+        together = train_together and turns.shared and not turns.follows and spec.processes == 1
         # a teacher that is trained once never sees its students: its turns are those of its own run
         learns = {"teacher": self._networks(teacher)} if teacher and turns.follows else {}
         flops = {role: 0 for role, *_ in turns.number}
         for (role, images, before), times in turns.number.items():
             flops[role] += times * learns.get(role, networks).flops(role, images, before)
-        spared = flops.pop("teacher") if stored else 0
+        spared = flops.pop("teacher") if stored or together else 0
         return Cost(
             flops=sum(flops.values()),
             spared=spared,
+            together=together,
             states=turns.states if stored else set(),
             weights=networks.weights(),
             predictions=2 * shape.test * turns.evaluations,  # uint16
-            state=networks.state(spec, stored=stored),
+            state=networks.state(spec, stored=stored or together),
         )
 
     def disk(self, spec: RunSpec) -> int:
@@ -211,11 +217,12 @@ def count_turns(spec: RunSpec, images: int) -> Turns:
         for size, times in ((spec.batch_size, rest), (smaller, last)):
             number.update({(role, size, 0): count for role, count in times.items()})
     total = spec.epochs * per_epoch
-    states = states_of(turns, total) if spec.teacher_spec() and method.teacher_is_shared else set()
+    shared = spec.teacher_spec() is not None and method.teacher_is_shared
+    states = states_of(turns, total) if shared else set()
     evaluations = len(when_to_evaluate(spec, method, turns, per_epoch)) + len(
         when_to_evaluate_tail(spec, method, turns)
     )
-    return Turns(number, bool(states), states - {total}, evaluations)
+    return Turns(number, shared, bool(states), states - {total}, evaluations)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -52,8 +52,14 @@ class Plan:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Of a device, by run; 0 of one that is finished."""
-        going = {run.id: self.costs[run.id].flops / self.rates.of(run).flops for run in self.to_go}
+        """Of a device, by run; 0 of one that is finished, or trains in its teacher's job, which takes longer."""
+        going: dict[str, float] = {}
+        for run in sorted(self.to_go, key=lambda run: run.id in self.teachers):  # teachers first
+            cost, teacher = self.costs[run.id], self.teachers.get(run.id)
+            flops = cost.flops + (cost.spared if cost.together and teacher in self.finished else 0)
+            job = teacher if cost.together and teacher in going else run.id
+            going[run.id] = 0.0
+            going[job] += flops / self.rates.of(run).flops
         return dict.fromkeys(self.finished, 0.0) | going
 
     @cached_property
@@ -111,7 +117,8 @@ def _count(study: Study) -> dict[str, Cost]:
     groups: dict[tuple[str, str], list[RunSpec]] = defaultdict(list)
     for run in study.runs:
         groups[run.dataset, run.network].append(run)  # which share what is counted
-    count = partial(_count_group, Path(study.data), store_teachers=study.store_teachers)
+    sharing = {"store_teachers": study.store_teachers, "train_together": study.train_together}
+    count = partial(_count_group, Path(study.data), sharing)
     costs: dict[str, Cost] = {}
     with ExitStack() as stack:
         progress = stack.enter_context(tqdm(total=len(study.runs), desc="counting", unit="run", disable=None))
@@ -126,12 +133,12 @@ def _count(study: Study) -> dict[str, Cost]:
     return costs
 
 
-def _count_group(data: Path, runs: list[RunSpec], *, store_teachers: bool) -> dict[str, Cost]:
-    """Cost of some runs by their ids."""
+def _count_group(data: Path, sharing: dict[str, bool], runs: list[RunSpec]) -> dict[str, Cost]:
+    """Cost of some runs by their ids; `sharing`: the study's keys about teachers."""
     counts, costs = RunCosts(data), {}
     for run in runs:
         try:
-            costs[run.id] = counts.cost(run, store_teachers=store_teachers)
+            costs[run.id] = counts.cost(run, **sharing)
         except UserError as error:
             raise UserError(f"{run.id}: {error}") from None
     return costs

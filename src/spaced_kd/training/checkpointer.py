@@ -1,7 +1,7 @@
 """The resume states of one training: from which it resumes, when the next one is due, when the training stops."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from spaced_kd.config import sources
 from spaced_kd.config.paths import ResultPaths
@@ -37,6 +37,7 @@ class Checkpointer:
         self.every, self.stop = every, stop
         self.kept = 0  # turns before the newest state that this training has written or gone on from
         self.saved = time.monotonic()
+        self.before_saving: Callable[[], None] = lambda: None  # saves what must not be older than this run's state
 
     def resume(self) -> int:
         """Load the newest valid state into the job; returns the number of turns done.
@@ -44,7 +45,7 @@ class Checkpointer:
         Raises:
             UserError: the state is of other data, settings or sources, or the processes found different states.
         """
-        distributed.assert_same_on_all_ranks("the number of stored teachers", int(self.job.follows_stored_teacher))
+        distributed.assert_same_on_all_ranks("the number of stored teachers", int(self.job.teacher_states == "stored"))
         self.kept = distributed.assert_same_on_all_ranks("the turn to go on after", self._load())
         self.metrics.turns = self.kept
         self.saved = time.monotonic()
@@ -68,6 +69,7 @@ class Checkpointer:
 
     def save(self, index: int) -> None:
         """Write a state after the turn on batch `index`; UserError if a loss or weight is not finite."""
+        self.before_saving()
         self.metrics.check_finite(f"batch {index} or one before")  # on a GPU not every turn is checked
         check_weights(self.job, self.metrics.turns)
         job, (stored, plain) = self.job, self.metrics.pack()

@@ -58,9 +58,13 @@ class Meter:
         self.total = None if joules is None or self.total is None else self.total + joules
 
 
-def meters(device: torch.device) -> dict[str, Meter]:
-    """The meters of a training on a device, by the keys of their sums in run.json."""
-    return {"energy_joules": Meter(gpu(device)), "package_energy_joules": Meter(packages)}
+def meters(device: torch.device, *, others: bool = False) -> dict[str, Meter]:
+    """The meters of a training on a device, by the keys of their sums in run.json.
+
+    With `others` that train in the same process, they measure nothing.
+    """
+    found = {"energy_joules": gpu(device), "package_energy_joules": packages}
+    return {name: Meter(dict if others else read) for name, read in found.items()}
 
 
 def gpu(device: torch.device) -> Callable[[], Reading]:

@@ -19,7 +19,7 @@ from spaced_kd.training.cuda_graphs import GraphedStep
 from spaced_kd.training.learner import Learner, Onlooker, backward
 from spaced_kd.training.modules import Modules, build
 from spaced_kd.training.plugin_checks import check_smallest_batch, check_terms, dry_run_plugin
-from spaced_kd.training.teacher_states import StoredTeacher, TeacherStates
+from spaced_kd.training.teacher_states import LiveTeacher, StoredTeacher, TeacherStates
 from spaced_kd.training.timeline import (
     block_ends,
     make_method,
@@ -79,9 +79,11 @@ class Job:
         return {self.method.roles[role]: learner for role, learner in learning.items()}
 
     @property
-    def follows_stored_teacher(self) -> bool:
-        """Whether the teacher's states are read from files, instead of training the teacher along."""
-        return isinstance(self.learners.get("teacher"), StoredTeacher)
+    def teacher_states(self) -> str | None:
+        """Where the teacher of a student comes from: "stored" in files, trained "together" in its own run, or along."""
+        if isinstance(teacher := self.learners.get("teacher"), StoredTeacher):
+            return teacher.told
+        return "trained along" if self.spec.teacher_spec() else None
 
     @property
     def decides(self) -> bool:
@@ -139,7 +141,13 @@ class Job:
 
 
 def assemble(
-    spec: RunSpec, paths: ResultPaths, device: str = "auto", workers: int | None = None, *, graphs: bool = True
+    spec: RunSpec,
+    paths: ResultPaths,
+    device: str = "auto",
+    workers: int | None = None,
+    *,
+    graphs: bool = True,
+    beside: Job | None = None,
 ) -> Job:
     """The objects of a training, in the state before its first turn.
 
@@ -149,11 +157,12 @@ def assemble(
         device: auto, cpu, cuda or cuda:N.
         workers: processes that decode and augment images ahead; None for all processors but one.
         graphs: whether a GPU may replay recorded steps; the weights are the same.
+        beside: the job of its teacher in this process, whose data, batches and learner it uses.
     """
     where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
-    data, batches = make_batches(spec, paths, where, workers)
+    data, batches = (beside.data, beside.batches) if beside else make_batches(spec, paths, where, workers)
     method = make_method(spec)
     turns = make_turns(spec, method, batches.per_epoch)
     modules = make_modules(spec, method, data, where)
@@ -161,7 +170,10 @@ def assemble(
         dry_run_plugin(spec, method, modules, turns, batches)
     check_smallest_batch(spec, method, modules, turns, batches)
     learners = make_learners(spec, method, modules, turns, batches.per_epoch)
-    learners |= stored_teacher(spec, method, modules, turns, paths, spec.epochs * batches.per_epoch)
+    if beside:
+        learners["teacher"] = LiveTeacher(modules["teacher"], beside.learners["teacher"], list(block_ends(turns)))
+    else:
+        learners |= stored_teacher(spec, method, modules, turns, paths, spec.epochs * batches.per_epoch)
     job = Job(
         spec=spec,
         device=where,
@@ -174,7 +186,7 @@ def assemble(
         evaluations=when_to_evaluate(spec, method, turns, batches.per_epoch),
         tail=when_to_evaluate_tail(spec, method, turns),
         step=make_step(method, modules, learners),
-        workers=None if transforms_whole_batches(spec, data) else choose_workers(workers),
+        workers=None if beside or transforms_whole_batches(spec, data) else choose_workers(workers),
     )
     if graphs and where.type == "cuda" and spec.processes == 1 and method.replayable:
         parameters = (each for module in modules.values() for each in module.parameters())

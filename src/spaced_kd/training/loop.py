@@ -1,15 +1,19 @@
 """Train one run: each turn of its schedule is a step of one learner on the method's loss terms."""
 
 import contextlib
+import math
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
+from spaced_kd.distillation.schedule import Turn
 from spaced_kd.training import energy, provenance
 from spaced_kd.training.checkpointer import Checkpointer
+from spaced_kd.training.companions import Companions, jobs_beside
 from spaced_kd.training.curve import Curve
 from spaced_kd.training.distributed import broadcast_from_zero, on_rank_zero, process_group
 from spaced_kd.training.job import Job, assemble
@@ -30,6 +34,7 @@ def train(
     results: Path,
     *,
     save_states_for: tuple[RunSpec, ...] = (),
+    together: tuple[RunSpec, ...] = (),
     checkpoint_every: float = 300.0,
     device: str = "auto",
     stop: StopSignal | None = None,
@@ -41,6 +46,7 @@ def train(
         spec: the run.
         results: folder of all results.
         save_states_for: later students, for whom a teacher saves its states.
+        together: students that need their teacher after every batch; they train beside it, if they can.
         checkpoint_every: seconds between resume states; 0 for one after every turn.
         device: auto, cpu, cuda or cuda:N.
         stop: may end this process before the run is finished, by Interrupted; None: nothing does.
@@ -54,35 +60,73 @@ def train(
             return paths.run(spec)
         set_up_process(spec.threads, spec.precision)
         job = assemble(spec, paths, device, workers)
-        with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches):
+        with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches), ExitStack() as held:
             if broadcast_from_zero(finished(spec, paths)):  # by the process that held the lock
                 return paths.run(spec)
             for message in provenance.warnings_of(spec, job.device) if rank() == 0 else ():
                 warnings.warn(message, stacklevel=1)
-            return take_turns(job, paths, save_states_for, checkpoint_every, stop)
+            beside = jobs_beside(job, together, paths, held)
+            training = Training(job, paths, checkpoint_every, stop, others=bool(beside))
+            training.save_at = states_for(job, save_states_for)
+            training.companions.join([Training(each, paths, math.inf, StopSignal(), others=True) for each in beside])
+            for _ in training.turns():
+                pass
+            return training.finish()
 
 
-def take_turns(
-    job: Job, paths: ResultPaths, save_states_for: tuple[RunSpec, ...], checkpoint_every: float, stop: StopSignal
-) -> Path:
-    """The loop: each turn is a learner's update on the method's loss terms; returns the folder of the finished run."""
-    origin = provenance.origin(job.spec, job.device)  # now, since files may change while this process trains
-    metrics = TrainingMetrics(energy.meters(job.device))
-    recorder = RunRecorder(job, metrics, Curve(paths.curve(job.spec), job))
-    checkpointer = Checkpointer(job, metrics, paths, origin, checkpoint_every, stop)
-    states = TeacherStates(job.spec.id, paths.trajectory(job.spec), paths.weights(job.spec), job.total)
-    save_at = states_for(job, save_states_for)
-    sweep_folders(job.spec, paths, states, anew=not checkpointer.resume())
-    recorder.begin(origin.earlier)
-    for role, index in checkpointer.turns_to_go():
-        with recorder.watching(role, index):
-            losses = job.learners[role].learn(index, partial(job.passes, role, index))
-        recorder.after_turn(role, index, losses)
-        if role == "teacher" and index + 1 in save_at:
-            states.save(index + 1, job.learners[role].network)
-        checkpointer.after_turn(index)
-    recorder.bar.close()
-    return write_outputs(job, metrics, paths, origin)
+class Training:
+    """A run while it trains, from its newest resume state on.
+
+    Args:
+        job: its objects.
+        paths: of the folder of results.
+        checkpoint_every: seconds between resume states.
+        stop: may end this process.
+        others: whether other runs train in this process, too.
+
+    Attributes:
+        save_at: numbers of batches after which the teacher's state is saved for later students.
+        companions: students that train in this process, too.
+    """
+
+    def __init__(
+        self, job: Job, paths: ResultPaths, checkpoint_every: float, stop: StopSignal, *, others: bool
+    ) -> None:
+        self.job, self.paths = job, paths
+        self.origin = provenance.origin(job.spec, job.device)  # now, since files may change while this process trains
+        self.metrics = TrainingMetrics(energy.meters(job.device, others=others))
+        self.recorder = RunRecorder(job, self.metrics, Curve(paths.curve(job.spec), job), others=others)
+        self.checkpointer = Checkpointer(job, self.metrics, paths, self.origin, checkpoint_every, stop)
+        self.states = TeacherStates(job.spec.id, paths.trajectory(job.spec), paths.weights(job.spec), job.total)
+        self.save_at: set[int] = set()
+        self.companions = Companions(self)
+        sweep_folders(job.spec, paths, self.states, anew=not self.checkpointer.resume())
+        self.recorder.begin(self.origin.earlier)
+
+    def turns(self) -> Iterator[Turn]:
+        """The loop: each turn is a learner's update on the method's loss terms; yields it before it is taken."""
+        for role, index in self.checkpointer.turns_to_go():
+            with self.metrics.elsewhere():
+                yield role, index
+            with self.recorder.watching(role, index):
+                losses = self.job.learners[role].learn(index, partial(self.job.passes, role, index))
+            self.recorder.after_turn(role, index, losses)
+            if role == "teacher":
+                self._share(index + 1)
+            self.checkpointer.after_turn(index)
+
+    def finish(self) -> Path:
+        """Write the outputs of the run, and of its companions before it; returns its folder."""
+        self.recorder.bar.close()
+        self.companions.finish()
+        return write_outputs(self.job, self.metrics, self.paths, self.origin)
+
+    def _share(self, batches: int) -> None:
+        """Let students have the teacher after its turn on so many batches."""
+        if batches in self.save_at:
+            self.states.save(batches, self.job.learners["teacher"].network)
+        with self.metrics.elsewhere():
+            self.companions.follow(batches)
 
 
 def states_for(job: Job, students: tuple[RunSpec, ...]) -> set[int]:

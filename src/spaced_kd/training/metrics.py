@@ -51,6 +51,7 @@ class TrainingMetrics:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._started = time.perf_counter(), time.process_time()
+        self._away: tuple[float, float] | None = None  # since when another run of this process takes its turns
 
     def add(self, role: str, losses: dict[str, Tensor]) -> None:
         """Count a turn and add its loss terms to the running means, without a transfer from the device."""
@@ -108,10 +109,19 @@ class TrainingMetrics:
     def time(self) -> dict[str, float]:
         """Seconds of wall clock and of this process's CPU time, earlier attempts included."""
         wall, cpu = self._started
-        return {
-            "wall": self.seconds["wall"] + time.perf_counter() - wall,
-            "cpu": self.seconds["cpu"] + time.process_time() - cpu,
-        }
+        now, used = self._away or (time.perf_counter(), time.process_time())
+        return {"wall": self.seconds["wall"] + now - wall, "cpu": self.seconds["cpu"] + used - cpu}
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Leave out the seconds of the block, in which another run of this process takes its turns."""
+        self._away = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            (wall, cpu), (since, used) = self._started, self._away
+            self._started = wall + time.perf_counter() - since, cpu + time.process_time() - used
+            self._away = None
 
     def energy(self) -> dict[str, float | None]:
         """Joules by meter, earlier attempts included; None is not measured."""

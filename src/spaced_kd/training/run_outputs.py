@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spaced_kd.config.paths import ResultPaths
+from spaced_kd.config.run_spec import OWN_RUN
 from spaced_kd.training import checkpoint
 from spaced_kd.training.accuracy import accuracy_rows, tail_rows
 from spaced_kd.training.checkpointer import check_weights
@@ -48,7 +49,7 @@ def write_outputs(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin
 
 def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> dict[str, Any]:
     """The description of a run, written as run.json."""
-    spec, stored = job.spec, job.follows_stored_teacher
+    spec, states = job.spec, job.teacher_states
     counts: dict[str, dict[str, int]] = {role: {} for role in job.learners}
     for role, index in job.turns:
         size = f"{role} {job.images(index)}"
@@ -62,7 +63,10 @@ def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Ori
         "labels": {role: spec.label(role) for role in ("dataset", "network", "teacher", "method")},
         "provenance": origin.provenance
         | ({"commits": origin.commits} if origin.earlier else {})
-        | {"data_sha256": job.data.checksum, "teacher_sha256": _teacher_sha256(job, paths) if stored else None},
+        | {
+            "data_sha256": job.data.checksum,
+            "teacher_sha256": _teacher_sha256(job, paths) if states in OWN_RUN else None,
+        },
         "wall_seconds": seconds["wall"],
         "cpu_seconds": None if several else seconds["cpu"],  # null: not measured
         "device_seconds": spec.processes * seconds["wall"] if job.device.type != "cpu" else None,
@@ -71,7 +75,7 @@ def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Ori
             role: sum(times * metrics.flops.get(size, 0) for size, times in sizes.items())
             for role, sizes in counts.items()
         },
-        "teacher_states": "stored" if stored else "trained along" if spec.teacher_spec() else None,
+        "teacher_states": states,
         "turns": {role: sum(sizes.values()) for role, sizes in counts.items()},
         "block_ends": metrics.block_ends if job.decides else None,  # batches learnt; null: as in the schedule
         "held_out": metrics.held_out,  # accuracy of each evaluated epoch

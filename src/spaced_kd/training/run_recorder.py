@@ -25,10 +25,11 @@ class RunRecorder:
         job: the training.
         metrics: its metrics.
         curve: its learning curve, which the first process writes.
+        others: whether other runs print lines into the same log.
     """
 
-    def __init__(self, job: Job, metrics: TrainingMetrics, curve: Curve) -> None:
-        self.job, self.metrics, self.curve = job, metrics, curve
+    def __init__(self, job: Job, metrics: TrainingMetrics, curve: Curve, *, others: bool = False) -> None:
+        self.job, self.metrics, self.curve, self.others = job, metrics, curve, others
 
     def begin(self, earlier_commits: list[str]) -> None:
         """Print from which turn a training resumes, and the commits of other code that began it."""
@@ -97,7 +98,7 @@ class RunRecorder:
             metrics.evaluated(epoch, predictions, held_out, turn=metrics.turns)
             if processes.rank() == 0:
                 self.curve.append(metrics, self.labels)
-            self.say(self._progress(epoch))
+            self.say(f"{job.spec.id}: {self._progress(epoch)}" if self.others else self._progress(epoch))
 
     def _progress(self, epoch: int) -> str:
         """The log's line of an epoch: accuracy, and mean losses since the epoch before."""

@@ -2,7 +2,7 @@
 
 The teacher of a (dataset, network, recipe, seed) does not depend on its students, so it is trained once. During its
 training it saves the states that its students need. A student that lacks one of them trains the same teacher along; the
-teacher's weights are then equal to the bit.
+teacher's weights are then equal to the bit. So is a student that trains in the teacher's own process, beside it.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from spaced_kd.training.checkpoint import load_weights, save_weights
+from spaced_kd.training.learner import Learner
 
 
 class TeacherStates:
@@ -45,6 +46,8 @@ class TeacherStates:
 class StoredTeacher:
     """Replaces a teacher's learner: loads the stored teacher at the times when its student learns."""
 
+    told = "stored"  # as run.json has it
+
     def __init__(self, network: nn.Module, states: TeacherStates, ends: list[int]) -> None:
         self.network, self.states, self.ends = network, states, set(ends)
 
@@ -52,4 +55,27 @@ class StoredTeacher:
         """Load the state after batch `index` if the student needs it; otherwise do nothing."""
         if index + 1 in self.ends:
             self.states.load(index + 1, self.network)
+        return {}
+
+
+class LiveTeacher(StoredTeacher):
+    """Replaces a teacher's learner by that of the teacher's own run, which trains in the same process.
+
+    Args:
+        network: the student's copy of the teacher.
+        learner: of the teacher's run.
+        ends: numbers of batches after which the student learns.
+    """
+
+    told = "together"
+
+    def __init__(self, network: nn.Module, learner: Learner, ends: list[int]) -> None:
+        self.network, self.learner, self.ends = network, learner, set(ends)
+
+    def learn(self, index: int, passes: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Copy the teacher after batch `index` if the student needs it; otherwise do nothing."""
+        if index + 1 in self.ends:
+            if self.learner.steps != index + 1:
+                raise RuntimeError(f"the teacher has learnt {self.learner.steps} batches, not {index + 1}")
+            self.network.load_state_dict(self.learner.network.state_dict())
         return {}
