@@ -1,5 +1,6 @@
 """The workflow: what it schedules, what it never does twice, and what it refuses before anything runs."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -44,6 +45,11 @@ def plain(tmp_path_factory) -> str:
     result = snakemake(linked(tmp_path_factory.mktemp("plain")), STUDY, *DRY)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def runs():
+    """The students of the study."""
+    return [run for run in expand(STUDY).runs if run.method == "online_kd"]
 
 
 def scheduled(folder: Path, study: dict, *arguments: str) -> dict[str, int]:
@@ -122,6 +128,18 @@ def test_the_theory_is_measured_for_its_table_and_figure_alone(checkout, plain):
     alone = {"measure_theory": 1, "table": 1, "theory": 1, "figure": 1, "signed_sums": 1, "total": 5}
     assert scheduled(checkout, study, "theory", "signed_sums") == alone
     assert "measure_theory" not in jobs(plain)
+
+
+@pytest.mark.slow
+def test_an_online_student_trains_in_its_teachers_job_where_the_study_asks(checkout):
+    together = STUDY | {"train_together": True}
+    result = snakemake(checkout, together, "--cores", "2")
+    assert result.returncode == 0, result.stderr
+    described = {
+        run.interval: json.loads((checkout / "results/runs" / run.id / "run.json").read_text()) for run in runs()
+    }
+    assert {interval: run["teacher_states"] for interval, run in described.items()} == {0.0: "together", 1.5: "stored"}
+    assert scheduled(checkout, together) == scheduled(checkout, STUDY) == {}  # the key alone trains nothing again
 
 
 @pytest.mark.slow

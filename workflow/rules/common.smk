@@ -66,6 +66,7 @@ PARTS = {part.name: part for part in STUDY.parts}  # the study, or its experimen
 RUNS = {run.id: run for run in STUDY.runs}
 DATA = {run.data_id: run for run in STUDY.runs}
 NOTEBOOKS = registry.ROOT.parents[1] / "notebooks"  # of a checkout; a study folder has none
+SHARING = ("store_teachers", "train_together")  # keys of a study: its runs end in the same bits
 FORMATS = {"tables": ("csv", "md", "tex", "html"), "figures": ("pdf", "png")}
 
 
@@ -216,9 +217,9 @@ def shown(wildcards):
 
 
 def described(wildcards):
-    """The configuration of a part of the study, for `spaced-kd collect`; what is drawn does not matter to rows."""
+    """The configuration of a part of the study, for `spaced-kd collect`, without what does not matter to rows."""
     only = {"experiments": [wildcards.study.partition("/")[2]]} if STUDY.experiments else {}
-    kept = {key: value for key, value in config.items() if key not in FORMATS} | only
+    kept = {key: value for key, value in config.items() if key not in (*FORMATS, *SHARING)} | only
     return json.dumps(kept, sort_keys=True)
 
 
