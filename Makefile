@@ -56,10 +56,10 @@ notebooks: env ## run both notebooks on a finished study, and put them into its 
 test: lint unit ## lint, format, types, and all tests that take under 5 s
 
 unit: env ## all tests that take under 5 s, and the examples in docstrings
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm"
 
 coverage: env ## the same, with the share of lines that they run; fails below the floor in pyproject.toml
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not slurm" --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm" --cov --cov-report term:skip-covered
 
 test-gpu: env ## the tests that need a GPU: a minute
 	$(BIN)/python -m pytest -q -n 4 tests/training/test_gpu.py

@@ -7,7 +7,7 @@ import venv
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,12 @@ def tiny(**changes: object):
     from spaced_kd.config.run_spec import from_flat
 
     return from_flat(TINY | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def first_fast(cases: Iterable) -> list:
+    """Cases of a test that takes seconds for each: `make test` runs the first, the gate runs all."""
+    first, *others = cases
+    return [first, *(pytest.param(*(c if isinstance(c, tuple) else (c,)), marks=pytest.mark.slow) for c in others)]
 
 
 @pytest.fixture

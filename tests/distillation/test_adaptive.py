@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import first_fast, tiny
 from scipy import stats
 
 from spaced_kd.distillation.methods.adaptive_interval import Block
@@ -46,11 +46,13 @@ def test_a_block_begins_anew_when_the_student_has_learnt_the_last_one():
 
 @pytest.mark.parametrize(
     ("settings", "spaced"),
-    [
-        ({"method__errors": NEVER}, "max"),  # one block of all batches
-        ({"method__errors": ALWAYS, "method__least": 7}, 1.5),  # 5 batches an epoch
-        ({"method__errors": ALWAYS, "method__least": 3}, 0.6),
-    ],
+    first_fast(
+        [
+            ({"method__errors": NEVER}, "max"),  # one block of all batches
+            ({"method__errors": ALWAYS, "method__least": 7}, 1.5),  # 5 batches an epoch
+            ({"method__errors": ALWAYS, "method__least": 3}, 0.6),
+        ]
+    ),
 )
 def test_with_the_same_blocks_it_is_spaced_kd_to_the_bit(results, settings, spaced):
     found = train(tiny(method="adaptive_interval", **settings), results)

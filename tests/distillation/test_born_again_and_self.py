@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny
+from conftest import first_fast, tiny
 
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.distillation import logit_memory
@@ -106,7 +106,7 @@ BY_HAND = {"dlb": LastBatch, "ps_kd": LastEpoch}
 
 
 @pytest.mark.parametrize("method", BY_HAND)
-@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("interval", first_fast(INTERVALS))
 def test_a_student_of_dlb_and_ps_kd_is_the_loop_written_out(results, method, interval):
     hand, s = BY_HAND[method](results, method=method), INTERVALS[interval]
     for start in range(0, STEPS, s):
@@ -170,13 +170,14 @@ def test_a_batch_knows_the_one_before_it(results):
     plain = [batches[i] for i in range(7)]
     assert [batch.epoch for batch in plain] == [0, 0, 0, 0, 0, 1, 1]
     batches.make_ahead(range(7), workers=2)
-    for i, ahead in enumerate(batches[i] for i in range(7)):
-        assert (ahead.before is None) == (i == 0)
-        for batch in (plain[i], ahead)[: 2 * bool(i)]:
-            images, labels = batch.before(1)
-            assert torch.equal(images, plain[i - 1].view(1))
-            assert torch.equal(labels, plain[i - 1].labels)
-            assert not torch.equal(images, plain[i - 1].images)
+    with contextlib.closing(batches):  # the garbage collector would wait for the workers
+        for i, ahead in enumerate(batches[i] for i in range(7)):
+            assert (ahead.before is None) == (i == 0)
+            for batch in (plain[i], ahead)[: 2 * bool(i)]:
+                images, labels = batch.before(1)
+                assert torch.equal(images, plain[i - 1].view(1))
+                assert torch.equal(labels, plain[i - 1].labels)
+                assert not torch.equal(images, plain[i - 1].images)
 
 
 # BAN
@@ -195,11 +196,13 @@ def follow(hand: Hand, block: range, chain: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "s"),
-    [
-        ({"interval": "max"}, STEPS),
-        ({"interval": 0}, 1),
-        ({"interval": 1.5}, 7),
-    ],
+    first_fast(
+        [
+            ({"interval": "max"}, STEPS),
+            ({"interval": 0}, 1),
+            ({"interval": 1.5}, 7),
+        ]
+    ),
 )
 def test_generations_are_the_loop_written_out(results, changes, s):
     changes |= {"method": "ban", "method__generations": 2, "initial_weights": "different"}
@@ -254,12 +257,14 @@ def test_orders_of_generations():
 
 @pytest.mark.parametrize(
     "run",
-    [
-        {"method": "dlb", "interval": 1.5},
-        {"method": "dlb", "augmentation": "strong"},  # made ahead in other processes
-        {"method": "ps_kd", "interval": 1.5},
-        pytest.param({"method": "ban", "interval": 1.5, "method__generations": 2}, marks=pytest.mark.slow),
-    ],
+    first_fast(
+        [
+            {"method": "dlb", "interval": 1.5},
+            {"method": "dlb", "augmentation": "strong"},  # made ahead in other processes
+            {"method": "ps_kd", "interval": 1.5},
+            {"method": "ban", "interval": 1.5, "method__generations": 2},
+        ]
+    ),
     ids=str,
 )
 def test_killed_after_any_turn_they_end_alike(results, tmp_path, monkeypatch, run):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny
+from conftest import first_fast, tiny
 from torch import Tensor, nn
 
 from spaced_kd.analysis.collect import of_run
@@ -287,7 +287,7 @@ def from_shadow(shadow: nn.Module, maps: list[Tensor], teacher: nn.Module) -> Te
 
 @pytest.mark.parametrize(
     ("interval", "leader", "mode", "alpha"),
-    [(0, "mutual", "train", 0.0), (1.5, "mutual", "train", 0.0), (1.5, "alone", "eval", 0.5)],
+    first_fast([(0, "mutual", "train", 0.0), (1.5, "mutual", "train", 0.0), (1.5, "alone", "eval", 0.5)]),
 )
 def test_shake_is_its_loop_written_out(results, interval, leader, mode, alpha):
     settings = {"method__leader": leader, "method__teacher_mode": mode, "method__alpha": alpha}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, tiny
+from conftest import TINY, first_fast, tiny
 from timm.layers import DropPath
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.pit import PoolingVisionTransformer
@@ -196,7 +196,7 @@ class Released:
 
 
 @pytest.mark.parametrize("network", [DEIT, PIT], ids=["deit", "pit"])
-@pytest.mark.parametrize(("s", "updates"), [(0, 12), (0.6, 24), (1.0, 27), (1.4, 24)])
+@pytest.mark.parametrize(("s", "updates"), first_fast([(0, 12), (0.6, 24), (1.0, 27), (1.4, 24)]))
 def test_ours_is_the_released_loop_after_every_update(results, small, network, s, updates):
     spec = transformer(**RELEASED | network | (SPACED if s else ONLINE), interval=s)
     job = in_float64(spec, results)
@@ -235,7 +235,7 @@ def test_weights_alone_decay(small):
     assert [id(value) for value in everything["params"]] == list(names)
 
 
-@pytest.mark.parametrize("optimizers", ["two", "one"])
+@pytest.mark.parametrize("optimizers", first_fast(["two", "one"]))
 def test_a_run_that_spares_parameters_goes_on_to_the_same_weights(results, tmp_path, monkeypatch, optimizers):
     """Groups of parameters, shared or not, do not change which state belongs to which parameter."""
     switches = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, tiny
+from conftest import TINY, first_fast, tiny
 
 from spaced_kd.cli import main as cli
 from spaced_kd.config.paths import ResultPaths
@@ -43,7 +43,7 @@ def full() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("step", first_fast(["write", "fsync", "replace"]))
 def test_a_disk_that_is_full_at_each_write_in_turn(results, whole, monkeypatch, step, capsys):
     """Every state and every output fails to be written once, at this step of writing; each time training goes on."""
     written, failed = [], set()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, first_fast
 
 from spaced_kd.analysis.collect import collect_rows
 from spaced_kd.cli.main import main
@@ -77,19 +77,21 @@ def apart(results):
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {"network": "vit_mini", "network__width": None, "network__dim": 16},
-        {"initial_weights": "different"},
-        {"interval": 0.6, "method__lead": "constant"},
-        {"interval": 0.6, "method__spaced_from": 0.4, "method__spaced_until": 1.6},
-        {"method__target": "before"},
-        {"method__teacher_mode": "train"},
-        {"method__student_batches": "new_views"},
-        {"network__width": 0.125, "teacher": "resnet_mini", "teacher__width": 0.0625},
-        {"interval": 0.6, "method__lead": "constant", "clock": "teacher"},
-        {"augmentation": "strong"},
-    ],
+    first_fast(
+        [
+            {},
+            {"network": "vit_mini", "network__width": None, "network__dim": 16},
+            {"initial_weights": "different"},
+            {"interval": 0.6, "method__lead": "constant"},
+            {"interval": 0.6, "method__spaced_from": 0.4, "method__spaced_until": 1.6},
+            {"method__target": "before"},
+            {"method__teacher_mode": "train"},
+            {"method__student_batches": "new_views"},
+            {"network__width": 0.125, "teacher": "resnet_mini", "teacher__width": 0.0625},
+            {"interval": 0.6, "method__lead": "constant", "clock": "teacher"},
+            {"augmentation": "strong"},
+        ]
+    ),
     ids=str,
 )
 def test_teacher_and_student_are_those_of_processes_of_their_own(results, apart, changes):
