@@ -93,6 +93,8 @@ def comparisons(claim: Claim, of_evaluations: dict[str, DataFrame]) -> Iterable[
     asked = []
     for leg in legs(claim):
         mine = rows[rows["interval"] == leg.arm.interval]
+        if mine.empty:
+            return  # no setting has all arms
         shared = {method: _shared(method, leg.arm.method) for method in mine["method"].unique()}
         mine = mine.assign(shared=[shared[method] for method in mine["method"]])
         mine = mine[mine["shared"].notna()]
