@@ -78,13 +78,14 @@ def train_command(arguments: argparse.Namespace) -> None:
     if described.processes == 1 and finished(described, ResultPaths(arguments.results)):
         print(f"{arguments.results / 'runs' / described.id} is finished already")
         return
-    from spaced_kd.training.loop import train  # seconds of imports, which a finished run need not pay
+    from spaced_kd.training.gpu_memory import until_it_fits  # seconds of imports, which a finished run need not pay
+    from spaced_kd.training.loop import train
 
     options = {key: getattr(arguments, key) for key in ("checkpoint_every", "device", "workers")}
     with stop:
         try:
             options |= {"save_states_for": students, "together": together}
-            folder = train(described, arguments.results, stop=stop, **options)
+            folder = until_it_fits(lambda: train(described, arguments.results, stop=stop, **options), stop)
         except Interrupted as stopped:
             # while signals are only recorded: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():

@@ -3,7 +3,6 @@
 import argparse
 import io
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from spaced_kd.cli.tensorboard import add_tensorboard
 from spaced_kd.cli.tune import add_tune
 from spaced_kd.config import extras, presets, registry
 from spaced_kd.training.preemption import GO_ON, Interrupted
-from spaced_kd.utils.errors import UserError
+from spaced_kd.utils.errors import UserError, out_of_memory
 from spaced_kd.utils.processes import rank
 
 RUN_HELP = (
@@ -43,7 +42,6 @@ RUN_HELP = (
 
 
 # in messages of torch, cuBLAS and cuDNN, and of DataLoader when the kernel has killed a worker
-OUT_OF_MEMORY = re.compile("allocate memory|out of memory|ALLOC_FAILED|killed by signal: (Killed|Bus error)", re.I)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "operator torchvision::" in str(error):
             line = f"{error}: install torch and torchvision from one index, in versions made for each other"
             return _report(line, 2)
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         return _report(
             "out of memory: give the job more (mem_mb in the profile, or a GPU with more), or lower batch_size, or the"
@@ -90,12 +88,6 @@ def _report(line: str, status: int) -> int:
     process = f"process {rank()}: " if rank() else ""
     print(f"spaced-kd: {process}{' '.join(line.split())}", file=sys.stderr)
     return status
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch raises a class of its own for a GPU, and a RuntimeError for the host."""
-    named = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or named or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def _parser() -> argparse.ArgumentParser:

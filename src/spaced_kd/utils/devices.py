@@ -1,24 +1,15 @@
-"""The device on which a process computes.
+"""The device on which a process computes."""
 
-Jobs that Snakemake starts side by side on one machine all have access to all of its GPUs. Each takes a slot of the GPU
-with the fewest used slots. A slot is a locked file, and the lock ends with its process. A Slurm job has access to its
-own GPUs only.
-"""
-
-import fcntl
-import itertools
 import os
-import tempfile
 from pathlib import Path
-from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from spaced_kd.utils import gpu_slots
 from spaced_kd.utils.errors import UserError
 
 MEMINFO = Path("/proc/meminfo")  # of Linux
-_slots: list[IO[Any]] = []  # held open, and so locked, until the process ends
 
 
 def choose_device(device: str) -> torch.device:
@@ -28,7 +19,7 @@ def choose_device(device: str) -> torch.device:
         UserError: there is no such device.
     """
     try:
-        chosen = torch.device(_least_used() if device == "auto" else device)
+        chosen = torch.device(gpu_slots.take() if device == "auto" else device)
     except RuntimeError:
         raise UserError(f"device is {device!r}, but must be auto, cpu, cuda or cuda:N") from None
     if chosen.type == "cuda":
@@ -69,24 +60,3 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
-
-
-def _least_used() -> str:
-    count = torch.cuda.device_count()
-    if count == 0:
-        return "cpu"
-    if count == 1:
-        return "cuda:0"
-    folder = Path(tempfile.gettempdir(), f"spaced-kd-devices-{os.getuid()}")
-    folder.mkdir(exist_ok=True)
-    for number in itertools.count():
-        slot, gpu = divmod(number, count)
-        file = (folder / f"{torch.cuda.get_device_properties(gpu).uuid}.{slot}").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        _slots.append(file)
-        return f"cuda:{gpu}"
-    raise AssertionError("itertools.count never ends")
