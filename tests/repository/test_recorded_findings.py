@@ -89,7 +89,7 @@ def test_a_finding_on_further_seeds_is_the_verdict_by_both_readings(sentence, cl
 
 def test_the_readme_says_what_the_released_reading_shows():
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert "Where the table has 80 epochs, Spaced KD beats online KD by `released`, too ([six seeds]" in text
+    assert "By `released`, Spaced KD beats online KD in this setting, too ([six seeds]" in text
     verdict = verdicts("mini_80_more")["spaced_beats_online", "released"]
     assert (word(verdict), verdict.seeds) == (SUPPORTED, 6)
 
@@ -133,20 +133,49 @@ def test_the_gain_of_spaced_self_kd_and_its_cost():
     assert f"and {cost.mean:.0f} % more FLOPs" in TEXT
 
 
+AT_EQUAL_COST = "mini_80", "mini_80_cost", "mini_80_self", "mini_80_steps"
+
+
+def shown(verdict: Verdict) -> str:
+    """Difference and interval, as the text has them."""
+    return f"{verdict.mean:+.2f} [{verdict.interval.low:+.2f}, {verdict.interval.high:+.2f}]"
+
+
 def test_at_equal_cost_training_without_kd_ends_above():
-    studies = "mini_80", "mini_80_cost"
-    found = {name.rsplit(".", 2)[1]: each for (name, _), each in verdicts(*studies).items() if "equal_flops" in name}
+    flops = {name: each for (name, _), each in verdicts(*AT_EQUAL_COST).items() if "equal_flops" in name}
+    found = {name.rsplit(".", 2)[1]: each for name, each in flops.items()}
     assert {arm: (word(each), each.seeds) for arm, each in found.items()} == dict.fromkeys(found, (OPPOSITE, 6))
-    spaced, online = (
-        f"{each.mean:+.2f} [{each.interval.low:+.2f}, {each.interval.high:+.2f}]"
-        for each in (found["spaced"], found["online"])
-    )
+    spaced, online = (shown(found[arm]) for arm in ("spaced", "online"))
     assert f"is {spaced} points, and above online KD, with {online}." in TEXT
-    flops = rows(*studies)[rows(*studies)["metric"] == "training_flops_with_teacher"]
-    mean = flops.groupby(["method", "interval", flops["study"]])["value"].mean()
+    costs = rows(*AT_EQUAL_COST)
+    costs = costs[costs["metric"] == "training_flops_with_teacher"]
+    mean = costs.groupby(["method", "interval", costs["study"]])["value"].mean()
     without, longer = mean["baseline", "", "mini_80"], mean["baseline", "", "mini_80_cost"]
     assert f"It costs {mean['online_kd', '1.5', 'mini_80'] / without:.2f} times the FLOPs" in TEXT
     assert longer == pytest.approx(mean["online_kd", "1.5", "mini_80"], rel=0.001)
+
+
+def test_at_as_many_steps_no_gain_of_spaced_self_kd_is_detected():
+    (verdict,) = (each for (name, _), each in verdicts(*AT_EQUAL_COST).items() if "equal_steps" in name)
+    assert (word(verdict), verdict.seeds) == (UNDECIDED, 6)
+    assert f"its difference from that is {shown(verdict)} points." in TEXT
+    assert verdict.family.m == 3
+    runs = [run for study in AT_EQUAL_COST[2:] for run in read_json(RECORDED / study / "runs.json", list)]
+    updates = {}  # of the one network, in whichever role
+    for run in runs:
+        key = run["spec"]["method"], run["spec"]["interval"], run["spec"]["epochs"]
+        updates.setdefault(key, set()).add(sum(run["turns"].values()))
+    assert updates["self_kd", 4.0, 80] == updates["self_kd", 0.0, 160] == {6400}
+    assert updates["self_kd", 0.0, 80] == {3200}
+
+
+def test_as_a_family_of_two_the_claims_on_flops_had_the_same_verdicts():
+    assert "The first two were judged before the third was trained, as a family of two, with the same verdicts." in TEXT
+    before, after = (
+        {name: word(each) for (name, _), each in verdicts(*studies).items() if "equal_flops" in name}
+        for studies in (AT_EQUAL_COST[:2], AT_EQUAL_COST)
+    )
+    assert before == after
 
 
 def test_re_estimated_statistics_cost_every_arm_and_spaced_kd_more():

@@ -89,7 +89,7 @@ def _folder() -> Path:
 
 def _locked(path: Path) -> IO[Any] | None:
     """The file, with the lock; None if another process holds that."""
-    file = path.open("w")
+    file = path.open("w", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,7 +99,7 @@ def _locked(path: Path) -> IO[Any] | None:
 
 
 def _is_locked(path: Path) -> bool:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
