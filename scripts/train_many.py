@@ -21,8 +21,10 @@ def in_order(studies: list[Study]) -> dict[str, RunSpec]:
     return {run.id: run for study in studies for run in study.runs}
 
 
-def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, seconds: float) -> tuple[list[str], int]:
-    """Train what can be begun within `seconds`, `jobs` at a time.
+def train_all(
+    runs: dict[str, RunSpec], results: Path, device: str, jobs: int, seconds: float, *, together: bool = False
+) -> tuple[list[str], int]:
+    """Train what can be begun within `seconds`, `jobs` at a time; `together`: online students beside their teachers.
 
     Gives a line for each run that failed, and how many were not begun: for want of time, or of their teacher.
     """
@@ -42,8 +44,9 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
             ready.sort(key=lambda run: order[run.id])  # teachers first, then as the files have them
             while ready and len(running) < jobs and time.monotonic() < deadline:
                 run = ready.pop(0)
-                students = tuple(each for each in followers.get(run.id, ()) if each.interval != 0)
-                running[pool.submit(_train, run, results, students, device)] = run
+                students = tuple(followers.get(run.id, ()))
+                beside = students if together else ()
+                running[pool.submit(_train, run, results, students, beside, device)] = run
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -59,11 +62,13 @@ def train_all(runs: dict[str, RunSpec], results: Path, device: str, jobs: int, s
     return failed, len(runs) - finished - len(failed)
 
 
-def _train(run: RunSpec, results: Path, students: tuple[RunSpec, ...], device: str) -> None:
+def _train(
+    run: RunSpec, results: Path, students: tuple[RunSpec, ...], beside: tuple[RunSpec, ...], device: str
+) -> None:
     from spaced_kd.training.loop import train  # here, so that the process which hands out runs needs no torch
 
     try:
-        train(run, results, save_states_for=students, device=device)
+        train(run, results, save_states_for=students, together=beside, device=device)
     finally:
         gc.collect()  # the memory of the run's graphs, before the next one asks for its own
 
@@ -78,10 +83,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no run after so long (no limit)")
     given = parser.parse_args()
     try:
-        runs = in_order([load_study(path) for path in given.studies])
+        studies = [load_study(path) for path in given.studies]
     except UserError as error:
         raise SystemExit(f"train_many: {error}") from None
-    failed, left = train_all(runs, given.results, given.device, given.jobs, given.seconds)
+    beside = any(study.train_together for study in studies)
+    runs = in_order(studies)
+    failed, left = train_all(runs, given.results, given.device, given.jobs, given.seconds, together=beside)
     if failed or left:
         raise SystemExit(f"train_many: {len(failed)} runs failed, and {left} were not begun: run it again for them")
 

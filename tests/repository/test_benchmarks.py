@@ -250,19 +250,21 @@ def test_a_training_and_a_benchmark_need_torch_timm_and_safetensors_alone(result
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_are_those_of_their_own(results, tmp_path):
+@pytest.mark.parametrize(("together", "online"), [(False, "trained along"), (True, "together")])
+def test_runs_side_by_side_are_those_of_their_own(results, tmp_path, together, online):
     grid = TINY | {"epochs": 2, "seed": [0, 1]}
     arms = [{"method": "online_kd", "interval": [0, 1.5]}, {"method": "baseline"}]
     path = tmp_path / "side.yaml"
-    path.write_text(yaml.safe_dump({"study": "side", "grids": [grid | {"arms": arms}]}))
+    path.write_text(yaml.safe_dump({"study": "side", "train_together": together, "grids": [grid | {"arms": arms}]}))
     command = [sys.executable, "-m", "scripts.train_many", path, "--jobs", "2", "--results", results]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     runs = {run.id: run for run in load_study(path).runs}
     assert {folder.name for folder in (results / "runs").iterdir()} == set(runs)
-    student = next(run for run in runs.values() if run.interval == 1.5)
-    found = json.loads((results / "runs" / student.id / "run.json").read_text())
-    assert found["teacher_states"] == "stored"
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "data").symlink_to(results / "data")
-    alone = train(student, tmp_path / "alone")
-    assert sha256(alone / "weights.safetensors") == found["outputs"]["weights.safetensors"]
+    for interval, states in ((1.5, "stored"), (0.0, online)):
+        student = next(run for run in runs.values() if run.interval == interval and run.method == "online_kd")
+        found = json.loads((results / "runs" / student.id / "run.json").read_text())
+        assert found["teacher_states"] == states
+        alone = train(student, tmp_path / "alone")
+        assert sha256(alone / "weights.safetensors") == found["outputs"]["weights.safetensors"]
