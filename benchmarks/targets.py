@@ -64,6 +64,7 @@ EVERYWHERE = (
 ON_CPU = (
     *_steps({(32, "fp32"): 1.3, (64, "fp32"): 1.3}),
     Goal("sweep", "FLOPs of the sweep of intervals, against independent runs", 0.7, most=True),
+    Goal("sweep_together", "the same, with online KD in its teacher's job", 0.61, most=True),
     *EVERYWHERE,
     Goal("corrupted", "corrupted test sets, 6 x 3, 10,000 images of 32 px", 150, "s", most=True),
 )

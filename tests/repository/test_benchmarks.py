@@ -134,6 +134,7 @@ def test_the_sweep_spares_each_students_teacher_but_the_one_of_online_kd():
     values, _ = study_costs.sweep()
     # in passes, of which learning takes three: w/o KD 3, online 3 + 4, five students 4 each, against six of 7
     assert values["sweep"] == [pytest.approx((3 + 7 + 5 * 4) / (3 + 6 * 7), rel=0.01)]
+    assert values["sweep_together"] == [pytest.approx((3 + 6 * 4) / (3 + 6 * 7), rel=0.01)]
 
 
 def recorded(**values):
