@@ -21,6 +21,7 @@ from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import TrainingMetrics
 from spaced_kd.training.preemption import Interrupted, StopSignal
 from spaced_kd.training.run_lock import exclusive
+from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
 ONLINE = {"method": "online_kd", "epochs": 2, "tail_evaluations": 3}
@@ -89,7 +90,8 @@ def apart(results):
             {"method__student_batches": "new_views"},
             {"network__width": 0.125, "teacher": "resnet_mini", "teacher__width": 0.0625},
             {"interval": 0.6, "method__lead": "constant", "clock": "teacher"},
-            {"augmentation": "strong"},
+            {"augmentation": "strong"},  # made ahead by other processes
+            {"augmentation": "strong", "interval": 0.6, "method__lead": "constant"},
         ]
     ),
     ids=str,
@@ -97,7 +99,7 @@ def apart(results):
 def test_teacher_and_student_are_those_of_processes_of_their_own(results, apart, changes):
     student = tiny_of(changes)
     teacher = student.teacher_spec()
-    train(teacher, results, together=(student,))
+    train(teacher, results, together=(student,), workers=2)
     assert run_json(results, student)["teacher_states"] == "together"
     assert outputs(results, teacher, student) == outputs(apart(teacher, student), teacher, student)
 
@@ -193,6 +195,33 @@ def test_others_train_as_they_did(results, changes):
     """Whose teacher leaves states in files, or depends on them."""
     student = tiny_of(changes)
     train(student.teacher_spec(), results, together=(student,))
+    assert not ResultPaths(results).run(student).exists()
+
+
+def test_a_student_that_began_in_its_own_process_is_counted_without_its_teacher(results, apart):
+    """It is ahead of its teacher, which comes up to it; the FLOPs of both would otherwise be added twice."""
+    student = tiny_of({})
+    teacher = student.teacher_spec()
+    with pytest.raises(Interrupted):
+        train(student, results, stop=StopAfter(7))
+    train(teacher, results, together=(student,))
+    described = run_json(results, student)
+    assert described["teacher_states"] == "together"
+    assert described["training_flops"]["teacher"] == 0 < described["training_flops"]["student"]
+    assert outputs(results, teacher, student) == outputs(apart(teacher, student), teacher, student)
+
+
+def test_a_student_whose_state_cannot_be_used_leaves_its_teacher_alone(results, capsys):
+    student = tiny_of({})
+    state = ResultPaths(results).state(student)
+    with pytest.raises(Interrupted):
+        train(student, results, stop=StopAfter(3))
+    (path,) = state.iterdir()
+    stored, about = array_file.read(path, remedy="")
+    array_file.save(path, stored, **about | {"run": "another"})
+    train(student.teacher_spec(), results, together=(student,))
+    assert f"{student.id} trains in a process of its own: " in capsys.readouterr().out
+    assert path.exists()
     assert not ResultPaths(results).run(student).exists()
 
 

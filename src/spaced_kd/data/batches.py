@@ -6,6 +6,7 @@ Nothing is buffered: memory does not grow with the interval, and a resumed run n
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
@@ -84,6 +85,7 @@ class Batches:
         self.per_epoch = batches_per_epoch(len(data.labels["train"]), batch_size, last_batch)
         self._coming: Iterator[tuple[int, Tensor]] | None = None
         self._last: tuple[int, Tensor] | None = None
+        self._first: Batches | None = None  # of the other training, if this is `beside` it
         if (least := self.size(self.per_epoch - 1)) < self.processes:
             raise UserError(
                 f"an epoch's last batch has {least} of {len(data.labels['train'])} images, fewer than the"
@@ -98,6 +100,13 @@ class Batches:
         """
         order = [index for index, _ in groupby(indices)]
         self._coming = zip(order, in_order(self._augmented, order, workers, waiting), strict=True)
+
+    def beside(self) -> "Batches":
+        """The same batches for another training in this process: those made ahead that both use at the same time are
+        made once, and all others when they are needed."""
+        other = copy(self)
+        other._first, other._coming = self, None
+        return other
 
     def close(self) -> None:
         """End the processes that make batches ahead; the garbage collector would wait for them."""
@@ -114,7 +123,8 @@ class Batches:
             past = self.data.labels["train"][self._ids(index - 1)]
             return self._inputs(index - 1, number).to(self.device), past.to(self.device)
 
-        images = view(0) if self._coming is None else self._next(index).to(self.device)
+        images = self._made_ahead(index)
+        images = view(0) if images is None else images.to(self.device)
         epoch, last = index // self.per_epoch, before if index else None
         return Batch(images, labels.to(self.device), ids.to(self.device), view, epoch, last)
 
@@ -122,6 +132,13 @@ class Batches:
         """Number of images of batch `index`, without making it."""
         position = index % self.per_epoch
         return min(self.batch_size, len(self.data.labels["train"]) - position * self.batch_size)
+
+    def _made_ahead(self, index: int) -> Tensor | None:
+        """The batch, if it is or was made ahead; None if it is to be made now."""
+        if self._first:
+            last = self._first._last
+            return self._as_input(last[1]) if last and last[0] == index else None
+        return None if self._coming is None else self._next(index)
 
     def _next(self, index: int) -> Tensor:
         """The batch made ahead, which must be `index`, or the last one again."""

@@ -5,6 +5,7 @@ batch. It is still a run of its own, with folder, lock, curve and resume states,
 that cannot join, or fails, is left to a process of its own, which tells the reason.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,19 @@ class Companions:
         self.leader = leader
         self.students: list[Companion] = []
 
-    def join(self, trainings: list["Training"]) -> None:
-        """Add students, but not one whose newest state is older than the teacher's: the teacher does not go back."""
-        for training in trainings:
-            companion = Companion(training)
+    def join(self, jobs: list[Job], begin: Callable[[Job], "Training"]) -> None:
+        """Begin the training of students, but of none whose newest state is older than the teacher's.
+
+        The teacher does not go back.
+        """
+        for job in jobs:
+            try:
+                companion = Companion(begin(job))
+            except UserError as error:  # its newest state cannot be used
+                self._leave(job, str(error))
+                continue
             if companion.behind(self.leader.job.learners["teacher"].steps):
-                self._leave(companion, "it is behind its teacher")
+                self._leave(job, "it is behind its teacher")
             else:
                 self.students.append(companion)
         if self.students:
@@ -72,7 +80,7 @@ class Companions:
             try:
                 student.follow(batches)
             except Exception as error:
-                self._leave(student, f"{type(error).__name__}: {error}")
+                self._leave(student.training.job, f"{type(error).__name__}: {error}")
 
     def save(self) -> None:
         """Write a resume state of each student, before that of the teacher, which must not be ahead of theirs."""
@@ -80,7 +88,7 @@ class Companions:
             try:
                 student.save(self.leader.job.learners["teacher"].steps)
             except UserError as error:
-                self._leave(student, str(error))
+                self._leave(student.training.job, str(error))
 
     def finish(self) -> None:
         """Write the outputs of the students, which name the teacher's final weights, before those of the teacher."""
@@ -91,12 +99,12 @@ class Companions:
             try:
                 student.training.finish()
             except UserError as error:
-                self._leave(student, str(error))
+                self._leave(student.training.job, str(error))
 
-    def _leave(self, student: "Companion", reason: str) -> None:
+    def _leave(self, job: Job, reason: str) -> None:
         """Go on without a student."""
-        self.students = [each for each in self.students if each is not student]
-        self.leader.recorder.say(f"{student.training.job.spec.id} trains in a process of its own: {reason}")
+        self.students = [each for each in self.students if each.training.job is not job]
+        self.leader.recorder.say(f"{job.spec.id} trains in a process of its own: {reason}")
 
 
 class Companion:

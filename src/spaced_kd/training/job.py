@@ -162,7 +162,7 @@ def assemble(
     where = choose_device(distributed.device(device))
     if spec.precision == "tf32" and where.type != "cuda":
         raise UserError("precision is tf32, which only a GPU has: use fp32 or bf16 here")
-    data, batches = (beside.data, beside.batches) if beside else make_batches(spec, paths, where, workers)
+    data, batches = (beside.data, beside.batches.beside()) if beside else make_batches(spec, paths, where, workers)
     method = make_method(spec)
     turns = make_turns(spec, method, batches.per_epoch)
     modules = make_modules(spec, method, data, where)

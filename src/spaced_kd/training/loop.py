@@ -68,7 +68,7 @@ def train(
             beside = jobs_beside(job, together, paths, held)
             training = Training(job, paths, checkpoint_every, stop, others=bool(beside))
             training.save_at = states_for(job, save_states_for)
-            training.companions.join([Training(each, paths, math.inf, StopSignal(), others=True) for each in beside])
+            training.companions.join(beside, lambda each: Training(each, paths, math.inf, StopSignal(), others=True))
             for _ in training.turns():
                 pass
             return training.finish()

@@ -50,6 +50,7 @@ def write_outputs(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin
 def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Origin) -> dict[str, Any]:
     """The description of a run, written as run.json."""
     spec, states = job.spec, job.teacher_states
+    elsewhere = {"teacher"} if states in OWN_RUN else set()  # learns in its own run, whatever an earlier attempt did
     counts: dict[str, dict[str, int]] = {role: {} for role in job.learners}
     for role, index in job.turns:
         size = f"{role} {job.images(index)}"
@@ -72,7 +73,7 @@ def describe(job: Job, metrics: TrainingMetrics, paths: ResultPaths, origin: Ori
         "device_seconds": spec.processes * seconds["wall"] if job.device.type != "cpu" else None,
         **(dict.fromkeys(metrics.energy()) if several else metrics.energy()),
         "training_flops": {
-            role: sum(times * metrics.flops.get(size, 0) for size, times in sizes.items())
+            role: sum(times * metrics.flops.get(size, 0) for size, times in sizes.items() if role not in elsewhere)
             for role, sizes in counts.items()
         },
         "teacher_states": states,
