@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, first_fast
 
 from spaced_kd.analysis.collect import collect_rows
@@ -16,16 +17,18 @@ from spaced_kd.config.run_spec import from_flat
 from spaced_kd.config.study import EXPERIMENTS, expand, load_study
 from spaced_kd.planning.costs import RunCosts
 from spaced_kd.planning.plan import make
-from spaced_kd.training import checkpointer, loop
+from spaced_kd.training import checkpointer, companions, loop
 from spaced_kd.training.loop import train
 from spaced_kd.training.metrics import TrainingMetrics
 from spaced_kd.training.preemption import Interrupted, StopSignal
-from spaced_kd.training.run_lock import exclusive
+from spaced_kd.training.run_lock import exclusive, held
+from spaced_kd.training.run_recorder import RunRecorder
 from spaced_kd.utils import array_file
 from spaced_kd.utils.errors import UserError
 
 ONLINE = {"method": "online_kd", "epochs": 2, "tail_evaluations": 3}
 STUDY = {"study": "trial", "train_together": True, "grids": [TINY | {"method": ["baseline", "online_kd"]}]}
+WIDER = {"network__width": 0.125, "teacher": "resnet_mini", "teacher__width": 0.0625}  # so that features are aligned
 OUTPUTS = ("weights.safetensors", "predictions.safetensors", "rows.json")
 
 
@@ -167,12 +170,11 @@ def test_a_student_behind_its_teacher_is_left_to_a_process_of_its_own(results, a
 
 
 def test_a_student_that_fails_is_named_and_its_teacher_goes_on(results, apart, capsys):
-    wider = {"network__width": 0.125, "teacher": "resnet_mini", "teacher__width": 0.0625}
-    student, fine = tiny_of(wider | {"method__beta": 1e38}), tiny_of(wider)
+    student, fine = tiny_of(WIDER | {"method__beta": 1e38}), tiny_of(WIDER)
     teacher = student.teacher_spec()
     train(teacher, results, together=(student, fine))
     said = capsys.readouterr().out
-    assert f"{student.id} trains in a process of its own: UserError: " in said
+    assert f"{student.id} trains in a process of its own: the loss (" in said
     assert f"{fine.id} trains in a process of its own" not in said
     assert outputs(results, teacher, fine) == outputs(apart(teacher, fine), teacher, fine)
     with pytest.raises(UserError, match="is nan at batch 1"):
@@ -198,24 +200,35 @@ def test_others_train_as_they_did(results, changes):
     assert not ResultPaths(results).run(student).exists()
 
 
-def test_a_student_that_began_in_its_own_process_is_counted_without_its_teacher(results, apart):
-    """It is ahead of its teacher, which comes up to it; the FLOPs of both would otherwise be added twice."""
+def test_a_student_that_began_in_its_own_process_goes_on_there(results, apart):
+    """Its seconds and FLOPs are also those of its teacher."""
     student = tiny_of({})
     teacher = student.teacher_spec()
     with pytest.raises(Interrupted):
         train(student, results, stop=StopAfter(7))
     train(teacher, results, together=(student,))
-    described = run_json(results, student)
-    assert described["teacher_states"] == "together"
-    assert described["training_flops"]["teacher"] == 0 < described["training_flops"]["student"]
+    assert not ResultPaths(results).run(student).exists()
+    train(student, results)
+    assert run_json(results, student)["teacher_states"] == "trained along"
     assert outputs(results, teacher, student) == outputs(apart(teacher, student), teacher, student)
+
+
+def test_flops_of_a_teacher_that_was_stored_meanwhile_are_not_the_students(results):
+    student = tiny_of({"interval": 1.5})
+    with pytest.raises(Interrupted):
+        train(student, results, stop=StopAfter(9))  # with turns of the teacher
+    train(student.teacher_spec(), results, save_states_for=(student,))
+    train(student, results)
+    described = run_json(results, student)
+    assert described["teacher_states"] == "stored"
+    assert described["training_flops"]["teacher"] == 0 < described["training_flops"]["student"]
 
 
 def test_a_student_whose_state_cannot_be_used_leaves_its_teacher_alone(results, capsys):
     student = tiny_of({})
     state = ResultPaths(results).state(student)
     with pytest.raises(Interrupted):
-        train(student, results, stop=StopAfter(3))
+        train(student.teacher_spec(), results, together=(student,), stop=StopAfter(3))
     (path,) = state.iterdir()
     stored, about = array_file.read(path, remedy="")
     array_file.save(path, stored, **about | {"run": "another"})
@@ -223,6 +236,88 @@ def test_a_student_whose_state_cannot_be_used_leaves_its_teacher_alone(results, 
     assert f"{student.id} trains in a process of its own: " in capsys.readouterr().out
     assert path.exists()
     assert not ResultPaths(results).run(student).exists()
+
+
+def test_a_student_without_memory_leaves_its_teacher_alone(results, monkeypatch, capsys):
+    student = tiny_of({})
+    begin = loop.Training.__init__
+
+    def full(self, job, *given, **named):
+        if job.spec == student:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        begin(self, job, *given, **named)
+
+    monkeypatch.setattr(loop.Training, "__init__", full)
+    train(student.teacher_spec(), results, together=(student,))
+    assert "trains in a process of its own: OutOfMemoryError: CUDA out of memory" in capsys.readouterr().out
+
+
+def test_a_student_that_left_may_be_trained_at_once(results, monkeypatch):
+    student = tiny_of(WIDER | {"method__beta": 1e38})
+    teacher, seen = student.teacher_spec(), []
+    evaluate = RunRecorder.after_turn
+
+    def after_turn(self, *given):
+        evaluate(self, *given)
+        if self.job.spec == teacher:
+            seen.append(held(ResultPaths(results).lock(student)))
+
+    monkeypatch.setattr(RunRecorder, "after_turn", after_turn)
+    train(teacher, results, together=(student,))
+    assert seen[0]
+    assert not seen[-1]
+
+
+def test_a_student_that_ended_before_it_could_join_is_left_as_it_is(results, monkeypatch):
+    """Its own process may end between the look at it and its lock."""
+    student = tiny_of({})
+    enter, done = companions.exclusive, []
+
+    def late(path, *given, **named):
+        if not done:
+            done.append(train(student, results))
+        return enter(path, *given, **named)
+
+    monkeypatch.setattr(companions, "exclusive", late)
+    train(student.teacher_spec(), results, together=(student,))
+    assert run_json(results, student)["teacher_states"] == "trained along"
+
+
+def test_a_stop_during_a_students_evaluation_is_the_teachers(results, apart, monkeypatch):
+    student = tiny_of({})
+    teacher = student.teacher_spec()
+    evaluate, evaluated = RunRecorder._evaluate, []
+
+    def interrupted(self, *given):
+        if self.job.spec == student:
+            evaluated.append(given)
+            raise Interrupted("SIGTERM", 143)
+        evaluate(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecorder, "_evaluate", interrupted)
+        with pytest.raises(Interrupted):
+            train(teacher, results, together=(student,), checkpoint_every=0)
+    assert len(evaluated) == 1
+    train(teacher, results, together=(student,))
+    assert run_json(results, student)["teacher_states"] == "together"
+    assert outputs(results, teacher, student) == outputs(apart(teacher, student), teacher, student)
+
+
+def test_seconds_of_each_are_those_of_its_own_turns(results, monkeypatch):
+    students = [tiny_of({"method__alpha": alpha}) for alpha in (0.2, 0.4, 0.5)]
+    teacher = students[0].teacher_spec()
+    evaluate = RunRecorder._evaluate
+
+    def slow(self, *given):
+        time.sleep(0.3)
+        evaluate(self, *given)
+
+    monkeypatch.setattr(RunRecorder, "_evaluate", slow)
+    train(teacher, results, together=tuple(students))
+    slept = 0.3 * 2  # after each epoch; the tail is the last turn alone
+    seconds = [run_json(results, run)["wall_seconds"] for run in (teacher, *students)]
+    assert all(slept <= each < 2 * slept for each in seconds), seconds
 
 
 def test_a_student_of_another_teacher_is_refused(results):

@@ -86,15 +86,15 @@ def test_without_a_gpu_there_is_no_slot(monkeypatch, tmp_path):
 
 
 class FullGPU:
-    """A training that needs more memory than there is while more than `most` other processes use the GPU."""
+    """A training that fits in the GPU beside `most` other processes, and beside one more without students."""
 
     def __init__(self, most):
         self.most, self.attempts = most, 0
 
-    def __call__(self):
+    def __call__(self, together):
         choose_device("auto")
         self.attempts += 1
-        if gpu_slots.others() > self.most:
+        if gpu_slots.others() > self.most + (not together):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Path("run")
 
@@ -110,8 +110,8 @@ def test_a_training_that_does_not_fit_waits_until_another_has_ended(monkeypatch,
             others.pop().close()  # ends
 
     monkeypatch.setattr(gpu_slots.time, "sleep", pause)
-    training = FullGPU(1)
-    assert until_it_fits(training, StopSignal()) == Path("run")
+    training = FullGPU(0)
+    assert until_it_fits(training, StopSignal(), together=False) == Path("run")
     assert training.attempts == 3  # beside three, beside two, beside one
     assert looks == 4 * [False]  # its slot is free meanwhile
     assert gpu_slots.holding()
@@ -121,32 +121,40 @@ def test_a_training_that_does_not_fit_waits_until_another_has_ended(monkeypatch,
 
 def test_a_training_that_has_the_gpu_for_itself_and_does_not_fit_is_refused(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, gpus=1)
-    training = FullGPU(-1)
+    training = FullGPU(-2)
     with pytest.raises(torch.OutOfMemoryError):
-        until_it_fits(training, StopSignal())
+        until_it_fits(training, StopSignal(), together=False)
     assert training.attempts == 2  # others may have ended just before it looked
+
+
+def test_a_teacher_that_fits_alone_goes_on_without_its_students(monkeypatch, tmp_path, capsys):
+    machine(monkeypatch, tmp_path, gpus=1)
+    training = FullGPU(-1)
+    assert until_it_fits(training, StopSignal(), together=True) == Path("run")
+    assert training.attempts == 2
+    assert "going on without them" in capsys.readouterr().out
 
 
 def test_another_error_is_raised_at_once(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, gpus=1)
     another_takes_a_slot()
 
-    def fails():
+    def fails(together):
         choose_device("auto")
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        until_it_fits(fails, StopSignal())
+        until_it_fits(fails, StopSignal(), together=False)
 
 
 def test_a_processor_that_is_full_is_not_waited_for(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, gpus=0)
 
-    def fails():
+    def fails(together):
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        until_it_fits(fails, StopSignal())
+        until_it_fits(fails, StopSignal(), together=False)
 
 
 def test_the_wait_ends_where_the_process_has_to_stop(monkeypatch, tmp_path):
@@ -155,7 +163,7 @@ def test_the_wait_ends_where_the_process_has_to_stop(monkeypatch, tmp_path):
     stop = StopSignal(time_limit=10.0, margin=1.0)
     monkeypatch.setattr(gpu_slots.time, "sleep", lambda seconds: setattr(stop, "end", 0.0))
     with pytest.raises(Interrupted):
-        until_it_fits(FullGPU(0), stop)
+        until_it_fits(FullGPU(-1), stop, together=False)
 
 
 def test_two_that_wait_go_on_one_after_the_other(monkeypatch, tmp_path):

@@ -84,8 +84,12 @@ def train_command(arguments: argparse.Namespace) -> None:
     options = {key: getattr(arguments, key) for key in ("checkpoint_every", "device", "workers")}
     with stop:
         try:
-            options |= {"save_states_for": students, "together": together}
-            folder = until_it_fits(lambda: train(described, arguments.results, stop=stop, **options), stop)
+            options |= {"save_states_for": students, "stop": stop}
+            folder = until_it_fits(
+                lambda beside: train(described, arguments.results, together=together if beside else (), **options),
+                *(stop,),
+                together=bool(together),
+            )
         except Interrupted as stopped:
             # while signals are only recorded: torchrun sends one to the first process as soon as another has ended
             if stopped.status == GO_ON and arguments.requeue and not rank():

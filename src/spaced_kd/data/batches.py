@@ -7,7 +7,6 @@ Nothing is buffered: memory does not grow with the interval, and a resumed run n
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from spaced_kd.utils.devices import send
 from spaced_kd.utils.errors import UserError
 from spaced_kd.utils.seeding import generator
 
+KEPT_ORDERS = 8
 # uint8 (B, H, W, 3), or network input where standardisation is a part of it
 Augment = Callable[[Pictures, np.random.Generator], Tensor]
 
@@ -86,6 +86,7 @@ class Batches:
         self._coming: Iterator[tuple[int, Tensor]] | None = None
         self._last: tuple[int, Tensor] | None = None
         self._first: Batches | None = None  # of the other training, if this is `beside` it
+        self._orders: dict[int, Tensor] = {}  # of some epochs; a follower with a long interval comes back to old ones
         if (least := self.size(self.per_epoch - 1)) < self.processes:
             raise UserError(
                 f"an epoch's last batch has {least} of {len(data.labels['train'])} images, fewer than the"
@@ -168,7 +169,10 @@ class Batches:
         ids = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         return send(ids, self.data.labels["train"].device)
 
-    @lru_cache(maxsize=8)  # noqa: B019 (one object per process); a follower with a long interval comes back to old epochs
     def _order(self, epoch: int) -> Tensor:
-        count = len(self.data.labels["train"])
-        return torch.from_numpy(generator(self.order_seed, "order", epoch).permutation(count))
+        if epoch not in self._orders:
+            if len(self._orders) == KEPT_ORDERS:
+                del self._orders[min(self._orders)]
+            count = len(self.data.labels["train"])
+            self._orders[epoch] = torch.from_numpy(generator(self.order_seed, "order", epoch).permutation(count))
+        return self._orders[epoch]

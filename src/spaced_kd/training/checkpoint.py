@@ -106,6 +106,16 @@ def load_state(
     return None
 
 
+def has_learner(folder: Path, name: str) -> bool:
+    """Whether the newest valid state in a folder has a learner of this name."""
+    for path in reversed(states(folder)):
+        try:
+            return name in array_file.read(path, remedy="the state before it is used")[1].get("steps", ())
+        except UserError:
+            continue
+    return False
+
+
 def no_state(path: Path) -> UserError:
     """The error for an intact file that has the name of a state but other content."""
     return UserError(f"{path} is not a state from which this run can resume: delete it")

@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from spaced_kd.config.paths import ResultPaths
 from spaced_kd.config.run_spec import RunSpec
 from spaced_kd.distillation.schedule import Turn
@@ -60,12 +62,12 @@ def train(
             return paths.run(spec)
         set_up_process(spec.threads, spec.precision)
         job = assemble(spec, paths, device, workers)
-        with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches), ExitStack() as held:
+        with on_rank_zero(exclusive(paths.lock(spec), stop)), closing(job.batches), ExitStack() as locks:
             if broadcast_from_zero(finished(spec, paths)):  # by the process that held the lock
                 return paths.run(spec)
             for message in provenance.warnings_of(spec, job.device) if rank() == 0 else ():
                 warnings.warn(message, stacklevel=1)
-            beside = jobs_beside(job, together, paths, held)
+            beside = jobs_beside(job, together, paths, locks)
             training = Training(job, paths, checkpoint_every, stop, others=bool(beside))
             training.save_at = states_for(job, save_states_for)
             training.companions.join(beside, lambda each: Training(each, paths, math.inf, StopSignal(), others=True))
@@ -94,7 +96,8 @@ class Training:
     ) -> None:
         self.job, self.paths = job, paths
         self.origin = provenance.origin(job.spec, job.device)  # now, since files may change while this process trains
-        self.metrics = TrainingMetrics(energy.meters(job.device, others=others))
+        synchronise = torch.cuda.synchronize if others and job.device.type == "cuda" else lambda: None
+        self.metrics = TrainingMetrics(energy.meters(job.device, others=others), synchronise)
         self.recorder = RunRecorder(job, self.metrics, Curve(paths.curve(job.spec), job), others=others)
         self.checkpointer = Checkpointer(job, self.metrics, paths, self.origin, checkpoint_every, stop)
         self.states = TeacherStates(job.spec.id, paths.trajectory(job.spec), paths.weights(job.spec), job.total)
@@ -125,8 +128,7 @@ class Training:
         """Let students have the teacher after its turn on so many batches."""
         if batches in self.save_at:
             self.states.save(batches, self.job.learners["teacher"].network)
-        with self.metrics.elsewhere():
-            self.companions.follow(batches)
+        self.companions.follow(batches)
 
 
 def states_for(job: Job, students: tuple[RunSpec, ...]) -> set[int]:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,11 @@ class TrainingMetrics:
 
     Args:
         meters: of the energy, by the keys of their sums.
+        synchronise: waits for the device, before another run of this process takes its turns.
     """
 
-    def __init__(self, meters: dict[str, Meter]) -> None:
-        self.meters = meters
+    def __init__(self, meters: dict[str, Meter], synchronise: Callable[[], None] = lambda: None) -> None:
+        self.meters, self.synchronise = meters, synchronise
         self.turns = 0  # done so far; the name of a resume state contains this number
         self.epochs: list[int] = []
         self.evaluated_at: list[tuple[float, float]] = []  # turns done and seconds at each evaluated epoch
@@ -115,13 +116,20 @@ class TrainingMetrics:
     @contextlib.contextmanager
     def elsewhere(self) -> Iterator[None]:
         """Leave out the seconds of the block, in which another run of this process takes its turns."""
-        self._away = time.perf_counter(), time.process_time()
+        self.leave()
         try:
             yield
         finally:
-            (wall, cpu), (since, used) = self._started, self._away
-            self._started = wall + time.perf_counter() - since, cpu + time.process_time() - used
+            self.synchronise()
+            if self._away:
+                (wall, cpu), (since, used) = self._started, self._away
+                self._started = wall + time.perf_counter() - since, cpu + time.process_time() - used
             self._away = None
+
+    def leave(self) -> None:
+        """Count no seconds from now on."""
+        self.synchronise()
+        self._away = time.perf_counter(), time.process_time()
 
     def energy(self) -> dict[str, float | None]:
         """Joules by meter, earlier attempts included; None is not measured."""

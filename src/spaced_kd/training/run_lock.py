@@ -14,7 +14,7 @@ from spaced_kd.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, stop: StopSignal, poll: float = 1.0) -> Iterator[None]:
+def exclusive(path: Path, stop: StopSignal, poll: float = 1.0, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock `path` for the block; if another process holds it, print that and wait until it has ended.
 
     The kernel releases a lock with its process, so the file that a killed process leaves behind blocks nobody. NFS
@@ -25,6 +25,7 @@ def exclusive(path: Path, stop: StopSignal, poll: float = 1.0) -> Iterator[None]
         path: the file; while it is held, it contains the holder's process id and host.
         stop: may end the waiting, too, by Interrupted.
         poll: seconds between attempts.
+        wait: whether to wait; BlockingIOError else.
     """
     waiting = False
     while True:
@@ -32,6 +33,9 @@ def exclusive(path: Path, stop: StopSignal, poll: float = 1.0) -> Iterator[None]
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                file.close()
+                raise
             if not waiting:
                 print(f"{path}: held by {file.read() or 'another process'}: waiting for it to end", flush=True)
             waiting = True

@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,16 +25,11 @@ def take() -> str:
 
     Gives the GPU's name for torch, or "cpu" if there is none.
     """
-    if _held:
-        return f"cuda:{_held[-1][1]}"
-    if (count := torch.cuda.device_count()) == 0:
+    if not _held and (count := torch.cuda.device_count()) == 0:
         return "cpu"
-    for number in itertools.count():
-        slot, gpu = divmod(number, count)
-        if file := _locked(_folder() / f"{torch.cuda.get_device_properties(gpu).uuid}.{slot}"):
-            _held.append((file, gpu))
-            return f"cuda:{gpu}"
-    raise AssertionError("itertools.count never ends")
+    if not _held:
+        _take_of(range(count))
+    return f"cuda:{_held[-1][1]}"
 
 
 def holding() -> bool:
@@ -44,34 +39,45 @@ def holding() -> bool:
 
 def others() -> int:
     """Number of other processes that hold a slot of the GPU on which this one computes; 0 if it holds none."""
-    return _used_by_others(Path(_held[-1][0].name)) if _held else 0
+    return _used(_uuid(_held[-1][1])) - 1 if _held else 0
 
 
 def wait_for_room(interrupted: Callable[[], Exception | None]) -> None:
-    """Give the slot up, wait until one of the other processes has ended, and take it again.
+    """Give the slot up, wait until one of the other processes has ended, and take one again.
 
-    Of several processes that wait for a GPU, one at a time goes on: two would run out of memory once more.
+    Of several processes that wait for a GPU, one at a time goes on: two would run out of memory once more. One that
+    sees no other when its turn comes goes on at once.
 
     Args:
         interrupted: the exception that ends the wait; None to go on.
     """
     before = others()
     file, gpu = _held.pop()
-    path = Path(file.name)
     file.close()
-    while not (turn := _locked(path.with_suffix(".waiting"))):
+    while not (turn := _locked(_folder() / f"{_uuid(gpu)}.waiting")):
         _pause(interrupted)
     with turn:
-        while (mine := _locked(path)) is None or _used_by_others(path) >= before > 0:
-            if mine:
-                mine.close()
+        before = max(before, _used(_uuid(gpu)))  # one that waited before may go on now
+        while _used(_uuid(gpu)) >= before > 0:
             _pause(interrupted)
-        _held.append((mine, gpu))
+        _take_of([gpu])
 
 
-def _used_by_others(own: Path) -> int:
-    """Number of slots that other processes hold of the GPU of one's own slot."""
-    return sum(_is_locked(path) for path in own.parent.glob(f"{own.stem}.[0-9]*") if path != own)
+def _take_of(gpus: Sequence[int]) -> None:
+    """Take the first free slot: the first one of each GPU, then the second ones."""
+    for slot, gpu in ((slot, gpu) for slot in itertools.count() for gpu in gpus):
+        if file := _locked(_folder() / f"{_uuid(gpu)}.{slot}"):
+            _held.append((file, gpu))
+            return
+
+
+def _used(uuid: str) -> int:
+    """Number of slots of a GPU that processes hold, this one among them."""
+    return sum(_is_locked(path) for path in _folder().glob(f"{uuid}.[0-9]*"))
+
+
+def _uuid(gpu: int) -> str:
+    return str(torch.cuda.get_device_properties(gpu).uuid)
 
 
 def _pause(interrupted: Callable[[], Exception | None]) -> None:
