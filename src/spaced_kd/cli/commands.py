@@ -84,10 +84,10 @@ def train_command(arguments: argparse.Namespace) -> None:
     options = {key: getattr(arguments, key) for key in ("checkpoint_every", "device", "workers")}
     with stop:
         try:
-            options |= {"save_states_for": students, "stop": stop}
+            options |= {"results": arguments.results, "save_states_for": students, "stop": stop}
             folder = until_it_fits(
-                lambda beside: train(described, arguments.results, together=together if beside else (), **options),
-                *(stop,),
+                lambda beside: train(described, together=together if beside else (), **options),
+                stop,
                 together=bool(together),
             )
         except Interrupted as stopped:
